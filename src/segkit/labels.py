@@ -1,0 +1,381 @@
+"""Which class is this pixel: index masks, colour masks and one-hot masks, turned into each other.
+
+An *index mask* holds one integer per pixel, the class, or ``IGNORE_INDEX`` (255) for a pixel that counts nowhere. Any
+integer dtype will do and small ones stay small: nothing here turns uint8 into int64.
+
+NumPy arrays come from files and stay NumPy; the functions with ``target`` in their signature take tensors.
+
+Example:
+    >>> import numpy as np
+    >>> from segkit import labels
+    >>> rgb = np.array([[[0, 0, 255], [255, 0, 0]]], dtype=np.uint8)
+    >>> labels.colors_to_index(rgb, {(0, 0, 255): 0, (255, 0, 0): 1})
+    array([[0, 1]], dtype=uint8)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from segkit import IGNORE_INDEX
+from segkit.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = [
+    "as_index_target",
+    "colors_to_index",
+    "from_one_hot",
+    "index_to_colors",
+    "one_hot",
+    "remap",
+    "validate_target",
+]
+
+Color = tuple[int, int, int]
+
+
+def colors_to_index(
+    rgb: np.ndarray, colors: Mapping[Color, int], *, unknown: Literal["error"] | int = "error"
+) -> np.ndarray:
+    """Turn a colour-coded mask into class indices, exactly: no nearest colour, no tolerance.
+
+    Args:
+        rgb: [H, W, 3], uint8 or uint16, red first.
+        colors: (r, g, b) -> index. Several colours may share an index.
+        unknown: the index of any other colour, or ``"error"`` to refuse it.
+
+    Returns:
+        [H, W], the smallest of uint8, uint16 and int32 that holds all indices.
+
+    Raises:
+        DataError: a colour is not in ``colors``; names the commonest, how often and where first.
+        ValueError: the array is not [H, W, 3], or ``colors`` is empty.
+
+    Example:
+        >>> rgb = np.array([[[0, 0, 255], [9, 9, 9]]], dtype=np.uint8)
+        >>> colors_to_index(rgb, {(0, 0, 255): 4}, unknown=255)
+        array([[  4, 255]], dtype=uint8)
+    """
+    if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype.kind != "u":
+        raise ValueError(
+            f"colors_to_index: `rgb` must be an unsigned integer array [H, W, 3], got {rgb.dtype} {list(rgb.shape)}. "
+            "If it has an alpha channel, pass rgb[..., :3]."
+        )
+    _check_colors("colors_to_index", colors)
+    known = np.array(sorted(_pack(np.array(list(colors), dtype=np.int64))))
+    index_of = {int(_pack(np.array(color, dtype=np.int64))): index for color, index in colors.items()}
+    other = -1 if unknown == "error" else int(unknown)
+    values = np.array([*(index_of[code] for code in known.tolist()), other], dtype=np.int64)
+
+    codes = _pack(rgb)
+    slot = np.searchsorted(known, codes).clip(max=len(known) - 1)
+    missing = known[slot] != codes
+    slot[missing] = len(known)  # the last slot of `values`
+    if unknown == "error" and missing.any():
+        strange, counts = np.unique(rgb[missing], axis=0, return_counts=True)
+        commonest = tuple(strange[counts.argmax()].tolist())
+        row, column = np.argwhere(missing)[0].tolist()
+        raise DataError(
+            f"colors_to_index: every colour must be in `colors`, got {len(strange)} other(s) on {int(missing.sum())} "
+            f"pixels, the commonest {commonest}, the first at row {row}, column {column}. "
+            "Add it to `colors`, or pass unknown=255 to ignore such pixels."
+        )
+    return values.astype(_smallest_dtype(values[:-1] if unknown == "error" else values))[slot]
+
+
+def index_to_colors(mask: np.ndarray, colors: Mapping[Color, int]) -> np.ndarray:
+    """Paint class indices in their colours: the inverse of `colors_to_index`.
+
+    Args:
+        mask: [H, W], any integer dtype.
+        colors: (r, g, b) in [0, 256) -> index, as for `colors_to_index`. Of several colours with one index, the first.
+
+    Returns:
+        [H, W, 3] uint8, red first.
+
+    Raises:
+        DataError: an index has no colour.
+
+    Example:
+        >>> index_to_colors(np.array([[1, 0]]), {(0, 0, 0): 0, (255, 0, 0): 1}).tolist()
+        [[[255, 0, 0], [0, 0, 0]]]
+    """
+    _check_mask("index_to_colors", mask)
+    _check_colors("index_to_colors", colors)
+    color_of: dict[int, Color] = {}
+    for color, index in colors.items():
+        color_of.setdefault(index, color)
+    present, inverse = np.unique(mask, return_inverse=True)
+    without = [index for index in present.tolist() if index not in color_of]
+    if without:
+        raise DataError(
+            f"index_to_colors: every index must have a colour in `colors`, got {without} without. "
+            f"Add it, for instance (255, 255, 255): {without[0]}."
+        )
+    palette = np.array([color_of[index] for index in present.tolist()], dtype=np.uint8).reshape(-1, 3)
+    return palette[inverse.reshape(mask.shape)]
+
+
+def remap(
+    mask: np.ndarray, mapping: Mapping[int, int], *, unmapped: Literal["error", "keep"] | int = "error"
+) -> np.ndarray:
+    """Give classes other indices: close gaps, merge classes, or send some to `IGNORE_INDEX`.
+
+    All changes happen at once, so ``{0: 1, 1: 0}`` swaps.
+
+    Args:
+        mask: any shape, any integer dtype.
+        mapping: old index -> new index.
+        unmapped: what happens to an index that ``mapping`` does not name: ``"error"``, ``"keep"``, or a new index.
+
+    Returns:
+        The same shape; the dtype of ``mask`` if it holds the new indices, else the smallest that does.
+
+    Raises:
+        DataError: an index is not in ``mapping`` and ``unmapped`` is ``"error"``.
+
+    Example:
+        >>> remap(np.array([[0, 3, 7]], dtype=np.uint8), {3: 0, 7: 1}, unmapped=255)
+        array([[255,   0,   1]], dtype=uint8)
+    """
+    _check_mask("remap", mask, axes=None)
+    present, inverse = np.unique(mask, return_inverse=True)
+    old = present.tolist()
+    missing = [index for index in old if index not in mapping]
+    if missing and unmapped == "error":
+        raise DataError(
+            f"remap: `mapping` must name every index of the mask, got {missing} besides {sorted(mapping)}. "
+            "Add them, or pass unmapped='keep' or unmapped=255."
+        )
+    if isinstance(unmapped, str) and unmapped not in ("error", "keep"):
+        raise ValueError(f"remap: `unmapped` must be 'error', 'keep' or an index, got {unmapped!r}.")
+    new = [mapping.get(index, index if isinstance(unmapped, str) else int(unmapped)) for index in old]
+    values = np.array(new, dtype=np.int64)
+    # The dtype follows the mapping, not the picture, so that every mask of a set gets the same one.
+    targets = np.array([*new, *mapping.values()] + ([] if isinstance(unmapped, str) else [unmapped]), dtype=np.int64)
+    info = np.iinfo(mask.dtype) if mask.dtype.kind in "iu" else None
+    fits = info is not None and (targets.size == 0 or (targets.min() >= info.min and targets.max() <= info.max))
+    return values.astype(mask.dtype if fits else _smallest_dtype(targets))[inverse.reshape(mask.shape)]
+
+
+def one_hot(target: Tensor, num_classes: int, ignore_index: int = IGNORE_INDEX) -> Tensor:
+    """One plane per class. No loss of segkit needs this; it is for code that does.
+
+    Args:
+        target: [B, *spatial], integers in [0, num_classes) or ``ignore_index``.
+        num_classes: C.
+        ignore_index: its pixels are 0 in every plane.
+
+    Returns:
+        [B, C, *spatial] uint8.
+
+    Raises:
+        DataError: a value is outside [0, C) and not ``ignore_index``.
+
+    Example:
+        >>> import torch
+        >>> one_hot(torch.tensor([[0, 1, 255]]), 2)
+        tensor([[[1, 0, 0],
+                 [0, 1, 0]]], dtype=torch.uint8)
+    """
+    import torch
+
+    validate_target(target, num_classes, ignore_index=ignore_index)
+    classes = torch.arange(num_classes, device=target.device).view(1, -1, *[1] * (target.ndim - 1))
+    # A class number that is itself ignored (ignore_index=0 is common) has an empty plane, too.
+    wide = target.to(torch.int64)[:, None]
+    return ((wide == classes) & (wide != ignore_index)).to(torch.uint8)
+
+
+def from_one_hot(x: Tensor, ignore_index: int = IGNORE_INDEX) -> Tensor:
+    """Class indices from one plane per class: the inverse of `one_hot`.
+
+    Args:
+        x: [B, C, *spatial], any dtype, 0 or 1, at most one 1 per pixel.
+        ignore_index: what a pixel becomes that is 0 in every plane.
+
+    Returns:
+        [B, *spatial]; uint8 if the values fit, else int32.
+
+    Raises:
+        DataError: a value is neither 0 nor 1, or a pixel has two classes.
+
+    Example:
+        >>> import torch
+        >>> from_one_hot(torch.tensor([[[1, 0, 0], [0, 1, 0]]]))
+        tensor([[  0,   1, 255]], dtype=torch.uint8)
+    """
+    if x.ndim < 2:
+        raise ValueError(f"from_one_hot: `x` must be [B, C, *spatial], got {list(x.shape)}.")
+    if x.numel() and not bool(((x == 0) | (x == 1)).all()):
+        raise DataError(
+            "from_one_hot: `x` must hold only 0 and 1, got other values. "
+            "For probabilities take x.argmax(1); for colours use labels.colors_to_index."
+        )
+    if bool(((x == 1).sum(1) > 1).any()):
+        raise DataError("from_one_hot: a pixel must have at most one class, got two. Use a multilabel loss with it.")
+    return _pick_class(x, ignore_index)
+
+
+def as_index_target(target: Tensor, logits: Tensor, *, ignore_index: int = IGNORE_INDEX) -> Tensor:
+    """Bring a target to [B, *spatial], from any of the shapes that loaders hand out.
+
+    Only shapes decide; for values see `validate_target`. Taken as they are: [B, *spatial]. Squeezed: [B, 1, *spatial]
+    and [B, *spatial, 1]. One-hot: [B, C, *spatial] and [B, *spatial, C], where a pixel that is 0 in every plane is
+    ignored; on the CPU, where reading costs no synchronisation, larger values (a colour mask, say) are refused.
+
+    Args:
+        target: integers or bool, in one of these shapes. uint8 stays uint8.
+        logits: [B, C, *spatial]; only its shape is used.
+        ignore_index: the index that an all-zero one-hot pixel gets.
+
+    Returns:
+        [B, *spatial], a view of ``target`` unless it was one-hot, bool or uint16 (which becomes int32).
+
+    Raises:
+        ValueError: the shapes do not belong together, or could be read in two ways.
+        TypeError: a float target, which is either a soft target or a mistake.
+
+    Example:
+        >>> import torch
+        >>> target = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
+        >>> as_index_target(target, torch.zeros(2, 5, 8, 8)).shape
+        torch.Size([2, 8, 8])
+    """
+    import torch
+
+    if target.is_floating_point() or target.is_complex():
+        raise TypeError(
+            f"as_index_target: `target` must hold integer class indices, got {target.dtype} {list(target.shape)}. "
+            "If the values are whole numbers, pass target.to(torch.uint8); a soft target is [B, C, *spatial] floats."
+        )
+    if target.dtype == torch.bool:
+        target = target.to(torch.uint8)
+    elif target.dtype == torch.uint16:  # torch has few operators for it
+        target = target.to(torch.int32)
+    batch, classes, *spatial = logits.shape
+    shape = list(target.shape)
+    if shape == [batch, *spatial]:
+        return target
+    if shape == [batch, 1, *spatial]:
+        return target.squeeze(1)
+    if shape == [batch, *spatial, 1]:
+        return target.squeeze(-1)
+    first, last = shape == [batch, classes, *spatial], shape == [batch, *spatial, classes]
+    if first and last and classes > 1:
+        raise ValueError(
+            f"as_index_target: `target` {shape} could be one-hot with classes first or last, beside `logits` "
+            f"{list(logits.shape)}. Pass class indices {[batch, *spatial]}: target.argmax(1) or target.argmax(-1)."
+        )
+    if first or last:
+        readable = target.device.type == "cpu" and not torch.compiler.is_compiling()
+        if readable and target.numel() and int(target.max()) > 1:
+            raise ValueError(
+                f"as_index_target: a `target` of shape {shape} must be one-hot beside `logits` {list(logits.shape)}, "
+                f"got values up to {int(target.max())}. If these are colours, use labels.colors_to_index."
+            )
+        return _pick_class(target if first else target.movedim(-1, 1), ignore_index)
+    raise ValueError(
+        f"as_index_target: `target` must be [B, *spatial] = {[batch, *spatial]} for `logits` {list(logits.shape)}, got "
+        f"{shape}. {_shape_hint(shape, batch, spatial)}"
+    )
+
+
+def validate_target(target: Tensor | np.ndarray, num_classes: int, *, ignore_index: int = IGNORE_INDEX) -> None:
+    """Check that every label is in [0, num_classes) or ignored. Reads all of the data: call it once, not at every step.
+
+    Args:
+        target: integers of any shape, a tensor or an array; the first axis is the sample.
+        num_classes: C.
+        ignore_index: the one value that may lie outside.
+
+    Raises:
+        DataError: a label is outside; names the values, how many pixels, the first sample and place, and a remedy.
+        TypeError: the target is not of an integer dtype.
+
+    Example:
+        >>> validate_target(np.array([[0, 1, 255]]), num_classes=2)
+        >>> try:
+        ...     validate_target(np.array([[0, 1, 2]]), num_classes=2)
+        ... except ValueError as error:
+        ...     print(str(error)[:70])
+        validate_target: every label must be in [0, 2) or 255 (ignored), got [
+    """
+    array = target if isinstance(target, np.ndarray) else target.detach().cpu().numpy()
+    if array.dtype.kind not in "iub":
+        raise TypeError(f"validate_target: `target` must be of an integer dtype, got {array.dtype}.")
+    values, counts = np.unique(array, return_counts=True)
+    outside = ((values < 0) | (values >= num_classes)) & (values != ignore_index)
+    if not outside.any():
+        return
+    strange = values[outside]
+    place = np.argwhere(np.isin(array, strange))[0].tolist()
+    inside = values[~outside & (values != ignore_index)].tolist()
+    raise DataError(
+        f"validate_target: every label must be in [0, {num_classes}) or {ignore_index} (ignored), got "
+        f"{strange[:10].tolist()} on {int(counts[outside].sum())} pixels, first in item {place[0]} (counting from 0) "
+        f"at {tuple(place[1:])}. {_label_hint(strange.tolist(), inside, num_classes)}"
+    )
+
+
+def _label_hint(strange: list[int], inside: list[int], num_classes: int) -> str:
+    if strange == [num_classes] and 0 not in inside:
+        return "The labels seem to start at 1: pass labels.remap(mask, {1: 0, 2: 1, ...})."
+    if strange == [255] and set(inside) <= {0}:
+        return "255 seems to mean foreground: pass labels.remap(mask, {0: 0, 255: 1})."
+    ids = ", ".join(f"{old}: {new}" for new, old in enumerate([*inside, *strange][:8]))
+    return f"Raise num_classes to {max(strange) + 1}, or close the gaps with labels.remap(mask, {{{ids}}})."
+
+
+def _shape_hint(shape: list[int], batch: int, spatial: list[int]) -> str:
+    if len(shape) > 1 and shape[0] == batch and sorted(shape[1:]) == sorted(spatial):
+        return "Height and width seem to be swapped: transpose the target."
+    if len(shape) == len(spatial) + 2:
+        return "For one-hot targets the number of planes must be that of the logits; for colours see colors_to_index."
+    return "Resize the logits to the target, or pass upsample='bilinear' to the loss if they are coarser by design."
+
+
+def _pick_class(x: Tensor, ignore_index: int) -> Tensor:
+    """[B, C, *spatial] of 0 and 1 → [B, *spatial]; nowhere 1 → ignore_index."""
+    import torch
+
+    planes = x if x.dtype != torch.bool else x.to(torch.uint8)
+    best, index = planes.max(1)
+    small = x.shape[1] <= 256 and 0 <= ignore_index < 256
+    return index.masked_fill(best == 0, ignore_index).to(torch.uint8 if small else torch.int32)
+
+
+def _pack(rgb: np.ndarray) -> np.ndarray:
+    """The last axis of three channels as one number; 16 bits a channel."""
+    wide = rgb.astype(np.int64)
+    return (wide[..., 0] << 32) | (wide[..., 1] << 16) | wide[..., 2]
+
+
+def _smallest_dtype(values: np.ndarray) -> type[np.generic]:
+    low, high = (int(values.min()), int(values.max())) if values.size else (0, 0)
+    if low >= 0 and high < 2**16:
+        return np.uint8 if high < 2**8 else np.uint16
+    return np.int32
+
+
+def _check_mask(function: str, mask: np.ndarray, axes: int | None = 2) -> None:
+    if not isinstance(mask, np.ndarray) or mask.dtype.kind not in "iub":
+        kind = getattr(mask, "dtype", type(mask).__name__)
+        raise TypeError(f"{function}: `mask` must be a NumPy array of an integer dtype, got {kind}.")
+    if axes is not None and mask.ndim != axes:
+        raise ValueError(f"{function}: `mask` must be [H, W], got {list(mask.shape)}. Drop other axes of length 1.")
+
+
+def _check_colors(function: str, colors: Mapping[Color, int]) -> None:
+    bad = [color for color in colors if not (isinstance(color, tuple) and len(color) == 3)]
+    if bad or not colors:
+        raise ValueError(
+            f"{function}: `colors` must map (r, g, b) to an index, got {bad[0]!r} as a key."
+            if bad
+            else f"{function}: `colors` must name at least one colour, got none."
+        )
