@@ -1,0 +1,11 @@
+"""Which image belongs to which mask: pairs of files, and a map-style data set over them.
+
+Example:
+    >>> from segkit.datasets import Pair
+    >>> Pair("images/01.png", "masks/01.png").mask
+    'masks/01.png'
+"""
+
+from segkit.datasets._pairs import Pair, Pairs, find_pairs
+
+__all__ = ["Pair", "Pairs", "find_pairs"]
