@@ -1,0 +1,15 @@
+"""Which samples and pixels are hard: selection, and a ledger of losses that remembers each sample.
+
+Losses go in as tensors, one number per pixel or per sample, in any floating dtype; larger is harder. Nothing here
+looks at logits' gradients, and nothing is drawn at random.
+
+Example:
+    >>> import torch
+    >>> from segkit.mining import hard_mask
+    >>> hard_mask(torch.tensor([0.2, 1.5, 0.9]), keep_ratio=0.5)
+    tensor([False,  True,  True])
+"""
+
+from segkit.mining._select import hard_mask
+
+__all__ = ["hard_mask"]

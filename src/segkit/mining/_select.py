@@ -1,0 +1,208 @@
+"""Which pixels or samples are the hardest: the one place where selection lives."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import torch
+from torch import Tensor
+
+SCOPES = ("batch", "image")
+
+
+def hard_mask(
+    losses: Tensor,
+    *,
+    keep_ratio: float | None = None,
+    min_kept: int | None = None,
+    threshold: float | None = None,
+    scope: str = "batch",
+    valid: Tensor | None = None,
+) -> Tensor:
+    """Mark the hardest pixels or samples: the ones with the largest losses, and exactly as many as asked for.
+
+    Each of the three options asks for a number of the hardest; of several the largest number counts. It never goes
+    beyond the valid ones. Where losses are equal the first in memory order are taken, so the count is exact and two
+    runs agree. The threshold is found by selection, in linear time, without a sort. On an accelerator nothing is
+    copied to the host.
+
+    Args:
+        losses: any floating dtype, any shape with at least one axis: pixels `[B, *spatial]` or samples `[B]`. NaN
+            counts as infinitely hard, so that a network that has diverged shows in the loss instead of hiding.
+        keep_ratio: the share of the valid ones to keep, in [0, 1]; rounded up, so one valid pixel gives at least one.
+        min_kept: how many to keep at least, per batch or per image as `scope` says.
+        threshold: keep all whose loss is above this.
+        scope: "batch" selects among all, "image" within each item of the first axis.
+        valid: bool, shape of `losses`; False is never kept and never counted. None: all are valid.
+
+    Returns:
+        bool, shape and device of `losses`. It carries no gradient: multiply or index with it.
+
+    Raises:
+        ValueError: no option is given, one is out of its range, or the shapes differ.
+        TypeError: `losses` is no floating tensor or `valid` no bool tensor.
+
+    Example:
+        Train on the worse half of the pixels that count:
+
+        >>> losses = torch.tensor([[0.1, 2.0, 0.5, 9.0, 0.7]])
+        >>> valid = torch.tensor([[True, True, True, False, True]])  # the fourth pixel is ignored
+        >>> hard_mask(losses, keep_ratio=0.5, valid=valid)
+        tensor([[False,  True, False, False,  True]])
+
+        All above a threshold, yet at least three:
+
+        >>> hard_mask(losses, threshold=1.0, min_kept=3, valid=valid).sum()
+        tensor(3)
+
+    Source: Shrivastava et al. 2016 (OHEM). There a fixed number of regions is kept; the threshold with a minimum is
+    the form that segmentation uses. We resolve ties, so that the number is kept exactly.
+    """
+    _check(losses, keep_ratio, min_kept, threshold, scope, valid)
+    rows = losses.shape[0] if scope == "image" else 1
+    flat = losses.detach().reshape(rows, losses[0].numel() if rows and scope == "image" else losses.numel())
+    counted = None if valid is None else valid.reshape(flat.shape)
+    return _hardest(flat, counted, keep_ratio, min_kept, threshold).reshape(losses.shape)
+
+
+def _check(
+    losses: Tensor,
+    keep_ratio: float | None,
+    min_kept: int | None,
+    threshold: float | None,
+    scope: str,
+    valid: Tensor | None,
+) -> None:
+    if not isinstance(losses, Tensor) or not losses.is_floating_point():
+        got = losses.dtype if isinstance(losses, Tensor) else type(losses).__name__
+        raise TypeError(f"hard_mask: `losses` must be a floating tensor, got {got}. Pass one loss per pixel or sample.")
+    if losses.ndim == 0:
+        raise ValueError(
+            "hard_mask: `losses` must have at least one axis, got a single number. "
+            "Compute the loss with reduction='none'."
+        )
+    if keep_ratio is None and min_kept is None and threshold is None:
+        raise ValueError("hard_mask: `keep_ratio`, `min_kept` or `threshold` must be given, got none of them.")
+    if keep_ratio is not None and not 0 <= keep_ratio <= 1:
+        raise ValueError(
+            f"hard_mask: `keep_ratio` must lie in [0, 1], got {keep_ratio}. It is a share, not a percentage."
+        )
+    if min_kept is not None and (not isinstance(min_kept, int) or isinstance(min_kept, bool) or min_kept < 0):
+        raise ValueError(f"hard_mask: `min_kept` must be a whole number of at least 0, got {min_kept!r}.")
+    if threshold is not None and threshold != threshold:
+        raise ValueError("hard_mask: `threshold` must be a number, got nan.")
+    if scope not in SCOPES:
+        raise ValueError(f"hard_mask: `scope` must be one of {', '.join(SCOPES)}, got {scope!r}.")
+    if valid is None:
+        return
+    if not isinstance(valid, Tensor) or valid.dtype != torch.bool:
+        got = valid.dtype if isinstance(valid, Tensor) else type(valid).__name__
+        raise TypeError(f"hard_mask: `valid` must be a bool tensor, got {got}. Write target != ignore_index.")
+    if valid.shape != losses.shape:
+        raise ValueError(
+            f"hard_mask: `valid` must have the shape of `losses` {tuple(losses.shape)}, got {tuple(valid.shape)}."
+        )
+
+
+def _share(keep_ratio: float) -> tuple[int, int]:
+    """The ratio as a fraction of whole numbers: ceil(0.07 * 100) is 7, which floating point calls 8."""
+    share = Fraction(keep_ratio).limit_denominator(10**6)
+    if keep_ratio > 0 and share == 0:
+        share = Fraction(1, 10**6)
+    return share.numerator, share.denominator
+
+
+# An operator of its own, so that the selection, whose steps depend on the data, is one opaque node under torch.compile.
+@torch.library.custom_op("segkit::hardest", mutates_args=())
+def _hardest(
+    losses: Tensor,
+    valid: Tensor | None,
+    keep_ratio: float | None,
+    min_kept: int | None,
+    threshold: float | None,
+) -> Tensor:
+    """The rule of `hard_mask` for each row of `[R, M]`, on any device and without waiting for it."""
+    kind, bits = (torch.int64, 64) if losses.dtype == torch.float64 else (torch.int32, 32)
+    values = losses.to(torch.float64 if bits == 64 else torch.float32)
+    values = values.nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf) + 0.0  # -0.0 becomes 0.0
+    counted = torch.ones_like(losses, dtype=torch.bool) if valid is None else valid
+    asked = _asked(values, counted, keep_ratio, min_kept, threshold)[:, None]
+    # Floats in the order of their bit patterns, read as integers: negative ones run backwards.
+    lowest = torch.iinfo(kind).min
+    keys = values.contiguous().view(kind)
+    keys = torch.where(keys < 0, lowest - keys, keys)
+    keys = torch.where(counted, keys, lowest)
+    # The largest key that at least `asked` values reach, bit by bit from the top: no histogram, no atomic additions.
+    reached = torch.full_like(asked, lowest, dtype=kind)
+    for bit in range(bits - 1, -1, -1):
+        step = lowest if bit == bits - 1 else 1 << bit
+        higher = reached ^ step if bit == bits - 1 else reached | step
+        enough = (keys >= higher).sum(1, keepdim=True) >= asked
+        reached = torch.where(enough, higher, reached)
+    above = (keys > reached) & counted
+    tied = (keys == reached) & counted
+    missing = asked - above.sum(1, keepdim=True)
+    return above | (tied & (tied.cumsum(1) <= missing))
+
+
+def _asked(
+    values: Tensor, counted: Tensor, keep_ratio: float | None, min_kept: int | None, threshold: float | None
+) -> Tensor:
+    """How many to keep in each row, int64 `[R]`."""
+    available = counted.sum(1)
+    asked = torch.zeros_like(available)
+    if keep_ratio is not None:
+        part, whole = _share(keep_ratio)
+        asked = torch.maximum(asked, (available * part + whole - 1) // whole)
+    if min_kept is not None:
+        asked = asked.clamp(min=min_kept)
+    if threshold is not None:
+        asked = torch.maximum(asked, ((values > threshold) & counted).sum(1))
+    return torch.minimum(asked, available)
+
+
+@_hardest.register_fake
+def _(
+    losses: Tensor, valid: Tensor | None, keep_ratio: float | None, min_kept: int | None, threshold: float | None
+) -> Tensor:
+    return torch.empty_like(losses, dtype=torch.bool, memory_format=torch.contiguous_format)
+
+
+@_hardest.register_kernel("cpu")
+def _(
+    losses: Tensor, valid: Tensor | None, keep_ratio: float | None, min_kept: int | None, threshold: float | None
+) -> Tensor:
+    """The same on the CPU, where reading a number costs nothing: NumPy's introspective selection, row by row."""
+    kept = torch.zeros(losses.shape, dtype=torch.bool)
+    for row, values in enumerate(losses):
+        counted = None if valid is None else valid[row]
+        number = values.numel() if counted is None else int(counted.sum())
+        values = values if values.dtype == torch.float64 else values.float()
+        values = values.nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf)
+        if counted is not None:
+            values = values.where(counted, -torch.inf)
+        asked = 0
+        if keep_ratio is not None:
+            part, whole = _share(keep_ratio)
+            asked = -(-number * part // whole)
+        if min_kept is not None:
+            asked = max(asked, min_kept)
+        if threshold is not None:
+            above = values > threshold
+            asked = max(asked, int((above if counted is None else above & counted).sum()))
+        asked = min(asked, number)
+        if asked:
+            _keep_hardest(kept[row].numpy(), values.numpy(), None if counted is None else counted.numpy(), asked)
+    return kept
+
+
+def _keep_hardest(kept: np.ndarray, values: np.ndarray, counted: np.ndarray | None, asked: int) -> None:
+    """Set the `asked` largest of the counted values in `kept`; of equal ones the first."""
+    smallest = np.partition(values, values.size - asked)[values.size - asked]
+    np.greater(values, smallest, out=kept)
+    tied = values == smallest
+    if counted is not None:
+        tied &= counted
+    missing = asked - np.count_nonzero(kept)
+    kept[np.flatnonzero(tied)[:missing]] = True
