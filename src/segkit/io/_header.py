@@ -1,0 +1,41 @@
+"""Which format a file is, by its first bytes and never by its name; then that format's own parser."""
+
+from __future__ import annotations
+
+from segkit.errors import ImageReadError
+from segkit.io._header_jpeg import parse_jpeg
+from segkit.io._header_png import SIGNATURE, parse_png
+from segkit.io._header_tiff import parse_tiff
+from segkit.io._info import Header
+from segkit.io._source import Source
+
+__all__ = ["parse"]
+
+
+def parse(source: Source, page: int = 0, level: int = 0, *, survey: bool = False) -> Header:
+    """The header of one page, from a bounded number of bytes.
+
+    Args:
+        source: the file.
+        page: which page; only TIFFs have more than one that can be read.
+        level: which resolution of a pyramid.
+        survey: count all pages and levels.
+
+    Raises:
+        ImageReadError: the format is unknown, or the header is damaged.
+    """
+    start = source.pread(0, min(64, source.size))
+    if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return parse_tiff(source, page, level, survey=survey)
+    if start[:8] == SIGNATURE:
+        header = parse_png(source)
+    elif start[:3] == b"\xff\xd8\xff":
+        header = parse_jpeg(source)
+    else:
+        reason = f"its first bytes {start[:8]!r} are no image format that segkit knows"
+        raise ImageReadError(source.path, reason, "convert it to PNG or TIFF")
+    if page or level:
+        what = f"page {page}" if page else f"level {level}"
+        reason = f"{what} was asked for, but only the first image of a {header.info.format} can be read"
+        raise ImageReadError(source.path, reason, "use page=0 and level=0")
+    return header

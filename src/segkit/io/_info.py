@@ -1,0 +1,86 @@
+"""What a header says: `ImageInfo` for people, `Header` for the backends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from segkit.io._source import Source
+
+__all__ = ["Header", "ImageInfo"]
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """The facts in a file's header, about its stored samples: no orientation applied, no palette expanded.
+
+    Attributes:
+        format: "PNG", "APNG", "JPEG", "TIFF", "BigTIFF", "BMP", "GIF", "WebP", "JP2", "J2K", "PNM" or "PFM".
+        height: rows as stored.
+        width: columns as stored.
+        channels: samples per pixel; 1 for a palette image, whose samples are indices.
+        dtype: NumPy dtype of `read_image(path, samples="stored")`.
+        bits_per_sample: the stored depth, for example 12 in a 12-bit TIFF whose dtype is uint16.
+        photometric: "minisblack", "miniswhite", "rgb", "palette", "cmyk", "ycbcr", "cielab", ...
+        planar: whether channels are stored one after another.
+        tiled: whether the samples are stored in tiles.
+        compression: "none", "deflate", "lzw", "jpeg", ...
+        pages: number of pages (frames of a GIF or an APNG).
+        levels: number of resolution levels of this page; 1 when there is no pyramid.
+        orientation: EXIF orientation, 1 to 8; 1 is upright.
+        icc: the embedded colour profile, or None. It is reported, never applied.
+        level_shapes: (height, width) of each level, the largest first.
+
+    Example:
+        >>> from segkit.io import image_info, write_image
+        >>> import numpy as np
+        >>> write_image("scan.png", np.zeros((2, 3, 1), np.uint16))
+        >>> info = image_info("scan.png")
+        >>> info.format, info.height, info.width, info.channels, str(info.dtype), info.bits_per_sample
+        ('PNG', 2, 3, 1, 'uint16', 16)
+    """
+
+    format: str
+    height: int
+    width: int
+    channels: int
+    dtype: np.dtype
+    bits_per_sample: int
+    photometric: str
+    planar: bool = False
+    tiled: bool = False
+    compression: str = "none"
+    pages: int = 1
+    levels: int = 1
+    orientation: int = 1
+    icc: bytes | None = field(default=None, repr=False)
+    level_shapes: tuple[tuple[int, int], ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True)
+class Header:
+    """One page of one file, parsed once: its info, the file, and what the format's own parser found (`detail`).
+
+    A backend of your own gets it: ``header.info`` says what to give, ``header.source.read_all()`` the file's bytes.
+
+    Example:
+        >>> from segkit.io import image_info, write_image
+        >>> write_image("grey.png", np.zeros((2, 3, 1), np.uint8))
+        >>> with Source("grey.png") as source:
+        ...     Header(image_info("grey.png"), source).path
+        'grey.png'
+    """
+
+    info: ImageInfo
+    source: Source
+    detail: Any = None
+    page: int = 0
+    palette: np.ndarray | None = None  # uint8 or uint16 [entries, 3 or 4], for photometric "palette"
+    alpha: str = "none"  # what the last channel is: "none", "straight", "premultiplied"
+
+    @property
+    def path(self) -> str:
+        """The file's path, for messages."""
+        return self.source.path

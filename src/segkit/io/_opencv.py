@@ -1,0 +1,86 @@
+"""The OpenCV backend: PNG and JPEG, and the plainest TIFFs. What it would convert, scale or drop is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from segkit.errors import ImageReadError
+from segkit.io._header_jpeg import minimal_jpeg
+from segkit.io._header_png import minimal_png
+from segkit.io._info import Header
+from segkit.io._protocol import Request, crop
+from segkit.io._tiff_blocks import block_numbers, minimal_tiff, read_blocks
+
+__all__ = ["OpenCV"]
+
+
+class OpenCV:
+    """Fast for whole PNGs and JPEGs of 8 and 16 bits."""
+
+    name = "opencv"
+
+    def refuses(self, header: Header) -> str:
+        """Why the stored samples would not come out exactly; an empty text if they do."""
+        try:
+            import cv2  # noqa: F401
+        except ImportError as error:
+            return f"OpenCV cannot be imported ({error}); pip install opencv-python-headless needs no X libraries"
+        info = header.info
+        if info.height * info.width > 1 << 30 or max(info.height, info.width) > 1 << 20:
+            return "OpenCV opens at most 2**30 pixels and 2**20 of a side"
+        if info.format in ("PNG", "APNG"):
+            return ""
+        if info.format == "JPEG":
+            if info.bits_per_sample != 8 or info.compression != "jpeg":
+                return "OpenCV decodes 8-bit lossy JPEGs only"
+            return "" if info.channels in (1, 3) else "OpenCV turns a CMYK JPEG into RGB"
+        if info.format in ("TIFF", "BigTIFF"):
+            return _refuses_page(header)
+        return f"OpenCV is not proven to keep the samples of {info.format}"
+
+    def read(self, header: Header, request: Request) -> np.ndarray:
+        """The stored samples of `request`."""
+        import cv2
+
+        info = header.info
+        if info.format == "JPEG":
+            data = minimal_jpeg(header)
+        elif info.format in ("PNG", "APNG"):
+            data = minimal_png(header, as_grey=info.photometric == "palette")
+        else:
+            page = header.detail
+            blocks = read_blocks(page, block_numbers(page, (0, 0, info.height, info.width), range(page.planes)))
+            data = minimal_tiff(page, blocks, photometric=1 if info.channels == 1 else None)
+        flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
+        whole = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED if info.format != "JPEG" else flags)
+        if whole is None:
+            raise ImageReadError(header.path, "OpenCV cannot decode it", "the file is damaged: copy or export it again")
+        if whole.ndim == 2:
+            whole = whole[..., None]
+        if info.format in ("PNG", "APNG") and info.channels == 2 and whole.shape[2] == 4:
+            whole = whole[..., 2:]  # OpenCV repeats grey three times before the alpha
+        elif whole.shape[2] == 3:
+            whole = cv2.cvtColor(whole, cv2.COLOR_BGR2RGB)
+        elif whole.shape[2] == 4:
+            whole = cv2.cvtColor(whole, cv2.COLOR_BGRA2RGBA)
+        if info.format in ("PNG", "APNG") and (info.bits_per_sample == 1 or info.photometric == "palette"):
+            # libpng spreads fewer bits over 0..255
+            whole = whole // (255 // ((1 << info.bits_per_sample) - 1)) if info.bits_per_sample < 8 else whole
+        return crop(whole, request)
+
+
+def _refuses_page(header: Header) -> str:
+    info, page = header.info, header.detail
+    if page.compression not in (1, 5, 8, 32946) or page.fill_order != 1:
+        return f"OpenCV is proven for uncompressed, LZW and deflate TIFFs, this one is {info.compression}"
+    if page.planar:
+        return "OpenCV reads planar TIFFs wrongly (16-bit ones as uninitialised memory)"
+    if page.sample_format != 1 or page.bits not in (8, 16):
+        return f"OpenCV changes {page.bits}-bit samples of this kind, or refuses them"
+    if page.predictor not in (1, 2):
+        return "OpenCV is not proven for this predictor"
+    if page.samples == 1:
+        return ""
+    if page.samples == 3 and info.photometric == "rgb":
+        return ""
+    return f"OpenCV drops or changes channels of a {info.photometric} TIFF with {page.samples} samples per pixel"

@@ -1,0 +1,176 @@
+"""Bytes of a file at an offset, wherever the file is: a local path by `os.pread`, anything else through fsspec.
+
+`pread` has no file position, so threads share one source. A source pickles as its path, and one that finds itself in
+another process (after a fork) opens the file again there: no descriptor is ever shared between processes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import threading
+from typing import Any
+
+from segkit.errors import ImageReadError
+
+__all__ = ["Source", "is_remote"]
+
+HEAD = 1 << 16  # most headers fit in the first read
+
+
+def is_remote(path: str) -> bool:
+    """Whether a path names another file system (``s3://...``) rather than a local file.
+
+    Example:
+        >>> is_remote("s3://bucket/scan.tif"), is_remote("C:/scan.tif")
+        (True, False)
+    """
+    return "://" in path
+
+
+class Source:
+    """One file, read by offset. `size` is its length in bytes; use it in a ``with`` block or call `close`."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+        if not isinstance(self.path, str):
+            raise TypeError(
+                f"Source: path must be text, got {type(path).__name__}. Decode bytes with os.fsdecode(path)."
+            )
+        self._lock = threading.Lock()
+        self._open()
+
+    def _open(self) -> None:
+        self._pid = os.getpid()
+        self._fd = -1
+        self._remote: Any = None
+        self._whole: bytes | None = None
+        if is_remote(self.path):
+            self._remote, self._key, self.size = _open_remote(self.path)
+        else:
+            self._fd, self.size = _open_local(self.path)
+        if self.size == 0:
+            self.close()
+            raise ImageReadError(self.path, "the file is empty", "delete it or copy it again")
+        self._head = self._fetch(0, min(HEAD, self.size))
+
+    def _fetch(self, offset: int, count: int) -> bytes:
+        try:
+            if self._remote is not None:
+                return bytes(self._remote.cat_file(self._key, start=offset, end=offset + count))
+            parts = []
+            while count:
+                part = _pread(self._fd, count, offset, self._lock)
+                if not part:
+                    break
+                parts.append(part)
+                offset, count = offset + len(part), count - len(part)
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+        except ImageReadError:
+            raise
+        except OSError as error:
+            reason = f"reading failed at byte {offset}: {error.strerror or error}"
+            raise ImageReadError(self.path, reason, "check the disk or the connection") from error
+
+    def pread(self, offset: int, count: int) -> bytes:
+        """Exactly `count` bytes from `offset` on, or ImageReadError when the file ends before."""
+        if os.getpid() != self._pid:
+            with self._lock:
+                if os.getpid() != self._pid:
+                    self._abandon()
+                    self._open()
+        if offset < 0 or count < 0 or offset + count > self.size:
+            raise ImageReadError(
+                self.path,
+                f"it points at bytes {offset} to {offset + count}, but the file ends after {self.size} bytes",
+                "it is truncated or damaged: copy it again",
+            )
+        if self._whole is not None:
+            return self._whole[offset : offset + count]
+        if offset + count <= len(self._head):
+            return self._head[offset : offset + count]
+        data = self._fetch(offset, count)
+        if len(data) != count:
+            raise ImageReadError(self.path, "the file became shorter while it was read", "read it again")
+        return data
+
+    def read_all(self) -> bytes:
+        """The whole file. It is kept, so what a header said and what a decoder sees are the same bytes."""
+        if self._whole is None or os.getpid() != self._pid:
+            rest = self.pread(len(self._head), self.size - len(self._head)) if self.size > len(self._head) else b""
+            self._whole = self._head + rest if rest else self._head
+        return self._whole
+
+    def _abandon(self) -> None:
+        # After a fork the number belongs to the child too; closing the child's copy leaves the parent's open.
+        if self._fd >= 0:
+            with contextlib.suppress(OSError):
+                os.close(self._fd)
+            self._fd = -1
+
+    def close(self) -> None:
+        """Give the descriptor back. Closing twice is harmless."""
+        fd, self._fd = self._fd, -1
+        self._whole = None
+        if fd >= 0:
+            os.close(fd)
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):
+            self.close()
+
+    def __reduce__(self) -> tuple[type[Source], tuple[str]]:
+        return type(self), (self.path,)
+
+
+def _open_local(path: str) -> tuple[int, int]:
+    # O_NONBLOCK: opening a named pipe must not wait for a writer.
+    flags = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        fd = os.open(path, flags)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ImageReadError(path, f"it cannot be opened: {reason}", "check the path and its permissions") from error
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(fd)
+        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
+        raise ImageReadError(path, f"it is {kind}", "give the path of an image file")
+    return fd, status.st_size
+
+
+def _open_remote(path: str) -> tuple[Any, str, int]:
+    try:
+        import fsspec
+    except ImportError as error:
+        reason = "remote paths need fsspec, which is not installed"
+        raise ImageReadError(path, reason, 'pip install "segkit[remote]"') from error
+    try:
+        system, key = fsspec.core.url_to_fs(path)
+        size = system.size(key)
+        if size is None:  # an HTTP server that does not tell: there is no other way than to fetch it once
+            size = len(system.cat_file(key))
+        return system, key, int(size)
+    except Exception as error:  # each file system has its own exceptions
+        reason = f"the remote file cannot be opened: {type(error).__name__}: {error}"
+        raise ImageReadError(path, reason, "check the address and the credentials") from error
+
+
+if hasattr(os, "pread"):
+
+    def _pread(fd: int, count: int, offset: int, lock: threading.Lock) -> bytes:
+        return os.pread(fd, count, offset)
+
+else:  # pragma: no cover - Windows has no pread: one reader at a time
+
+    def _pread(fd: int, count: int, offset: int, lock: threading.Lock) -> bytes:
+        with lock:
+            os.lseek(fd, offset, os.SEEK_SET)
+            return os.read(fd, count)

@@ -1,0 +1,128 @@
+"""TIFF and BigTIFF directories: a bounded reader of tags, which never trusts a count or an offset."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from segkit.errors import ImageReadError
+from segkit.io._source import Source
+
+__all__ = ["Ifd", "TiffFile", "open_tiff"]
+
+# type -> NumPy kind and size; rationals are read as pairs of longs
+TYPES = {
+    1: "u1", 2: "u1", 3: "u2", 4: "u4", 5: "u8", 6: "i1", 7: "u1", 8: "i2", 9: "i4", 10: "u8", 11: "f4", 12: "f8",
+    13: "u4", 16: "u8", 17: "i8", 18: "u8",
+}  # fmt: skip
+MAX_ENTRIES = 4096
+MAX_PAGES = 1 << 17
+
+
+@dataclass(frozen=True)
+class TiffFile:
+    """Byte order ("<" or ">"), the flavour, and where the first directory is."""
+
+    source: Source
+    order: str
+    big: bool
+    first: int
+
+
+@dataclass(frozen=True)
+class Ifd:
+    """One directory: for each tag its type, its count and the offset of its values."""
+
+    file: TiffFile
+    offset: int
+    tags: dict[int, tuple[int, int, int]]
+    next: int
+
+    def array(self, tag: int, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Values `start` to `stop` of a tag (all by default), read from the file now; empty if it is absent."""
+        if tag not in self.tags:
+            return np.zeros(0, np.uint8)
+        kind, count, offset = self.tags[tag]
+        stop = count if stop is None else min(stop, count)
+        dtype = np.dtype(self.file.order + TYPES[kind])
+        data = self.file.source.pread(offset + start * dtype.itemsize, max(0, stop - start) * dtype.itemsize)
+        return np.frombuffer(data, dtype)
+
+    def raw(self, tag: int) -> bytes:
+        """The bytes of a tag's values."""
+        return self.array(tag).tobytes()
+
+    def ints(self, tag: int, default: tuple[int, ...] = (), most: int = 64) -> tuple[int, ...]:
+        """The values of a short integer tag; `default` if it is absent."""
+        if tag not in self.tags:
+            return default
+        kind, count, _ = self.tags[tag]
+        if count > most or TYPES[kind][0] == "f" or kind in (5, 10):
+            reason = f"its TIFF tag {tag} has {count} values of type {kind}, which makes no sense"
+            raise ImageReadError(self.file.source.path, reason, "the file is damaged: export it again")
+        return tuple(int(v) for v in self.array(tag)) or default
+
+    def int(self, tag: int, default: int) -> int:
+        """The first value of an integer tag; `default` if it is absent."""
+        return self.ints(tag, (default,))[0]
+
+
+def open_tiff(source: Source) -> TiffFile:
+    """Read the 8 or 16 bytes at the start."""
+    magic = source.pread(0, min(16, source.size))
+    order = {b"II": "<", b"MM": ">"}[magic[:2]]
+    version = struct.unpack_from(order + "H", magic, 2)[0] if len(magic) >= 8 else 0
+    if version == 43 and len(magic) == 16:
+        size, zero, first = struct.unpack_from(order + "HHQ", magic, 4)
+        if size == 8 and zero == 0:
+            return TiffFile(source, order, True, first)
+    if version == 42:
+        return TiffFile(source, order, False, struct.unpack_from(order + "I", magic, 4)[0])
+    raise ImageReadError(source.path, "its TIFF header is malformed", "the file is damaged: copy or export it again")
+
+
+def read_ifd(file: TiffFile, offset: int) -> Ifd:
+    """One directory at `offset`. Every value must lie inside the file, whatever its count says."""
+    source, order, big = file.source, file.order, file.big
+    head, entry, pointer = (8, 20, 8) if big else (2, 12, 4)
+    (count,) = struct.unpack(order + ("Q" if big else "H"), source.pread(offset, head))
+    if not 0 < count <= MAX_ENTRIES:
+        reason = f"its directory at byte {offset} claims {count} entries"
+        raise ImageReadError(source.path, reason, "the file is damaged: copy or export it again")
+    data = source.pread(offset + head, count * entry)
+    tags: dict[int, tuple[int, int, int]] = {}
+    for i in range(count):
+        tag, kind, number = struct.unpack_from(order + ("HHQ" if big else "HHI"), data, i * entry)
+        if kind not in TYPES or tag in tags:
+            continue  # the first of two equal tags counts, as in libtiff
+        place = offset + head + i * entry + (12 if big else 8)
+        if number * int(TYPES[kind][1]) > pointer:
+            (place,) = struct.unpack_from(order + ("Q" if big else "I"), data, i * entry + (12 if big else 8))
+        tags[tag] = (kind, number, place)
+    end = offset + head + count * entry
+    # Some writers end the file right after the last entry; then there is no further directory.
+    following = (
+        struct.unpack(order + ("Q" if big else "I"), source.pread(end, pointer))[0]
+        if end + pointer <= source.size
+        else 0
+    )
+    return Ifd(file, offset, tags, following)
+
+
+def walk(file: TiffFile) -> Iterator[Ifd]:
+    """The chain of directories; it stops at a loop, at a damaged link, and after `MAX_PAGES`."""
+    seen: set[int] = set()
+    offset = file.first
+    while offset and offset not in seen and len(seen) < MAX_PAGES:
+        seen.add(offset)
+        try:
+            ifd = read_ifd(file, offset)
+        except ImageReadError:
+            if len(seen) == 1:
+                raise
+            return  # a damaged later directory does not make the earlier pages unreadable
+        yield ifd
+        offset = ifd.next

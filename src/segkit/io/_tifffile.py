@@ -1,0 +1,160 @@
+"""The tifffile backend: TIFF of every kind through tifffile's block decoder, and other formats through imagecodecs."""
+
+from __future__ import annotations
+
+import functools
+import io
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from segkit.errors import ImageReadError
+from segkit.io._header_jpeg import minimal_jpeg
+from segkit.io._header_png import minimal_png, verify_data
+from segkit.io._header_tiff import COMPRESSIONS, TiffPage
+from segkit.io._info import Header
+from segkit.io._protocol import Request, crop
+from segkit.io._tiff_blocks import block_numbers, block_page, block_ranges, minimal_tiff
+
+__all__ = ["Tifffile"]
+
+READS = {1, 2, 3, 4, 5, 7, 8, 32773, 32946, 33003, 33005, 34712, 34887, 34925, 50000, 50001, 50002}
+PACKED = {2, 3, 4}
+
+
+class Tifffile:
+    """TIFF and BigTIFF with every depth, plane order, tiling and predictor; only the blocks touched are decoded."""
+
+    name = "tifffile"
+
+    def refuses(self, header: Header) -> str:
+        """Why the stored samples would not come out exactly; an empty text if they do."""
+        if header.info.format in ("TIFF", "BigTIFF"):
+            return _refuses_page(header.detail)
+        if header.info.format in ("PNG", "APNG"):
+            return ""
+        if header.info.format == "JPEG":
+            if header.info.channels == 4:
+                return "imagecodecs and others disagree about four-channel JPEGs"
+            return ""
+        return f"neither tifffile nor our use of imagecodecs covers {header.info.format}"
+
+    def read(self, header: Header, request: Request) -> np.ndarray:
+        """The stored samples of `request`."""
+        if header.info.format in ("TIFF", "BigTIFF"):
+            return _read_page(header, request)
+        import imagecodecs
+
+        if header.info.format == "JPEG":
+            whole = imagecodecs.jpeg_decode(minimal_jpeg(header))
+        else:
+            verify_data(header)
+            as_grey = header.info.photometric == "palette"
+            whole = imagecodecs.png_decode(minimal_png(header, as_grey=as_grey))
+            if as_grey and header.info.bits_per_sample < 8:
+                whole = whole // (255 // ((1 << header.info.bits_per_sample) - 1))
+            elif header.info.bits_per_sample == 1:
+                whole = whole // 255
+        return crop(whole.reshape(header.info.height, header.info.width, header.info.channels), request)
+
+
+def _refuses_page(page: TiffPage) -> str:
+    name = COMPRESSIONS.get(page.compression, f"number {page.compression}")
+    if page.compression not in READS:
+        return f"tifffile does not decode the compression {name}"
+    if page.photometric == 6 and page.subsampling != (1, 1) and (page.compression != 7 or page.planar):
+        return "its chroma is subsampled without JPEG, which tifffile does not decode"
+    if page.compression in PACKED and (page.bits != 1 or page.samples != 1):
+        return f"{name} is for 1-bit images, this one has {page.samples} x {page.bits} bits"
+    if page.predictor not in (1, 2, 3):
+        return f"its predictor {page.predictor} is unknown"
+    if page.predictor == 3 and page.sample_format != 3:
+        return "a floating-point predictor on integers makes no sense"
+    if page.fill_order == 2 and page.compression in (7, 33003, 33005, 34712, 50001, 50002):
+        return "a reversed bit order makes no sense for this compression"
+    return ""
+
+
+@functools.lru_cache(maxsize=64)
+def _decoder(minimal: bytes) -> Callable[..., Any]:
+    """The function of tifffile that decodes one block, made from a minimal file of this block's facts.
+
+    It depends on nothing else, so equal blocks of many files share it.
+    """
+    import tifffile
+
+    with tifffile.TiffFile(io.BytesIO(minimal)) as file:
+        return file.pages[0].decode
+
+
+def _read_page(header: Header, request: Request) -> np.ndarray:
+    page: TiffPage = header.detail
+    top, left, height, width = request.window
+    planes = request.channels if page.planar else (0,)
+    numbers = block_numbers(page, request.window, planes)
+    ranges = block_ranges(page, numbers)
+    source = header.source
+    # tifffile looks at the start of a JPEG for its colour space; other data do not matter for the decoder.
+    first = bytes(16)
+    if page.compression == 7:
+        first = next((source.pread(offset, min(size, 16)) for offset, size in ranges if size), b"")
+    options = {"jpegtables": page.ifd.raw(347)} if page.compression == 7 and 347 in page.ifd.tags else {}
+    whole_pixel = not page.planar and request.channels != tuple(range(page.samples))
+    channels = page.samples if not page.planar else len(planes)
+    out = np.empty((height, width, channels), header.info.dtype)
+    rows, columns = page.grid
+    for number, (offset, size) in zip(numbers, ranges, strict=True):
+        plane, row, column = number // (rows * columns), number // columns % rows, number % columns
+        y, x = row * page.tile[0], column * page.tile[1]
+        target = out[
+            max(y - top, 0) : max(y + page.tile[0] - top, 0),
+            max(x - left, 0) : max(x + page.tile[1] - left, 0),
+            slice(None) if not page.planar else slice(planes.index(plane), planes.index(plane) + 1),
+        ]
+        if not size:
+            target[...] = 0
+            continue
+        decode = _decoder(minimal_tiff(block_page(page, page.block_rows(row)), [first]))
+        data, _, _ = decode(source.pread(offset, size), 0, **options)
+        block = data[0, max(top - y, 0) :, max(left - x, 0) :][: target.shape[0], : target.shape[1]]
+        if block.shape != target.shape:
+            reason = f"its block {number} decodes to {block.shape[0]} x {block.shape[1]} pixels, too few"
+            raise ImageReadError(header.path, reason, "the file is damaged: copy or export it again")
+        target[...] = block
+    return out[..., list(request.channels)] if whole_pixel else out
+
+
+def encode_png(pixels: np.ndarray) -> bytes:
+    """[H, W, 1..4] of uint8 or uint16 as a PNG."""
+    import imagecodecs
+
+    native = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+    return bytes(imagecodecs.png_encode(np.ascontiguousarray(native[..., 0] if native.shape[2] == 1 else native)))
+
+
+def encode_tiff(pixels: np.ndarray, palette: np.ndarray | None) -> bytes:
+    """[H, W, C] of any dtype as a TIFF, compressed with deflate. Four channels of uint8 or uint16 are RGBA."""
+    import tifffile
+
+    channels, integer = pixels.shape[2], pixels.dtype.kind == "u" and pixels.dtype.itemsize <= 2
+    options: dict[str, Any] = {"photometric": "minisblack"}
+    if palette is not None:
+        options = {"photometric": "palette", "colormap": palette.T.astype(np.uint16) * 257}
+    elif channels in (3, 4) and integer:
+        options = {"photometric": "rgb", "extrasamples": ["unassalpha"] * (channels - 3)}
+    elif channels == 2 and integer:
+        options["extrasamples"] = ["unassalpha"]
+    if channels > 1:
+        options["planarconfig"] = "contig"
+    out = io.BytesIO()
+    tifffile.imwrite(
+        out,
+        pixels[..., 0] if channels == 1 else pixels,
+        compression="zlib",
+        predictor=pixels.dtype.itemsize <= 8 and pixels.dtype.kind in "ui",
+        metadata=None,
+        bigtiff=pixels.nbytes > 1 << 31,
+        **options,
+    )
+    return out.getvalue()
