@@ -1,0 +1,45 @@
+"""The same picture, changed: image and mask together, any number of channels, resampled once.
+
+A transform is called as ``t(image, mask=None, *, generator=None)`` with an image ``[..., C, H, W]`` and an integer mask
+``[..., H, W]`` and returns what it was given. Its parameters are drawn once a call and hold for both. The image is
+bilinear, the mask nearest, and what comes in from outside is ``IGNORE_INDEX`` in the mask.
+
+Example:
+    >>> import torch
+    >>> from segkit.transforms import Compose, HorizontalFlip, RandomCrop
+    >>> augment = Compose([HorizontalFlip(), RandomCrop(32)])
+    >>> image, mask = augment(torch.rand(3, 64, 64), torch.zeros(64, 64, dtype=torch.uint8))
+    >>> image.shape, mask.shape
+    (torch.Size([3, 32, 32]), torch.Size([32, 32]))
+"""
+
+from __future__ import annotations
+
+from segkit.transforms import functional
+from segkit.transforms._compose import Compose
+from segkit.transforms._crops import CropBox, FiveCrop, TenCrop
+from segkit.transforms._flip import HorizontalFlip, VerticalFlip
+from segkit.transforms._geometry import Geometry
+from segkit.transforms._merge import merge_crops, stack_crops, unstack_crops
+from segkit.transforms._size import CenterCrop, PadTo, RandomCrop, Resize
+from segkit.transforms._values import Normalize, ToTensor
+
+__all__ = [
+    "CenterCrop",
+    "Compose",
+    "CropBox",
+    "FiveCrop",
+    "Geometry",
+    "HorizontalFlip",
+    "Normalize",
+    "PadTo",
+    "RandomCrop",
+    "Resize",
+    "TenCrop",
+    "ToTensor",
+    "VerticalFlip",
+    "functional",
+    "merge_crops",
+    "stack_crops",
+    "unstack_crops",
+]

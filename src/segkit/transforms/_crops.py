@@ -1,0 +1,119 @@
+"""One picture as a stack of crops: five, ten (mirrored too), and the boxes that say where they were."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from segkit.transforms import _geometry
+from segkit.transforms._base import Transform, given, image_size
+from segkit.transforms._geometry import Size
+from segkit.transforms._inputs import as_size, check_pair
+from segkit.transforms._resample import resample_image, resample_mask
+from segkit.transforms._size import fitting
+
+
+class CropBox(NamedTuple):
+    """Where a crop was taken: the rows [top, top + height), the columns [left, left + width), mirrored or not.
+
+    Example:
+        >>> FiveCrop(2).geometry((4, 6))[-1]
+        CropBox(top=1, left=2, height=2, width=2, mirrored=False)
+    """
+
+    top: int
+    left: int
+    height: int
+    width: int
+    mirrored: bool = False
+
+
+class CropStack(Transform):
+    """A transform that gives K crops: image [..., K, C, h, w] and mask [..., K, h, w]. Subclasses say where."""
+
+    sized = True
+    size: Size
+
+    def geometry(self, source: Size, *, size: int | Size | None = None) -> tuple[CropBox, ...]:
+        """The K boxes for an image of (height, width) `source`: what `merge_crops` needs to put crops back."""
+        raise TypeError(f"{type(self).__name__} does not say where its crops are: implement geometry.")
+
+    def __call__(
+        self,
+        image: Tensor,
+        mask: Tensor | None = None,
+        *,
+        generator: torch.Generator | None = None,
+        size: int | Size | None = None,
+    ) -> Any:
+        """The crops, with the K axis before the channels; `size` replaces the constructor's for this call."""
+        check_pair(type(self).__name__, image, mask)
+        source = image_size(image)
+        maps = [_map(source, box) for box in self.geometry(source, size=size)]
+        images = torch.stack([resample_image(image, each) for each in maps], -4)
+        return given(
+            images, None if mask is None else torch.stack([resample_mask(mask, each, 255) for each in maps], -3)
+        )
+
+
+class FiveCrop(CropStack):
+    """The four corners and the centre, in the order top left, top right, bottom left, bottom right, centre.
+
+    Args:
+        size: (height, width) of each crop in pixels; an int is a square.
+
+    Returns:
+        Image [..., 5, C, h, w] and mask [..., 5, h, w], always with the K axis.
+
+    Example:
+        >>> crops, masks = FiveCrop(2)(torch.arange(12).reshape(1, 3, 4), torch.zeros(3, 4, dtype=torch.uint8))
+        >>> crops.shape, masks.shape
+        (torch.Size([5, 1, 2, 2]), torch.Size([5, 2, 2]))
+        >>> crops[:, 0, 0, 0].tolist()
+        [0, 2, 4, 6, 1]
+    """
+
+    def __init__(self, size: int | Size) -> None:
+        self.size = as_size("FiveCrop", size)
+
+    def geometry(self, source: Size, *, size: int | Size | None = None) -> tuple[CropBox, ...]:
+        """The five boxes for an image of (height, width) `source`."""
+        return _five("FiveCrop", source, self.size if size is None else as_size("FiveCrop", size))
+
+
+class TenCrop(CropStack):
+    """The five crops of `FiveCrop`, then the same five mirrored left to right.
+
+    Args:
+        size: (height, width) of each crop in pixels; an int is a square.
+
+    Returns:
+        Image [..., 10, C, h, w] and mask [..., 10, h, w], always with the K axis.
+
+    Example:
+        >>> crops = TenCrop(2)(torch.arange(12).reshape(1, 3, 4))
+        >>> crops[0, 0, 0].tolist(), crops[5, 0, 0].tolist()
+        ([0, 1], [1, 0])
+    """
+
+    def __init__(self, size: int | Size) -> None:
+        self.size = as_size("TenCrop", size)
+
+    def geometry(self, source: Size, *, size: int | Size | None = None) -> tuple[CropBox, ...]:
+        """The ten boxes for an image of (height, width) `source`."""
+        boxes = _five("TenCrop", source, self.size if size is None else as_size("TenCrop", size))
+        return (*boxes, *(box._replace(mirrored=True) for box in boxes))
+
+
+def _five(name: str, source: Size, size: Size) -> tuple[CropBox, ...]:
+    height, width = fitting(name, source, size)
+    bottom, right = source[0] - height, source[1] - width
+    places = [(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)]
+    return tuple(CropBox(top, left, height, width) for top, left in places)
+
+
+def _map(source: Size, box: CropBox) -> _geometry.Geometry:
+    window = _geometry.window(source, box.top, box.left, (box.height, box.width))
+    return window.then(_geometry.flipping(window.size, horizontal=True)) if box.mirrored else window

@@ -1,0 +1,197 @@
+"""Transforms that set the size: resize, crop, pad."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from segkit import IGNORE_INDEX
+from segkit.transforms import _geometry
+from segkit.transforms._base import SizedTransform, given, image_size, integer
+from segkit.transforms._geometry import Geometry, Size
+from segkit.transforms._inputs import as_number, as_size, check_pair
+
+
+class Resize(SizedTransform):
+    """The whole picture at another size: the image bilinear with antialiasing, the mask nearest.
+
+    Args:
+        size: (height, width) of the result in pixels; an int is a square.
+        antialias: blur the image by as much as it shrinks, so that fine texture does not turn into false patterns.
+
+    Example:
+        >>> image = torch.arange(16.0).reshape(1, 4, 4)
+        >>> mask = torch.tensor([[0, 0, 1, 1]] * 4)
+        >>> resized, labels = Resize(8)(image, mask)
+        >>> resized.shape, labels[0].tolist()
+        (torch.Size([1, 8, 8]), [0, 0, 0, 0, 1, 1, 1, 1])
+    """
+
+    def __init__(self, size: int | Size, *, antialias: bool = True) -> None:
+        self.size = as_size("Resize", size)
+        self.antialias = antialias
+
+    def draw(
+        self, source: Size, *, generator: torch.Generator | None = None, size: int | Size | None = None
+    ) -> Geometry:
+        """The map of one call."""
+        return _geometry.scaling(source, self.size if size is None else as_size("Resize", size))
+
+
+class CenterCrop(SizedTransform):
+    """The middle of the picture.
+
+    Args:
+        size: (height, width) of the crop in pixels; an int is a square.
+
+    Example:
+        >>> CenterCrop(2)(torch.arange(16).reshape(1, 4, 4)).tolist()
+        [[[5, 6], [9, 10]]]
+    """
+
+    def __init__(self, size: int | Size) -> None:
+        self.size = as_size("CenterCrop", size)
+
+    def draw(
+        self, source: Size, *, generator: torch.Generator | None = None, size: int | Size | None = None
+    ) -> Geometry:
+        """The map of one call."""
+        height, width = fitting("CenterCrop", source, self.size if size is None else as_size("CenterCrop", size))
+        return _geometry.window(source, (source[0] - height) // 2, (source[1] - width) // 2, (height, width))
+
+
+class RandomCrop(SizedTransform):
+    """A window at a random place; with `focus_class`, one that contains this class if the mask does.
+
+    The focus is one pixel of the class, each equally likely; the window lies at random around it.
+
+    Args:
+        size: (height, width) of the crop in pixels; an int is a square.
+        focus_class: class number that the crop shall contain. A mask without it is cropped anywhere. The call keyword
+            of the same name replaces it for one call, as a sampler that balances classes does.
+
+    Raises:
+        ValueError: the image is smaller than the crop (put `PadTo` before it), or there is a focus but no mask.
+
+    Example:
+        >>> mask = torch.zeros(64, 64, dtype=torch.uint8)
+        >>> mask[50, 3] = 2
+        >>> crop = RandomCrop(16, focus_class=2)
+        >>> image, labels = crop(torch.zeros(1, 64, 64), mask, generator=torch.Generator().manual_seed(0))
+        >>> (labels == 2).sum().item()
+        1
+    """
+
+    focused = True
+
+    def __init__(self, size: int | Size, *, focus_class: int | None = None) -> None:
+        self.size = as_size("RandomCrop", size)
+        self.focus_class = None if focus_class is None else int(as_number("RandomCrop", "focus_class", focus_class))
+
+    def __call__(
+        self,
+        image: Tensor,
+        mask: Tensor | None = None,
+        *,
+        generator: torch.Generator | None = None,
+        size: int | Size | None = None,
+        focus_class: int | None = None,
+    ) -> Any:
+        """The crop; `size` and `focus_class` replace the constructor's for this call."""
+        check_pair("RandomCrop", image, mask)
+        geometry = self.draw(image_size(image), generator=generator, size=size, focus_class=focus_class, mask=mask)
+        return given(*self._move(image, mask, geometry))
+
+    def draw(
+        self,
+        source: Size,
+        *,
+        generator: torch.Generator | None = None,
+        size: int | Size | None = None,
+        focus_class: int | None = None,
+        mask: Tensor | None = None,
+    ) -> Geometry:
+        """The map of one call; a focus needs the mask."""
+        height, width = fitting("RandomCrop", source, self.size if size is None else as_size("RandomCrop", size))
+        focus = self.focus_class if focus_class is None else focus_class
+        top, left = 0, 0
+        anchor = None if focus is None else _pixel_of(focus, mask, generator)
+        if anchor is None:
+            top = integer(source[0] - height + 1, generator)
+            left = integer(source[1] - width + 1, generator)
+        else:
+            top = _around(anchor[0], height, source[0], generator)
+            left = _around(anchor[1], width, source[1], generator)
+        return _geometry.window(source, top, left, (height, width))
+
+
+class PadTo(SizedTransform):
+    """At least this size: smaller pictures get a margin, larger sides stay as they are.
+
+    Args:
+        size: smallest (height, width) of the result in pixels; an int is a square.
+        center: put half of the margin above and to the left, instead of all of it below and to the right.
+        image_fill: value of the margin in the image.
+        mask_fill: value of the margin in the mask.
+
+    Example:
+        >>> image, mask = PadTo((2, 3))(torch.ones(1, 1, 2), torch.zeros(1, 2, dtype=torch.uint8))
+        >>> mask.tolist()
+        [[0, 0, 255], [255, 255, 255]]
+    """
+
+    fills = True
+
+    def __init__(
+        self, size: int | Size, *, center: bool = False, image_fill: float = 0.0, mask_fill: int = IGNORE_INDEX
+    ) -> None:
+        self.size = as_size("PadTo", size)
+        self.center = center
+        self.image_fill = as_number("PadTo", "image_fill", image_fill)
+        self.mask_fill = int(as_number("PadTo", "mask_fill", mask_fill))
+
+    def draw(
+        self, source: Size, *, generator: torch.Generator | None = None, size: int | Size | None = None
+    ) -> Geometry:
+        """The map of one call."""
+        wanted = self.size if size is None else as_size("PadTo", size)
+        return padding(source, (max(source[0], wanted[0]), max(source[1], wanted[1])), center=self.center)
+
+
+def padding(source: Size, size: Size, *, center: bool) -> Geometry:
+    """The source inside a frame of `size` that is at least as large."""
+    top, left = ((size[0] - source[0]) // 2, (size[1] - source[1]) // 2) if center else (0, 0)
+    return _geometry.window(source, -top, -left, size)
+
+
+def fitting(name: str, source: Size, size: Size) -> Size:
+    """The size of a crop, if the image is as large."""
+    if size[0] > source[0] or size[1] > source[1]:
+        raise ValueError(
+            f"{name}: `size` must not exceed the image's height and width {source}, got {size}. "
+            f"Put PadTo({size}) before it."
+        )
+    return size
+
+
+def _pixel_of(focus: int, mask: Tensor | None, generator: torch.Generator | None) -> tuple[int, int] | None:
+    """(row, column) of one of the class's pixels, each equally likely; None if there are none."""
+    if mask is None:
+        raise ValueError(
+            f"RandomCrop: `mask` must be given to find focus_class={focus}, got None. Call it with a mask."
+        )
+    found = (mask == focus).flatten().nonzero()[:, 0]
+    if len(found) == 0:
+        return None
+    pixel = int(found[integer(len(found), generator)])
+    height, width = mask.shape[-2:]
+    return pixel // width % height, pixel % width
+
+
+def _around(anchor: int, length: int, available: int, generator: torch.Generator | None) -> int:
+    """The first pixel of a window that contains `anchor`, anywhere it can be."""
+    first = max(0, anchor - length + 1)
+    last = min(anchor, available - length)
+    return first + integer(last - first + 1, generator)

@@ -1,0 +1,125 @@
+"""Transforms that change values and move nothing: into a tensor, and to zero mean and unit variance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from segkit.transforms._base import Transform, given
+from segkit.transforms._inputs import as_number, check_pair
+
+
+class ToTensor(Transform):
+    """Arrays to tensors, integer images to float32 in [0, 1]; masks keep their integers.
+
+    An image array is [H, W, C] or [H, W], a tensor [..., C, H, W]. Floating point images keep their values.
+
+    Args:
+        bits: the depth that maps to 1: values are divided by 2**bits - 1. None takes it from the dtype, which works for
+            uint8 and uint16; wider integers say nothing about it and need the number (16 for uint16 held as int32).
+
+    Raises:
+        TypeError: the image is neither an array nor a tensor, or its dtype does not tell its depth.
+
+    Example:
+        >>> import numpy as np
+        >>> image, mask = ToTensor()(np.full((2, 4, 3), 255, np.uint8), np.zeros((2, 4), np.uint8))
+        >>> image.shape, image.max().item(), mask.dtype
+        (torch.Size([3, 2, 4]), 1.0, torch.uint8)
+    """
+
+    def __init__(self, *, bits: int | None = None) -> None:
+        self.bits = None if bits is None else int(as_number("ToTensor", "bits", bits, 1, 32))
+
+    def __call__(
+        self,
+        image: Tensor | np.ndarray,
+        mask: Tensor | np.ndarray | None = None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Any:
+        """The image as float32 and the mask as the integers it holds."""
+        image, bits = _image_tensor(image), self.bits or _depth_of(image)
+        if mask is not None and not isinstance(mask, Tensor):
+            mask = torch.from_numpy(np.array(mask.astype(np.int32) if mask.dtype in (np.uint16, np.uint32) else mask))
+        check_pair("ToTensor", image, mask)
+        if image.is_floating_point():
+            return given(image.to(torch.float32), mask)
+        if bits is None:
+            raise TypeError(
+                f"ToTensor: `bits` must be given for an image of {image.dtype}, whose depth the dtype does not tell, "
+                "got None. Pass ToTensor(bits=16) for 16-bit values."
+            )
+        return given(image.to(torch.float32).div_(2**bits - 1), mask)
+
+
+class Normalize(Transform):
+    """Each channel minus its mean, divided by its standard deviation; the mask stays.
+
+    Args:
+        mean: one number for each channel, or a single one for all.
+        std: the same, positive.
+
+    Raises:
+        ValueError: the image has another number of channels.
+        TypeError: the image holds integers (put `ToTensor` before it).
+
+    Example:
+        >>> Normalize(mean=[0.5], std=[0.25])(torch.tensor([[[0.5, 1.0]]])).tolist()
+        [[[0.0, 2.0]]]
+    """
+
+    def __init__(self, mean: float | Sequence[float], std: float | Sequence[float]) -> None:
+        self.mean = _numbers("mean", mean)
+        self.std = _numbers("std", std)
+        if min(self.std) <= 0:
+            raise ValueError(f"Normalize: `std` must be positive, got {self.std}. Leave out constant channels.")
+        if 1 not in (len(self.mean), len(self.std)) and len(self.mean) != len(self.std):
+            raise ValueError(f"Normalize: `std` must be as long as `mean` ({len(self.mean)}), got {len(self.std)}.")
+
+    def _apply(
+        self, image: Tensor, mask: Tensor | None, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor | None]:
+        if not image.is_floating_point():
+            raise TypeError(f"Normalize: `image` must be floating point, got {image.dtype}. Put ToTensor() before it.")
+        for argument, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) not in (1, image.shape[-3]):
+                raise ValueError(
+                    f"Normalize: `{argument}` must have one number for each of the image's {image.shape[-3]} channels, "
+                    f"got {len(values)}. segkit.stats.dataset_statistics measures them."
+                )
+        mean, std = (image.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
+        return (image - mean).div_(std) if not image.requires_grad else (image - mean) / std, mask
+
+
+def _numbers(argument: str, values: Any) -> tuple[float, ...]:
+    values = values.tolist() if isinstance(values, (Tensor, np.ndarray)) else values
+    values = [values] if isinstance(values, (int, float)) else values
+    numbers = tuple(as_number("Normalize", argument, value) for value in values)
+    if not numbers:
+        raise ValueError(f"Normalize: `{argument}` must hold at least one number, got none.")
+    return numbers
+
+
+def _image_tensor(image: Tensor | np.ndarray) -> Tensor:
+    if isinstance(image, Tensor):
+        return image
+    if not isinstance(image, np.ndarray) or image.ndim not in (2, 3):
+        got = f"an array of {image.ndim} axes" if isinstance(image, np.ndarray) else type(image).__name__
+        raise TypeError(
+            f"ToTensor: `image` must be a tensor [..., C, H, W] or an array [H, W, C] or [H, W], got {got}. "
+            "Read files with segkit.io.read_image, or pass np.asarray(picture)."
+        )
+    planes = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
+    if image.dtype in (np.uint16, np.uint32):
+        planes = planes.astype(np.int64 if image.dtype == np.uint32 else np.int32)
+    return torch.from_numpy(np.array(planes, order="C"))
+
+
+def _depth_of(image: Any) -> int | None:
+    """Bits of the stored values, where the dtype tells them."""
+    return {"uint8": 8, "uint16": 16, "bool": 1}.get(str(image.dtype).removeprefix("torch."))
