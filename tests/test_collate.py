@@ -1,0 +1,268 @@
+"""Samples as users nest them become one batch; what does not fit is named in full."""
+
+from __future__ import annotations
+
+import pathlib
+import types
+from collections import OrderedDict
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader, default_collate
+
+from segkit.collate import crop_stack_collate, pad_collate, stack_collate
+
+
+class Sample(NamedTuple):
+    image: torch.Tensor
+    mask: torch.Tensor
+
+
+class Key(int):
+    """An int that carries more, as a sampler's key does."""
+
+
+def sample(height=4, width=5, channels=3, index=0, **more):
+    image = torch.rand(channels, height, width, generator=torch.Generator().manual_seed(index))
+    mask = torch.full((height, width), index, dtype=torch.uint8)
+    return {"image": image, "mask": mask, "index": index, **more}
+
+
+def test_equal_samples_are_stacked_as_torch_does_it():
+    batch = [sample(index=i, weight=0.5 * i, nested={"a": torch.arange(3) + i, "b": [i, float(i)]}) for i in range(3)]
+    ours, theirs = stack_collate(batch), default_collate(batch)
+    assert torch.equal(ours["image"], theirs["image"])
+    assert torch.equal(ours["mask"], theirs["mask"])
+    assert ours["index"].tolist() == [0, 1, 2]
+    assert ours["index"].dtype == torch.int64
+    assert torch.equal(ours["nested"]["a"], theirs["nested"]["a"])
+    assert [part.tolist() for part in ours["nested"]["b"]] == [[0, 1, 2], [0.0, 1.0, 2.0]]
+
+
+def test_every_container_comes_back_as_its_own_kind():
+    image, mask = torch.zeros(1, 2, 2), torch.zeros(2, 2, dtype=torch.uint8)
+    assert isinstance(stack_collate([Sample(image, mask)] * 2), Sample)
+    assert isinstance(stack_collate([(image, mask)] * 2), tuple)
+    assert isinstance(stack_collate([[image, mask]] * 2), list)
+    assert isinstance(stack_collate([OrderedDict(image=image)] * 2), OrderedDict)
+    assert stack_collate([types.MappingProxyType({"image": image})] * 2)["image"].shape == (2, 1, 2, 2)
+    assert stack_collate([image] * 2).shape == (2, 1, 2, 2)
+
+
+def test_arrays_numbers_text_and_nothing():
+    batch = stack_collate(
+        [
+            {
+                "array": np.full((2, 2), i, np.int16),
+                "scalar": np.float32(i),
+                "flag": i == 1,
+                "key": Key(i),
+                "path": pathlib.Path(f"{i}.png"),
+                "name": f"{i}",
+                "absent": None,
+                "readonly": np.broadcast_to(np.uint8(i), (3,)),
+            }
+            for i in range(2)
+        ]
+    )
+    assert batch["array"].dtype == torch.int16
+    assert batch["array"].shape == (2, 2, 2)
+    assert batch["scalar"].dtype == torch.float32
+    assert batch["flag"].tolist() == [False, True]
+    assert batch["flag"].dtype == torch.bool
+    assert batch["key"].tolist() == [0, 1]
+    assert batch["path"] == [pathlib.Path("0.png"), pathlib.Path("1.png")]
+    assert batch["name"] == ["0", "1"]
+    assert batch["absent"] is None
+    assert batch["readonly"].tolist() == [[0, 0, 0], [1, 1, 1]]
+
+
+def test_ragged_samples_are_padded_below_and_to_the_right():
+    sizes = [(4, 5), (7, 3), (6, 6)]
+    batch = [
+        sample(h, w, index=i, vector=torch.ones(2), distances=torch.rand(4, h, w)) for i, (h, w) in enumerate(sizes)
+    ]
+    padded = pad_collate(batch, multiple_of=4, image_fill=-1, return_valid=True)
+    assert padded["image"].shape == (3, 3, 8, 8)
+    assert padded["mask"].shape == (3, 8, 8)
+    assert padded["distances"].shape == (3, 4, 8, 8)
+    assert padded["vector"].shape == (3, 2)
+    for i, (h, w) in enumerate(sizes):
+        inside = torch.zeros(8, 8, dtype=torch.bool)
+        inside[:h, :w] = True
+        assert torch.equal(padded["valid"][i], inside)
+        assert torch.equal(padded["image"][i, :, :h, :w], batch[i]["image"])
+        assert (padded["image"][i, :, ~inside] == -1).all()
+        assert (padded["mask"][i][inside] == i).all()
+        assert (padded["mask"][i][~inside] == 255).all()
+
+
+def test_padding_nothing_is_stacking():
+    batch = [sample(index=i) for i in range(3)]
+    assert torch.equal(pad_collate(batch)["image"], stack_collate(batch)["image"])
+
+
+def test_the_valid_mask_finds_its_place_in_every_container():
+    image, mask = torch.zeros(1, 2, 2, dtype=torch.uint8), torch.zeros(2, 2, dtype=torch.uint8)
+    assert pad_collate([(image, mask)] * 2, return_valid=True)[2].shape == (2, 2, 2)
+    batch, valid = pad_collate([Sample(image, mask)] * 2, return_valid=True)
+    assert isinstance(batch, Sample)
+    assert valid.all()
+    grey, valid = pad_collate([torch.zeros(2, 3), torch.zeros(4, 1)], return_valid=True)
+    assert grey.shape == valid.shape == (2, 4, 3)
+    with pytest.raises(ValueError, match="free for return_valid"):
+        pad_collate([{"image": image, "valid": 1}], return_valid=True)
+
+
+def test_integer_images_and_masks_are_told_apart_by_name_or_axes():
+    image, mask = torch.zeros(1, 2, 2, dtype=torch.uint8), torch.zeros(2, 2, dtype=torch.uint8)
+    images, masks = pad_collate([(image, mask)] * 2, multiple_of=3)
+    assert images.max() == 0
+    assert masks.max() == 255
+    named = pad_collate([{"label_map": image, "image": image}], multiple_of=3)
+    assert named["label_map"].max() == 255
+    assert named["image"].max() == 0
+
+
+def test_crop_stacks_become_one_batch_of_crops():
+    batch = [
+        {
+            "image": torch.rand(5, 3, 8, 8),
+            "mask": torch.zeros(5, 8, 8, dtype=torch.uint8),
+            "index": i,
+            "vector": torch.ones(5),
+        }
+        for i in range(2)
+    ]
+    joined = crop_stack_collate(batch)
+    assert torch.equal(joined["image"], torch.cat([each["image"] for each in batch]))
+    assert joined["mask"].shape == (10, 8, 8)
+    assert joined["index"].tolist() == [0, 1]
+    assert joined["vector"].shape == (2, 5)
+
+
+class Ragged(torch.utils.data.Dataset):
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        return sample(4 + index % 3, 5, index=index)
+
+
+class CountsCopies:
+    """A collate function that also tells how its tensors came into shared memory."""
+
+    def __init__(self, collate):
+        self.collate = collate
+
+    def __call__(self, batch):
+        made, original = [], torch.UntypedStorage._new_shared
+
+        def new_shared(size, **keywords):
+            made.append(size)
+            return original(size, **keywords)
+
+        torch.UntypedStorage._new_shared = new_shared
+        try:
+            combined = self.collate(batch)
+        finally:
+            torch.UntypedStorage._new_shared = original
+        shared = [tensor.is_shared() for tensor in (combined["image"], combined["mask"])]
+        return {**combined, "made": sorted(made), "shared": shared}
+
+
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_a_worker_writes_a_batch_once_into_shared_memory(context):
+    loader = DataLoader(
+        Ragged(), 4, num_workers=1, collate_fn=CountsCopies(pad_collate), multiprocessing_context=context, timeout=60
+    )
+    for batch in loader:
+        # made: one block for the masks and one for the images, of exactly their bytes, and already shared when returned
+        assert batch["made"] == sorted([batch["mask"].nbytes, batch["image"].nbytes])
+        assert batch["shared"] == [True, True]
+    assert not pad_collate([sample()])["image"].is_shared()
+
+
+def test_gradients_pass_through():
+    image = torch.rand(2, 3, 3, requires_grad=True)
+    for collate in (stack_collate, pad_collate):
+        (grad,) = torch.autograd.grad(collate([image, image]).sum(), image)
+        assert (grad == 2).all()
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda: stack_collate([sample(path="a.png"), sample(6, 5, path="b.png")]),
+            ValueError,
+            r"stack_collate: 'image' must have one shape in all samples, got \[3, 4, 5\] in sample 0 \('a.png'\), "
+            r"\[3, 6, 5\] in sample 1 \('b.png'\). Use pad_collate, resize_collate or list_collate",
+        ),
+        (
+            lambda: stack_collate([sample(), sample(channels=4, index=9)]),
+            ValueError,
+            r"\[4, 4, 5\] in sample 1 \(index 9\). Use list_collate",
+        ),
+        (
+            lambda: pad_collate([sample(), sample(channels=4)]),
+            ValueError,
+            r"pad_collate: 'image' must differ in height and width only",
+        ),
+        (
+            lambda: pad_collate([{"index": 1}]),
+            ValueError,
+            r"must hold an image .* got no tensor at all .*Use stack_collate",
+        ),
+        (lambda: pad_collate([sample()], multiple_of=0), ValueError, r"`multiple_of` must be an int of at least 1"),
+        (
+            lambda: pad_collate([{"image": torch.zeros(1, 2, 2), "mask": torch.zeros(2, 2, dtype=torch.bool)}]),
+            ValueError,
+            r"'mask' must have a dtype that can hold its fill 255, got torch.bool",
+        ),
+        (lambda: crop_stack_collate([sample()]), ValueError, r"must hold an image \[K, C, h, w\].* put FiveCrop"),
+        (
+            lambda: crop_stack_collate([torch.zeros(5, 3, 8, 8), torch.zeros(6, 3, 8, 8)]),
+            ValueError,
+            r"as many crops of one size .* Use list_collate, or batch_size=1",
+        ),
+        (lambda: stack_collate([]), ValueError, r"`batch` must hold at least one sample, got none"),
+        (lambda: stack_collate([sample(), None]), TypeError, r"got None in sample 1. Filter such samples out"),
+        (
+            lambda: stack_collate([sample(path=None), sample(path="b.png")]),
+            TypeError,
+            r"'path' must be there in all samples or in none, got None in sample 0",
+        ),
+        (
+            lambda: stack_collate([sample(), sample(extra=1)]),
+            ValueError,
+            r"same keys in all samples, got \['extra'\] in one of sample 0 \(index 0\) and sample 1",
+        ),
+        (
+            lambda: stack_collate([(1, 2), (1,)]),
+            ValueError,
+            r"one length in all samples, got 2 in sample 0, 1 in sample 1",
+        ),
+        (
+            lambda: stack_collate([{"x": 1}, {"x": "1"}]),
+            TypeError,
+            r"'x' must be of one kind in all samples, got int in",
+        ),
+        (
+            lambda: stack_collate([{"x": object()}]),
+            TypeError,
+            r"'x' must hold tensors, arrays, numbers, text or containers",
+        ),
+        (lambda: stack_collate([np.array(["a"])]), TypeError, r"must be an array of numbers, got <U1"),
+        (
+            lambda: stack_collate([torch.zeros(2), torch.zeros(2, dtype=torch.int64)]),
+            TypeError,
+            r"must have one dtype, got torch.float32 in sample 0, torch.int64 in sample 1",
+        ),
+    ],
+)
+def test_a_batch_that_does_not_fit_is_named_in_full(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
