@@ -10,6 +10,8 @@ Example:
     tensor([False,  True,  True])
 """
 
+from segkit.mining._ledger import DifficultyLedger
 from segkit.mining._select import hard_mask
+from segkit.mining._tags import Tag
 
-__all__ = ["hard_mask"]
+__all__ = ["DifficultyLedger", "Tag", "hard_mask"]

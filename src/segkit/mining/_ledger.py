@@ -1,0 +1,318 @@
+"""A memory of each sample's losses: which ones are easy, which are hard, and which never get better."""
+
+from __future__ import annotations
+
+import functools
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from segkit.errors import DataError
+from segkit.mining import _files
+from segkit.mining._tags import Tag, tags_by_rank
+
+
+class _OnClassOrLedger:
+    """A method that fills the ledger it is called on, or makes a new one where it is called on the class."""
+
+    def __init__(self, function: Callable[..., DifficultyLedger]) -> None:
+        self._function = function
+        self.__doc__ = function.__doc__
+
+    def __get__(self, ledger: DifficultyLedger | None, kind: type[DifficultyLedger]) -> Callable[..., DifficultyLedger]:
+        return functools.wraps(self._function)(functools.partial(self._function, kind, ledger))
+
+
+class DifficultyLedger:
+    """Remembers for each sample how hard it has been: a running mean of its losses and what was seen with them.
+
+    Feed it the per-sample losses of each training step; ask it which samples are easy or hard. It holds 22 bytes a
+    sample, in memory or, with `path`, in a memory-mapped file that outlives the process. Losses that are not finite
+    are kept out and counted.
+
+    Args:
+        num_samples: number of samples; indices are [0, num_samples).
+        momentum: share of the old running loss that an update keeps, [0, 1). The first loss is taken as it is.
+        path: file of the memory map; made (sparse) if it does not exist, else opened and gone on with.
+        fingerprint: of the data set (`mining.fingerprint`); a saved ledger of another one is then refused.
+
+    Example:
+        >>> ledger = DifficultyLedger(4, momentum=0.5)
+        >>> ledger.update([0, 1, 2], torch.tensor([0.1, 0.8, 3.0]), positive=[False, True, True])
+        >>> ledger.update([2], [1.0])
+        >>> ledger.losses()  # sample 2: 0.5 * 3.0 + 0.5 * 1.0; sample 3 was never seen
+        array([0.1, 0.8, 2. , nan], dtype=float32)
+        >>> [Tag(int(tag)).name for tag in ledger.tags(easy=0.3, hard=0.3)[:3]]
+        ['EASY|NEGATIVE', 'MEDIUM|POSITIVE', 'HARD|POSITIVE']
+
+    Source: Shrivastava et al. 2016 mine hard examples within a batch; this keeps the losses across batches and epochs,
+    as in Katharopoulos and Fleuret 2018.
+    """
+
+    def __init__(
+        self,
+        num_samples: int,
+        *,
+        momentum: float = 0.9,
+        path: str | os.PathLike[str] | None = None,
+        fingerprint: str | None = None,
+    ) -> None:
+        if isinstance(num_samples, bool) or not isinstance(num_samples, int) or not 0 <= num_samples <= 2**40:
+            raise ValueError(
+                f"DifficultyLedger: `num_samples` must be a whole number in [0, 2**40], got {num_samples!r}. "
+                "Pass len(data_set)."
+            )
+        if not 0 <= momentum < 1:
+            raise ValueError(f"DifficultyLedger: `momentum` must lie in [0, 1), got {momentum}.")
+        self.num_samples, self.momentum, self.fingerprint = num_samples, float(momentum), fingerprint
+        self.path = None if path is None else os.fspath(path)
+        if self.path is None:
+            self._records = np.zeros(num_samples, dtype=_files.RECORD)
+        else:
+            self._records = _files.open_map(self.path, self._header())
+
+    def __repr__(self) -> str:
+        fields = f"momentum={self.momentum}, path={self.path!r}, fingerprint={self.fingerprint!r}"
+        return f"DifficultyLedger({self.num_samples}, {fields})"
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+    def update(
+        self,
+        indices: Sequence[int] | np.ndarray | Tensor,
+        losses: Sequence[float] | np.ndarray | Tensor,
+        *,
+        positive: Sequence[bool] | np.ndarray | Tensor | None = None,
+        correct: Sequence[bool] | np.ndarray | Tensor | None = None,
+        epoch: int = 0,
+    ) -> None:
+        """Take in the losses of a batch. Tensors on an accelerator are copied to the host, once.
+
+        Args:
+            indices: which samples, whole numbers in [0, num_samples), shape `[B]`. One that comes twice is taken in
+                twice, in this order.
+            losses: one loss a sample, shape `[B]`, any floating dtype. NaN and infinite ones are kept out, counted in
+                `summary()`, and named in a warning.
+            positive: whether the sample holds what is looked for, bool `[B]`.
+            correct: whether the prediction was right, bool `[B]`.
+            epoch: the epoch, [0, 65535); kept as when the sample was last seen.
+
+        Raises:
+            IndexError: an index is out of range.
+            ValueError: the lengths differ.
+        """
+        where = _whole_numbers(indices)
+        values = _host(losses, np.float64)
+        is_positive = None if positive is None else _host(positive, np.bool_)
+        is_correct = None if correct is None else _host(correct, np.bool_)
+        for name, array in (("losses", values), ("positive", is_positive), ("correct", is_correct)):
+            if array is not None and array.shape != where.shape:
+                raise ValueError(
+                    f"DifficultyLedger.update: `{name}` must have one value for each of the {where.size} `indices`, "
+                    f"got shape {array.shape}. Reduce a loss map first with mining.per_sample_loss."
+                )
+        if not where.size:
+            return
+        if where.min() < 0 or where.max() >= self.num_samples:
+            wrong = where[(where < 0) | (where >= self.num_samples)][0]
+            raise IndexError(
+                f"DifficultyLedger.update: `indices` must lie in [0, {self.num_samples}), got {wrong}. "
+                "Is the ledger of this data set?"
+            )
+        if not 0 <= epoch < 65535:
+            raise ValueError(f"DifficultyLedger.update: `epoch` must lie in [0, 65535), got {epoch}.")
+        ordered = np.sort(where)
+        if (ordered[1:] == ordered[:-1]).any():
+            rounds = _occurrence(where)
+            for number in range(rounds.max() + 1):
+                group = np.flatnonzero(rounds == number)
+                flags = tuple(None if flag is None else flag[group] for flag in (is_positive, is_correct))
+                self._take_in(where[group], values[group], flags, epoch)
+        else:
+            self._take_in(where, values, (is_positive, is_correct), epoch)
+        finite = np.isfinite(values)
+        if not finite.all():
+            named = ", ".join(str(index) for index in where[~finite][:5])
+            warnings.warn(
+                f"DifficultyLedger.update: {np.count_nonzero(~finite)} of {where.size} losses are not finite and were "
+                f"kept out, of samples {named}. summary() lists them.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+    def _take_in(
+        self,
+        where: np.ndarray,
+        losses: np.ndarray,
+        flags: tuple[np.ndarray | None, ...],
+        epoch: int,
+    ) -> None:
+        """One update of samples that differ from each other; the flags are positive and correct."""
+        rows = np.asarray(self._records[where])  # a copy
+        finite = np.isfinite(losses)
+        new = rows["count"] == 0
+        mean = self.momentum * rows["loss"].astype(np.float64) + (1 - self.momentum) * losses
+        rows["loss"] = np.where(finite, np.where(new, losses, mean), rows["loss"])
+        rows["first"] = np.where(finite & new, losses, rows["first"])
+        rows["count"] += finite
+        rows["fresh"] += finite
+        rows["rejected"] += ~finite & (rows["rejected"] < 255)
+        rows["epoch"] = np.where(finite, epoch + 1, rows["epoch"])
+        for name, flag in zip(("positive", "correct"), flags, strict=True):
+            if flag is not None:
+                rows[name] = np.where(flag, 2, 1)
+        self._records[where] = rows
+
+    def losses(self) -> np.ndarray:
+        """The running loss of each sample, float32 `[N]`; NaN where none was seen."""
+        return np.where(self._records["count"] > 0, self._records["loss"], np.float32(np.nan))
+
+    def counts(self) -> np.ndarray:
+        """How many losses of each sample were taken in, int64 `[N]`."""
+        return self._records["count"].astype(np.int64)
+
+    def last_seen(self) -> np.ndarray:
+        """The epoch of each sample's last update, int64 `[N]`; -1 where there was none."""
+        return self._records["epoch"].astype(np.int64) - 1
+
+    def tags(self, easy: float = 0.3, hard: float = 0.2) -> np.ndarray:
+        """What each sample is by now, as `Tag` values: uint8 `[N]`; 0 for a sample never seen.
+
+        Args:
+            easy: the share of the seen samples that are EASY, those with the smallest running losses; rounded up.
+            hard: the share that are HARD, those with the largest; rounded up, before the easy ones. The rest is MEDIUM.
+
+        Raises:
+            ValueError: the shares are no shares, or add to more than 1.
+        """
+        if not (0 <= easy <= 1 and 0 <= hard <= 1 and easy + hard <= 1 + 1e-9):
+            raise ValueError(
+                "DifficultyLedger.tags: `easy` and `hard` must lie in [0, 1] and add to at most 1, "
+                f"got {easy} and {hard}."
+            )
+        records = self._records
+        tags = tags_by_rank(records["loss"], records["count"] > 0, easy, hard)
+        tags |= np.array([0, Tag.NEGATIVE, Tag.POSITIVE], dtype=np.uint8)[records["positive"]]
+        return tags
+
+    # Keeping it -----------------------------------------------------------------------------------------------------
+
+    def _header(self) -> dict[str, Any]:
+        return {"num_samples": self.num_samples, "momentum": self.momentum, "fingerprint": self.fingerprint}
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it, as plain numbers and tensors: `torch.save` it, and load it with `weights_only=True`."""
+        columns = {name: torch.from_numpy(_signed(self._records[name])) for name in _files.COLUMNS}
+        return {**self._header(), **columns}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Become the ledger that a state was taken of.
+
+        Raises:
+            DataError: the state is of another data set, or no state of a ledger.
+        """
+        missing = {"num_samples", "fingerprint", *_files.COLUMNS} - state.keys()
+        if missing:
+            raise DataError(
+                "DifficultyLedger.load_state_dict: `state` must be what state_dict() returned, "
+                f"got one without {', '.join(sorted(missing))}."
+            )
+        _files.check_header("DifficultyLedger.load_state_dict", "`state`", state, self._header())
+        for name in _files.COLUMNS:
+            self._records[name] = state[name].numpy()
+
+    def save(self, path: str | os.PathLike[str] | None = None) -> None:
+        """Write it to a file (NumPy's `.npz`, no pickle): whole or not at all, even if the process is killed.
+
+        Args:
+            path: the file. None: flush the memory map, which is a file already.
+
+        Raises:
+            ValueError: no path, and no memory map.
+        """
+        if path is not None:
+            _files.write(os.fspath(path), self._header(), self._records)
+        elif isinstance(self._records, np.memmap):
+            self._records.flush()
+        else:
+            raise ValueError("DifficultyLedger.save: `path` must be given, got None, and it is not memory-mapped.")
+
+    @_OnClassOrLedger
+    def load(  # noqa: D417, its first two arguments are filled in by the decorator
+        kind: type[DifficultyLedger],
+        ledger: DifficultyLedger | None,
+        path: str | os.PathLike[str],
+        *,
+        fingerprint: str | None = None,
+    ) -> DifficultyLedger:
+        """Read what `save` wrote: `DifficultyLedger.load(path)` makes a ledger, `ledger.load(path)` fills that one.
+
+        Args:
+            path: the file.
+            fingerprint: of your data set, to refuse a ledger of another one.
+
+        Returns:
+            The ledger.
+
+        Raises:
+            DataError: the file is damaged, or of another data set.
+        """
+        header, records = _files.read(os.fspath(path))
+        if ledger is None:
+            ledger = kind(header["num_samples"], momentum=header["momentum"], fingerprint=header["fingerprint"])
+        mine = ledger._header() | ({} if fingerprint is None else {"fingerprint": fingerprint})
+        _files.check_header("DifficultyLedger.load", repr(os.fspath(path)), header, mine)
+        ledger._records[:] = records
+        return ledger
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        if self.path is not None:  # another process opens the same file
+            self.save()
+            del state["_records"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self.path is not None:
+            self._records = _files.open_map(self.path, self._header())
+
+
+def _host(values: Any, dtype: Any) -> np.ndarray:
+    """Numbers from wherever they are, as a NumPy array."""
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+        values = (values.double() if values.is_floating_point() else values).numpy()  # NumPy knows no bfloat16
+    return np.asarray(values, dtype=dtype)
+
+
+def _whole_numbers(indices: Any) -> np.ndarray:
+    array = indices.detach().cpu().numpy() if isinstance(indices, Tensor) else np.asarray(indices)
+    if array.size and array.dtype.kind not in "iu":
+        raise TypeError(f"DifficultyLedger.update: `indices` must be whole numbers, got {array.dtype}.")
+    if array.ndim != 1:
+        raise ValueError(f"DifficultyLedger.update: `indices` must have one axis, got shape {array.shape}.")
+    return array.astype(np.int64)
+
+
+def _occurrence(where: np.ndarray) -> np.ndarray:
+    """For each entry, how many equal ones come before it."""
+    order = np.argsort(where, kind="stable")
+    ranked = where[order]
+    starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
+    counts = np.arange(len(where)) - np.repeat(starts, np.diff(np.r_[starts, len(where)]))
+    result = np.empty_like(counts)
+    result[order] = counts
+    return result
+
+
+def _signed(column: np.ndarray) -> np.ndarray:
+    """A copy in a dtype that every torch has operators for."""
+    wider = {"u2": np.int32, "u4": np.int64}
+    return np.array(column, dtype=wider.get(column.dtype.str[1:], column.dtype))
