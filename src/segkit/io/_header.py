@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from segkit.errors import ImageReadError
+from segkit.io._header_container import parse_gif, parse_jp2, parse_webp
 from segkit.io._header_jpeg import parse_jpeg
+from segkit.io._header_plain import parse_bmp, parse_pnm
 from segkit.io._header_png import SIGNATURE, parse_png
 from segkit.io._header_tiff import parse_tiff
 from segkit.io._info import Header
@@ -31,6 +33,16 @@ def parse(source: Source, page: int = 0, level: int = 0, *, survey: bool = False
         header = parse_png(source)
     elif start[:3] == b"\xff\xd8\xff":
         header = parse_jpeg(source)
+    elif start[:2] == b"BM":
+        header = parse_bmp(source)
+    elif start[:2] in (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"Pf") and start[2:3] in b" \t\n\r#":
+        header = parse_pnm(source)
+    elif start[:6] in (b"GIF87a", b"GIF89a"):
+        header = parse_gif(source)
+    elif start[:4] == b"RIFF" and start[8:12] == b"WEBP":
+        header = parse_webp(source)
+    elif start[:12] == b"\0\0\0\x0cjP  \r\n\x87\n" or start[:4] == b"\xff\x4f\xff\x51":
+        header = parse_jp2(source)
     else:
         reason = f"its first bytes {start[:8]!r} are no image format that segkit knows"
         raise ImageReadError(source.path, reason, "convert it to PNG or TIFF")

@@ -217,6 +217,10 @@ def block_tags(page: TiffPage) -> tuple[int, int]:
 
 
 def _subsampling(ifd: Ifd) -> tuple[int, int]:
+    luma = ifd.array(529)  # rationals: numerator and denominator lie in one 64-bit word
+    if luma.size and (len(luma) != 3 or not all(luma.view(luma.dtype.str.replace("u8", "u4")))):
+        reason = "its YCbCrCoefficients are malformed"
+        raise ImageReadError(ifd.file.source.path, reason, "the file is damaged: export it again")
     values = ifd.ints(530, (2, 2))
     return (values[0], values[1]) if len(values) >= 2 else (2, 2)
 

@@ -1,22 +1,30 @@
-"""The Pillow backend: everything of 8 bits that Pillow keeps as it is stored."""
+"""The Pillow backend: what Pillow keeps as it is stored, which is mostly what has 8 bits or fewer."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from segkit.io._header_container import minimal_webp
 from segkit.io._header_jpeg import minimal_jpeg
 from segkit.io._header_png import minimal_png, verify_data
 from segkit.io._info import Header
 from segkit.io._protocol import Request, crop
 from segkit.io._tiff_blocks import block_numbers, minimal_tiff, read_blocks
 
-__all__ = ["Pillow"]
+if TYPE_CHECKING:
+    from PIL import ImageFile
+
+__all__ = ["Pillow", "encode_palette_png"]
+
+OLD_JPEG = 6
 
 
 class Pillow:
-    """PNG with palettes and fewer than 8 bits, 8-bit JPEG, and plain 8-bit and 16-bit grey TIFFs."""
+    """PNG with palettes and fewer than 8 bits, 8-bit JPEG, BMP, GIF, WebP, PNM, and plain TIFFs."""
 
     name = "pillow"
 
@@ -24,47 +32,92 @@ class Pillow:
         """Why the stored samples would not come out exactly; an empty text if they do."""
         info = header.info
         if info.format in ("PNG", "APNG"):
-            if info.bits_per_sample == 16 and info.channels > 1:
-                return "Pillow cuts 16-bit colour to 8 bits"
-            return ""
+            return "Pillow cuts 16-bit colour to 8 bits" if info.bits_per_sample == 16 and info.channels > 1 else ""
         if info.format == "JPEG":
             if info.bits_per_sample != 8 or info.compression != "jpeg":
                 return "Pillow decodes 8-bit lossy JPEGs only"
             return "" if info.channels in (1, 3) else "Pillow inverts some CMYK JPEGs"
         if info.format in ("TIFF", "BigTIFF"):
             return _refuses_page(header)
+        if info.format == "PNM":
+            if header.detail.top not in (255, 65535) and info.photometric != "miniswhite":
+                return f"Pillow spreads samples up to {header.detail.top:g} over the whole range"
+            return "Pillow cuts 16-bit colour to 8 bits" if info.channels == 3 and info.bits_per_sample == 16 else ""
+        if info.format in ("JP2", "J2K"):
+            return "" if info.bits_per_sample == 8 else "Pillow shifts or cuts JPEG 2000 samples of other than 8 bits"
+        if info.format in ("BMP", "GIF", "WebP", "PFM"):
+            return ""
         return f"Pillow is not proven to keep the samples of {info.format}"
 
     def read(self, header: Header, request: Request) -> np.ndarray:
         """The stored samples of `request`."""
-        from PIL import ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
-
         info = header.info
-        # The plugins are called directly: Image.open would look at Pillow's own, global limit on pixels, while
-        # max_pixels was checked already.
-        if info.format == "JPEG":
-            data = minimal_jpeg(header)
-            plugin: type[ImageFile.ImageFile] = JpegImagePlugin.JpegImageFile
-        elif info.format in ("PNG", "APNG"):
-            verify_data(header)
-            data, plugin = minimal_png(header), PngImagePlugin.PngImageFile
-        else:
-            page = header.detail
-            blocks = read_blocks(page, block_numbers(page, (0, 0, info.height, info.width), range(page.planes)))
-            photometric = 1 if info.channels == 1 else None
-            data = minimal_tiff(page, blocks, photometric=photometric, extra=[2] * len(page.extra))
-            plugin = TiffImagePlugin.TiffImageFile
-        with plugin(io.BytesIO(data)) as image:
+        with _plugin(info.format)(io.BytesIO(_minimal(header))) as image:
             whole: np.ndarray = np.asarray(image)
         if whole.dtype == bool:
             whole = (whole.view(np.uint8) != 0).astype(np.uint8)  # Pillow's bool holds 255
+            if info.format == "PNM":
+                whole = 1 - whole  # in a PBM, 1 is black
         if whole.dtype == np.int32 and info.dtype == np.uint16:
             whole = whole.astype(np.uint16)
         return crop(whole.reshape(info.height, info.width, -1), request)
 
 
+def _plugin(form: str) -> Callable[[io.BytesIO], ImageFile.ImageFile]:
+    """Pillow's class for a format. Image.open would look at Pillow's own, global limit on pixels as well."""
+    from PIL import (
+        BmpImagePlugin,
+        GifImagePlugin,
+        Jpeg2KImagePlugin,
+        JpegImagePlugin,
+        PngImagePlugin,
+        PpmImagePlugin,
+        TiffImagePlugin,
+        WebPImagePlugin,
+    )
+
+    return {
+        "PNG": PngImagePlugin.PngImageFile,
+        "APNG": PngImagePlugin.PngImageFile,
+        "JPEG": JpegImagePlugin.JpegImageFile,
+        "TIFF": TiffImagePlugin.TiffImageFile,
+        "BigTIFF": TiffImagePlugin.TiffImageFile,
+        "BMP": BmpImagePlugin.BmpImageFile,
+        "GIF": GifImagePlugin.GifImageFile,
+        "WebP": WebPImagePlugin.WebPImageFile,
+        "PNM": PpmImagePlugin.PpmImageFile,
+        "PFM": PpmImagePlugin.PpmImageFile,
+        "JP2": Jpeg2KImagePlugin.Jpeg2KImageFile,
+        "J2K": Jpeg2KImagePlugin.Jpeg2KImageFile,
+    }[form]
+
+
+def _minimal(header: Header) -> bytes:
+    """The file that Pillow gets to see."""
+    info = header.info
+    if info.format == "JPEG":
+        return minimal_jpeg(header)
+    if info.format in ("PNG", "APNG"):
+        verify_data(header)  # Pillow does not
+        return minimal_png(header)
+    if info.format == "WebP":
+        return minimal_webp(header)
+    if info.format not in ("TIFF", "BigTIFF") or header.detail.compression == OLD_JPEG:
+        return header.source.read_all()
+    page = header.detail
+    blocks = read_blocks(page, block_numbers(page, (0, 0, info.height, info.width), range(page.planes)))
+    # Called minisblack, Pillow inverts nothing; called straight, it leaves the colours beside alpha alone.
+    return minimal_tiff(page, blocks, photometric=1 if info.channels == 1 else None, extra=[2] * len(page.extra))
+
+
 def _refuses_page(header: Header) -> str:
     info, page = header.info, header.detail
+    if page.compression == OLD_JPEG:
+        if page.ifd.offset != page.ifd.file.first or info.orientation != 1 or page.planar:
+            return "Pillow reads the old kind of JPEG from the first, upright page only"
+        if info.photometric != "ycbcr" or page.bits != 8 or page.samples != 3:
+            return "Pillow reads the old kind of JPEG in colour only"
+        return ""
     if page.compression not in (1, 5, 8, 32946) or page.fill_order != 1 or page.predictor not in (1, 2):
         return f"Pillow is proven for uncompressed, LZW and deflate TIFFs, this one is {info.compression}"
     if page.planar:

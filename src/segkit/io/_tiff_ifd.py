@@ -94,10 +94,19 @@ def read_ifd(file: TiffFile, offset: int) -> Ifd:
         raise ImageReadError(source.path, reason, "the file is damaged: copy or export it again")
     data = source.pread(offset + head, count * entry)
     tags: dict[int, tuple[int, int, int]] = {}
+    last = 0
     for i in range(count):
         tag, kind, number = struct.unpack_from(order + ("HHQ" if big else "HHI"), data, i * entry)
-        if kind not in TYPES or tag in tags:
-            continue  # the first of two equal tags counts, as in libtiff
+        if tag == kind == 0:
+            continue  # some writers pad with empty entries
+        if tag <= last:
+            # TIFF demands ascending tags. A tag out of order has often lost its meaning to a flipped bit, and a default
+            # would step in, in silence.
+            reason = f"its directory at byte {offset} is out of order: tag {tag} after {last}"
+            raise ImageReadError(source.path, reason, "the file is damaged: export it again")
+        last = tag
+        if kind not in TYPES:
+            continue
         place = offset + head + i * entry + (12 if big else 8)
         if number * int(TYPES[kind][1]) > pointer:
             (place,) = struct.unpack_from(order + ("Q" if big else "I"), data, i * entry + (12 if big else 8))

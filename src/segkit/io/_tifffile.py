@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from segkit.errors import ImageReadError
+from segkit.io._header_container import minimal_webp
 from segkit.io._header_jpeg import minimal_jpeg
 from segkit.io._header_png import minimal_png, verify_data
 from segkit.io._header_tiff import COMPRESSIONS, TiffPage
@@ -20,7 +21,7 @@ from segkit.io._tiff_blocks import block_numbers, block_page, block_ranges, mini
 __all__ = ["Tifffile"]
 
 READS = {1, 2, 3, 4, 5, 7, 8, 32773, 32946, 33003, 33005, 34712, 34887, 34925, 50000, 50001, 50002}
-PACKED = {2, 3, 4}
+CCITT = {2, 3, 4}
 
 
 class Tifffile:
@@ -38,7 +39,9 @@ class Tifffile:
             if header.info.channels == 4:
                 return "imagecodecs and others disagree about four-channel JPEGs"
             return ""
-        return f"neither tifffile nor our use of imagecodecs covers {header.info.format}"
+        if header.info.format in ("WebP", "JP2", "J2K"):
+            return ""
+        return f"neither tifffile nor imagecodecs is proven to keep the samples of {header.info.format}"
 
     def read(self, header: Header, request: Request) -> np.ndarray:
         """The stored samples of `request`."""
@@ -48,6 +51,10 @@ class Tifffile:
 
         if header.info.format == "JPEG":
             whole = imagecodecs.jpeg_decode(minimal_jpeg(header))
+        elif header.info.format == "WebP":
+            whole = imagecodecs.webp_decode(minimal_webp(header), hasalpha=header.info.channels == 4)
+        elif header.info.format in ("JP2", "J2K"):
+            whole = imagecodecs.jpeg2k_decode(header.source.read_all())
         else:
             verify_data(header)
             as_grey = header.info.photometric == "palette"
@@ -65,7 +72,7 @@ def _refuses_page(page: TiffPage) -> str:
         return f"tifffile does not decode the compression {name}"
     if page.photometric == 6 and page.subsampling != (1, 1) and (page.compression != 7 or page.planar):
         return "its chroma is subsampled without JPEG, which tifffile does not decode"
-    if page.compression in PACKED and (page.bits != 1 or page.samples != 1):
+    if page.compression in CCITT and (page.bits != 1 or page.samples != 1):
         return f"{name} is for 1-bit images, this one has {page.samples} x {page.bits} bits"
     if page.predictor not in (1, 2, 3):
         return f"its predictor {page.predictor} is unknown"
@@ -74,6 +81,19 @@ def _refuses_page(page: TiffPage) -> str:
     if page.fill_order == 2 and page.compression in (7, 33003, 33005, 34712, 50001, 50002):
         return "a reversed bit order makes no sense for this compression"
     return ""
+
+
+def _agree(header: Header, page: TiffPage, row: int, number: int, stored: bytes, data: np.ndarray) -> None:
+    """Fax decoders guess on over damaged codes, in silence, and each guesses differently: so two must agree."""
+    import imagecodecs
+
+    try:
+        other = imagecodecs.tiff_decode(minimal_tiff(block_page(page, page.block_rows(row)), [stored]))
+    except Exception:
+        other = None
+    if other is None or other.shape != data.shape[1:3] or not np.array_equal(other, data[0, :, :, 0]):
+        reason = f"two decoders disagree about the fax codes of its block {number}"
+        raise ImageReadError(header.path, reason, "the file is damaged: copy or scan it again")
 
 
 @functools.lru_cache(maxsize=64)
@@ -116,7 +136,10 @@ def _read_page(header: Header, request: Request) -> np.ndarray:
             target[...] = 0
             continue
         decode = _decoder(minimal_tiff(block_page(page, page.block_rows(row)), [first]))
-        data, _, _ = decode(source.pread(offset, size), 0, **options)
+        stored = source.pread(offset, size)
+        data, _, _ = decode(stored, 0, **options)
+        if page.compression in CCITT:
+            _agree(header, page, row, number, stored, data)
         block = data[0, max(top - y, 0) :, max(left - x, 0) :][: target.shape[0], : target.shape[1]]
         if block.shape != target.shape:
             reason = f"its block {number} decodes to {block.shape[0]} x {block.shape[1]} pixels, too few"
