@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import io
+import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ __all__ = ["Tifffile"]
 
 READS = {1, 2, 3, 4, 5, 7, 8, 32773, 32946, 33003, 33005, 34712, 34887, 34925, 50000, 50001, 50002}
 CCITT = {2, 3, 4}
+DEFLATE = {8, 32946}
 
 
 class Tifffile:
@@ -34,7 +37,8 @@ class Tifffile:
         if header.info.format in ("TIFF", "BigTIFF"):
             return _refuses_page(header.detail)
         if header.info.format in ("PNG", "APNG"):
-            return ""
+            lost = header.detail.interlaced and header.info.channels == 2
+            return "imagecodecs does not decode an interlaced PNG of grey and alpha" if lost else ""
         if header.info.format == "JPEG":
             if header.info.channels == 4:
                 return "imagecodecs and others disagree about four-channel JPEGs"
@@ -58,7 +62,9 @@ class Tifffile:
         else:
             verify_data(header)
             as_grey = header.info.photometric == "palette"
-            whole = imagecodecs.png_decode(minimal_png(header, as_grey=as_grey))
+            # libpng warns about interlaced files on stderr; libspng does not.
+            decode = imagecodecs.spng_decode if header.detail.interlaced else imagecodecs.png_decode
+            whole = decode(minimal_png(header, as_grey=as_grey))
             if as_grey and header.info.bits_per_sample < 8:
                 whole = whole // (255 // ((1 << header.info.bits_per_sample) - 1))
             elif header.info.bits_per_sample == 1:
@@ -94,6 +100,18 @@ def _agree(header: Header, page: TiffPage, row: int, number: int, stored: bytes,
     if other is None or other.shape != data.shape[1:3] or not np.array_equal(other, data[0, :, :, 0]):
         reason = f"two decoders disagree about the fax codes of its block {number}"
         raise ImageReadError(header.path, reason, "the file is damaged: copy or scan it again")
+
+
+def _inflate(page: TiffPage, row: int, stored: bytes) -> np.ndarray:
+    """A deflate block that holds more rows than it should: libdeflate refuses it, zlib stops where we say."""
+    rows = page.block_rows(row)
+    need = page.row_bytes(page.tile[1]) * rows
+    plain = zlib.decompressobj().decompress(stored, need)
+    if len(plain) < need:
+        raise ValueError(f"deflate data give {len(plain)} of {need} bytes")
+    facts = replace(block_page(page, rows), compression=1)
+    data, _, _ = _decoder(minimal_tiff(facts, [bytes(16)]))(plain, 0)
+    return data
 
 
 @functools.lru_cache(maxsize=64)
@@ -137,7 +155,12 @@ def _read_page(header: Header, request: Request) -> np.ndarray:
             continue
         decode = _decoder(minimal_tiff(block_page(page, page.block_rows(row)), [first]))
         stored = source.pread(offset, size)
-        data, _, _ = decode(stored, 0, **options)
+        try:
+            data, _, _ = decode(stored, 0, **options)
+        except Exception:
+            if page.compression not in DEFLATE:
+                raise
+            data = _inflate(page, row, stored)
         if page.compression in CCITT:
             _agree(header, page, row, number, stored, data)
         block = data[0, max(top - y, 0) :, max(left - x, 0) :][: target.shape[0], : target.shape[1]]
