@@ -1,0 +1,212 @@
+"""Offline expansion: write several augmented copies of each pair, once, and be able to stop at any moment."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from segkit.datasets._dataset import PairDataset
+from segkit.datasets._pairs import Pair
+from segkit.errors import DataError
+from segkit.io import image_info, write_image, write_mask
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_MANIFEST = "manifest.jsonl"
+
+
+def expand_dataset(
+    pairs: Sequence[tuple[str | os.PathLike[str], str | os.PathLike[str]]],
+    transform: Callable[..., Any],
+    out: str | os.PathLike[str],
+    *,
+    copies: int,
+    seed: int,
+    executor: Executor | None = None,
+    progress: bool = True,
+) -> list[Pair]:
+    """Write `copies` augmented versions of each pair into `out`, with a manifest that says how each was made.
+
+    A copy is a pure function of (seed, position of the pair, number of the copy): the files are the same, byte for
+    byte, for any executor and any number of workers. Files appear whole or not at all, so a run that was killed is
+    resumed by the same call: what is there is not made again.
+
+    Args:
+        pairs: (image, mask) paths, as `find_pairs` gives them.
+        transform: called ``transform(image, mask, generator=...)`` on unscaled tensors (uint8, or int32 for wider
+            integers) and has to keep integers: leave ToTensor and Normalize to the training. May return crop stacks
+            [K, C, h, w], [K, h, w]: each crop becomes a pair. Has to pickle, and to have a `repr` that tells its
+            parameters.
+        out: a folder, made if it is not there: ``images/``, ``masks/`` and ``manifest.jsonl``.
+        copies: versions of each pair, at least 1. A later call with more copies adds the missing ones.
+        seed: any integer.
+        executor: where to run, any `concurrent.futures.Executor`; a pool of processes, one per CPU, when None.
+        progress: show a bar, if standard error is a terminal.
+
+    Returns:
+        The new pairs, in the order of `pairs`. PNG where it can hold the image, TIFF otherwise (13 bands, floats).
+
+    Raises:
+        DataError: `out` holds an expansion with another seed, transform or other pairs.
+        TypeError: the transform turned integers into floats.
+        ImageReadError: a source cannot be read. What was written stays; leave the file out by `audit_dataset` first.
+
+    Example:
+        >>> write_image("a.png", np.zeros((4, 4, 3), np.uint8))
+        >>> write_mask("a_mask.png", np.zeros((4, 4), np.uint8))
+        >>> def mirror(image, mask, *, generator=None):
+        ...     return image.flip(-1), mask.flip(-1)
+        >>> new = expand_dataset([("a.png", "a_mask.png")], mirror, "more", copies=2, seed=0, progress=False)
+        >>> len(new), os.path.basename(new[1].image)
+        (2, '000000_a_001.png')
+    """
+    if copies < 1:
+        raise ValueError(f"expand_dataset: `copies` must be at least 1, got {copies}.")
+    folder = Path(out)
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    header = {"format": 1, "seed": seed, "transform": _description(transform)}
+    sources = [Pair(os.fspath(image), os.fspath(mask)) for image, mask in pairs]
+    done = _read_manifest(folder, header, sources)
+    tasks = [(i, k) for i in range(len(sources)) for k in range(copies) if (i, k) not in done]
+
+    from tqdm import tqdm
+
+    manifest = folder / _MANIFEST
+    if not done:
+        _write_whole(manifest, [header])
+    with manifest.open("a", encoding="utf-8") as lines:
+        bar = tqdm(total=len(tasks), desc="expand", unit="copy", disable=None if progress else True)
+        jobs = ((_make_copy, sources[i], transform, str(folder), seed, i, k) for i, k in tasks)
+        for entry in _run(jobs, executor, in_process=len(tasks) <= 16):
+            done[entry["pair"], entry["copy"]] = entry
+            lines.write(json.dumps(entry) + "\n")
+            lines.flush()
+            bar.update()
+        bar.close()
+    entries = [done[key] for key in sorted(done)]
+    _write_whole(manifest, [header, *entries])
+    return [Pair(str(folder / i), str(folder / m)) for e in entries if e["copy"] < copies for i, m in e["files"]]
+
+
+def _make_copy(source: Pair, transform: Callable[..., Any], folder: str, seed: int, position: int, copy: int) -> dict:
+    import torch
+
+    sample = PairDataset([source], scale=False)[0]
+    # Three words, always: a hash mixes them, so that neighbouring pairs and copies share nothing.
+    state = np.random.SeedSequence([seed % 2**64, position, copy]).generate_state(1, np.uint64)[0]
+    generator = torch.Generator().manual_seed(int(state >> np.uint64(1)))
+    image, mask = transform(sample["image"], sample["mask"], generator=generator)
+    if image.is_floating_point() and not sample["image"].is_floating_point():
+        raise TypeError(
+            f"expand_dataset: `transform` must keep the integers of {source.image!r}, got {image.dtype}. "
+            "Leave out ToTensor and Normalize: they belong into the training."
+        )
+    dtype = np.dtype(image_info(source.image).dtype)
+    stem = f"{position:06d}_{Path(source.image).stem}_{copy:03d}"
+    crops = [(stem, image, mask)]
+    if image.ndim == 4:
+        crops = [(f"{stem}_{k}", image[k], mask[k]) for k in range(len(image))]
+    files = [_write_pair(Path(folder), name, picture, labels, dtype) for name, picture, labels in crops]
+    return {"pair": position, "copy": copy, "source": list(source), "files": files}
+
+
+def _write_pair(folder: Path, stem: str, image: Tensor, mask: Tensor, dtype: np.dtype) -> list[str]:
+    pixels = np.ascontiguousarray(image.movedim(0, -1).numpy())
+    if dtype.kind in "iu" and pixels.dtype != dtype:
+        info = np.iinfo(dtype)
+        pixels = pixels.clip(info.min, info.max).astype(dtype)
+    labels = mask.numpy()
+    if labels.dtype.itemsize > 2 and labels.min(initial=0) >= 0 and labels.max(initial=0) < 2**16:
+        labels = labels.astype(np.uint16)
+    png = pixels.dtype in (np.uint8, np.uint16) and pixels.shape[-1] in (1, 3, 4)
+    names = [f"images/{stem}.{'png' if png else 'tif'}", f"masks/{stem}.{'png' if labels.dtype.kind == 'u' else 'tif'}"]
+    write_image(folder / names[0], pixels)
+    write_mask(folder / names[1], labels)
+    return names
+
+
+def _run(jobs: Iterable[tuple[Any, ...]], executor: Executor | None, *, in_process: bool) -> Iterator[dict]:
+    """The results of the jobs as they come; a bounded number is under way, so that memory does not grow."""
+    if executor is None and in_process:  # a pool would cost more than it brings
+        for function, *arguments in jobs:
+            yield function(*arguments)
+        return
+    pool = executor or ProcessPoolExecutor(initializer=_one_thread_each)
+    waiting: list[Future[dict]] = []
+    try:
+        for function, *arguments in jobs:
+            waiting.append(pool.submit(function, *arguments))
+            if len(waiting) >= 64:
+                yield waiting.pop(0).result()
+        while waiting:
+            yield waiting.pop(0).result()
+    finally:
+        for future in waiting:
+            future.cancel()
+        if executor is None:
+            pool.shutdown()
+
+
+def _one_thread_each() -> None:
+    """In a worker: there is a process for each CPU, and thread pools do not survive a fork.
+
+    OpenCV's number has to be 0, "no threads": at 1 it waits for the threads of its parent to end, which are not here.
+    """
+    import cv2
+    import torch
+
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
+def _description(transform: Callable[..., Any]) -> str:
+    """What the manifest says of the transform. The default repr holds an address, which differs from run to run."""
+    text = repr(transform)
+    return getattr(transform, "__qualname__", type(transform).__qualname__) if " at 0x" in text else text
+
+
+def _read_manifest(folder: Path, header: dict, sources: list[Pair]) -> dict[tuple[int, int], dict]:
+    """The copies that are there already: (position, copy) → entry."""
+    path = folder / _MANIFEST
+    if not path.exists():
+        return {}
+    lines = path.read_text(encoding="utf-8").splitlines()
+    before = _parsed(lines[0]) if lines else None
+    if before != header:
+        raise DataError(
+            f"expand_dataset: `out` must be empty or hold the same expansion, got {str(path)!r} of {before}, "
+            f"not {header}. Pass another folder, or delete this one."
+        )
+    done = {}
+    for entry in filter(None, map(_parsed, lines[1:])):  # the last line of a killed run may be cut off
+        i = entry["pair"]
+        if i >= len(sources) or list(sources[i]) != entry["source"]:
+            raise DataError(
+                f"expand_dataset: `pairs` must be those of the expansion in {str(path)!r}, where number {i} "
+                f"(counting from 0) was {entry['source'][0]!r}. Pass the same pairs, or another folder."
+            )
+        if all((folder / name).exists() for names in entry["files"] for name in names):
+            done[i, entry["copy"]] = entry
+    return done
+
+
+def _parsed(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
+
+
+def _write_whole(path: Path, rows: list[dict]) -> None:
+    """All rows or the file as it was."""
+    new = path.with_name(path.name + ".new")
+    new.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    os.replace(new, path)
