@@ -1,0 +1,16 @@
+"""What are the numbers of this data set: sums over the files that merge exactly, and what follows from them.
+
+Example:
+    >>> import numpy as np
+    >>> from segkit import stats
+    >>> statistics = stats.DatasetStatistics()
+    >>> statistics.add(np.zeros((1, 4, 1), np.uint8), np.array([[0, 0, 0, 1]]))
+    >>> stats.class_weights(statistics.class_pixels).tolist()
+    [0.6666666865348816, 2.0]
+"""
+
+from segkit.stats._chunks import map_in_chunks
+from segkit.stats._dataset import DatasetStatistics, dataset_statistics
+from segkit.stats._weights import class_weights
+
+__all__ = ["DatasetStatistics", "class_weights", "dataset_statistics", "map_in_chunks"]

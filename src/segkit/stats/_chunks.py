@@ -1,0 +1,141 @@
+"""Run a function over many files in any executor, with results in order and no file lost to a dying worker."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from typing import Any, TypeVar
+
+__all__ = ["map_in_chunks"]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_CHUNK = 16  # files per task: enough to hide the cost of a task, few enough to lose little with one
+_SMALL = 2 * _CHUNK  # up to here a pool costs more than it brings
+
+
+def map_in_chunks(
+    function: Callable[[list[Item]], Result],
+    items: Sequence[Item],
+    *,
+    on_lost: Callable[[Item, str], Result],
+    executor: Executor | None = None,
+    progress: bool = True,
+    describe: str = "",
+) -> Iterator[Result]:
+    """`function` of each run of a few items, in the order of the items.
+
+    Only some tasks are in flight at a time, so memory does not grow with the number of items. When a worker dies, the
+    unfinished items are done again, each alone; an item that takes its worker down twice is given to `on_lost`.
+
+    Args:
+        function: takes a list of items and returns one result; picklable. It handles the errors of single items itself.
+        items: any picklable things, for example `Pair`.
+        on_lost: makes the result of one item that cannot be done, from the item and the reason.
+        executor: any `concurrent.futures.Executor`: a process pool, Dask's `client.get_executor()`, Ray's. By default a
+            process pool of one worker for each CPU, or this process for up to 32 items.
+        progress: show a bar, if standard error is a terminal.
+        describe: the word in front of the bar.
+
+    Yields:
+        One result for each chunk; for each item where a chunk had to be taken apart.
+
+    Example:
+        >>> list(map_in_chunks(sum, range(20), on_lost=lambda item, reason: 0, progress=False))
+        [120, 70]
+    """
+    from tqdm import tqdm
+
+    chunks = [list(items[start : start + _CHUNK]) for start in range(0, len(items), _CHUNK)]
+    # `disable=None` is tqdm's word for "only on a terminal".
+    with tqdm(total=len(items), desc=describe, unit="file", disable=None if progress else True) as bar:
+        if executor is None and len(items) <= _SMALL:
+            for chunk in chunks:
+                yield function(chunk)
+                bar.update(len(chunk))
+            return
+        with _Workers(executor) as workers:
+            window: deque[tuple[list[Item], Future[Result]]] = deque()
+            waiting = iter(chunks)
+            while True:
+                for chunk in islice(waiting, workers.in_flight - len(window)):
+                    window.append((chunk, workers.submit(function, chunk)))
+                if not window:
+                    return
+                chunk, future = window.popleft()
+                try:
+                    results = [future.result()]
+                except Exception:
+                    results = list(_one_by_one(workers, function, chunk, on_lost))
+                yield from results
+                bar.update(len(chunk))
+
+
+def _one_by_one(
+    workers: _Workers,
+    function: Callable[[list[Item]], Result],
+    chunk: list[Item],
+    on_lost: Callable[[Item, str], Result],
+) -> Iterator[Result]:
+    """The items of a chunk that came to nothing, each alone, so that one bad file costs itself only."""
+    for item in chunk:
+        reason = ""
+        for _ in range(2):
+            try:
+                yield workers.submit(function, [item]).result()
+                break
+            except Exception as error:
+                reason = (
+                    "the worker process died twice on it, perhaps out of memory"
+                    if isinstance(error, BrokenProcessPool)
+                    else f"the worker failed twice on it: {type(error).__name__}: {error}"
+                )
+        else:
+            yield on_lost(item, reason)
+
+
+class _Workers:
+    """An executor that is there again after it broke: ours is made anew, a caller's broken pool is replaced by ours."""
+
+    def __init__(self, executor: Executor | None) -> None:
+        self._executor = executor
+        self._own = executor is None
+        count = getattr(executor, "_max_workers", None) or (64 if executor is not None else _cpus())
+        self.in_flight = 2 * int(count) + 2
+
+    def submit(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
+        if self._executor is None:
+            self._executor = ProcessPoolExecutor(_cpus(), initializer=_one_thread_each)
+            self._own = True
+        try:
+            return self._executor.submit(function, *args)
+        except BrokenProcessPool:
+            self._stop()
+            self._executor = None
+            return self.submit(function, *args)
+
+    def _stop(self) -> None:
+        if self._own and self._executor is not None:
+            self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def __enter__(self) -> _Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+
+def _cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _one_thread_each() -> None:
+    """In a worker: as many processes as CPUs leave none for OpenCV's threads, which do not survive a fork anyway."""
+    import cv2
+
+    cv2.setNumThreads(1)

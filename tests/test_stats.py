@@ -1,0 +1,252 @@
+"""stats: sums over the files equal NumPy on all the pixels, merge exactly, and survive bad files and dying workers."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import signal
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from segkit import stats
+from segkit.errors import DataError
+
+rng = np.random.default_rng
+
+
+def random_set(dtype, channels, n=7, seed=0):
+    r = rng(seed)
+    top = np.iinfo(dtype).max if np.dtype(dtype).kind in "iu" else 1000
+    images, masks = [], []
+    for _ in range(n):
+        shape = tuple(r.integers(40, 110, 2))
+        scale = r.uniform(0.05, 1)
+        images.append((r.random((*shape, channels)) * top * scale).astype(dtype))
+        mask = r.integers(0, 4, shape).astype(np.uint8)
+        mask[r.random(shape) < 0.1] = 255
+        masks.append(mask)
+    return images, masks
+
+
+def statistics_of(images, masks):
+    result = stats.DatasetStatistics()
+    for image, mask in zip(images, masks, strict=True):
+        result.add(image, mask)
+    return result
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "int32", "float32", "float64"])
+@pytest.mark.parametrize("channels", [1, 3, 13])
+def test_statistics_equal_numpy_on_the_concatenated_pixels_without_ignored_ones(dtype, channels):
+    images, masks = random_set(dtype, channels)
+    pixels = np.concatenate([image[mask != 255] for image, mask in zip(images, masks, strict=True)]).astype(np.float64)
+    result = statistics_of(images, masks)
+    np.testing.assert_allclose(result.mean, pixels.mean(0), rtol=1e-9)
+    np.testing.assert_allclose(result.std, pixels.std(0), rtol=1e-9)
+    np.testing.assert_array_equal(result.min, pixels.min(0))
+    np.testing.assert_array_equal(result.max, pixels.max(0))
+    exact = np.dtype(dtype).itemsize <= 2
+    for q, value in result.percentiles.items():
+        # Wider types are binned with 7 bits of mantissa; interpolation between two values adds at most as much again.
+        np.testing.assert_allclose(value, np.percentile(pixels, q, axis=0), rtol=1e-9 if exact else 1 / 128)
+
+
+def test_classes_are_counted_without_ignored_pixels():
+    images, masks = random_set("uint8", 1)
+    every = np.concatenate([mask.ravel() for mask in masks])
+    result = statistics_of(images, masks)
+    assert result.class_pixels.tolist() == [int((every == c).sum()) for c in range(4)]
+    assert result.class_images.tolist() == [sum(bool((mask == c).any()) for mask in masks) for c in range(4)]
+    assert result.ignored_pixels == int((every == 255).sum())
+    assert sum(result.sizes.values()) == len(images)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_merging_is_associative_and_knows_no_order(dtype):
+    a, b, c = (statistics_of(*random_set(dtype, 3, seed=seed)) for seed in range(3))
+    left = a.merge(b).merge(c).to_json()
+    assert left == a.merge(b.merge(c)).to_json()
+    assert left == c.merge(a).merge(b).to_json()
+    assert left == a.merge(stats.DatasetStatistics()).merge(b.merge(c)).to_json()
+
+
+def test_merging_changes_neither_part():
+    a, b = (statistics_of(*random_set("uint8", 1, seed=seed)) for seed in range(2))
+    before = a.to_json(), b.to_json()
+    a.merge(b)
+    assert (a.to_json(), b.to_json()) == before
+
+
+def test_a_variance_does_not_cancel_away():
+    image = np.full((100, 100, 1), 65_000, np.uint16)
+    image[0, 0] = 65_001
+    result = stats.DatasetStatistics()
+    result.add(image)
+    np.testing.assert_allclose(result.std, image.astype(np.float64).std(), rtol=1e-9)
+
+
+def test_nan_and_infinity_are_left_out_and_counted():
+    image = np.ones((10, 10, 1), np.float32)
+    image[0, :3, 0] = np.nan, np.inf, -np.inf
+    result = stats.DatasetStatistics()
+    result.add(image)
+    assert (result.mean.tolist(), result.std.tolist(), result.channels.non_finite) == ([1], [0], 3)
+
+
+def test_labels_outside_the_classes_are_named():
+    result = stats.DatasetStatistics(num_classes=2)
+    result.add(np.zeros((2, 2, 1), np.uint8), np.array([[0, 1], [7, -1]]))
+    assert result.class_pixels.tolist() == [1, 1]
+    assert result.unexpected_labels == {-1: 1, 7: 1}
+
+
+def test_mixed_kinds_are_kept_apart_and_the_commonest_answers():
+    result = stats.DatasetStatistics()
+    for _ in range(2):
+        result.add(np.full((2, 2, 3), 5, np.uint8))
+    result.add(np.full((2, 2, 1), 900, np.uint16))
+    assert result.mean.tolist() == [5, 5, 5]
+    assert result.kinds[("uint16", 1)].mean().tolist() == [900]
+
+
+def test_a_mask_of_another_size_is_refused():
+    with pytest.raises(DataError, match=r"must have the image's height and width, \(2, 3\), got \(3, 2\)"):
+        stats.DatasetStatistics().add(np.zeros((2, 3, 1), np.uint8), np.zeros((3, 2), np.uint8))
+
+
+def test_no_pairs_and_no_images_are_named():
+    with pytest.raises(DataError, match="at least one pair, got none"):
+        stats.dataset_statistics([])
+    with pytest.raises(DataError, match="at least one image"):
+        _ = stats.DatasetStatistics().mean
+
+
+# --- class weights
+
+
+def test_inverse_weights_have_mean_one_over_the_pixels():
+    counts = np.array([900, 90, 9, 1])
+    weights = stats.class_weights(counts).numpy()
+    np.testing.assert_allclose((weights * counts).sum() / counts.sum(), 1, rtol=1e-6)
+    np.testing.assert_allclose(weights * counts, np.full(4, 250), rtol=1e-6)
+
+
+def test_the_schemes_follow_their_formulas():
+    counts = np.array([60.0, 30, 10])
+    p = counts / 100
+    expected = {
+        "median": 0.3 / p,
+        "log": 1 / np.log(1.02 + p),
+        "effective": 1 / (1 - np.exp(-p)) / (1 / (1 - np.exp(-p))).mean(),
+    }
+    for scheme, weights in expected.items():
+        np.testing.assert_allclose(stats.class_weights(counts, scheme).numpy(), weights, rtol=1e-6)
+    by_hand = np.array([0.01 / (1 - 0.99**n) for n in counts])  # Cui et al., equation 2
+    got = stats.class_weights(counts, "effective", beta=0.99).numpy()
+    np.testing.assert_allclose(got, by_hand / by_hand.mean(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("scheme", ["inverse", "median", "effective", "log"])
+def test_weights_do_not_depend_on_the_scale_and_are_zero_for_absent_classes(scheme):
+    one, many = stats.class_weights([6, 0, 3], scheme), stats.class_weights([6e9, 0, 3e9], scheme)
+    np.testing.assert_allclose(one.numpy(), many.numpy(), rtol=1e-6)
+    assert one[1] == 0
+    assert 0 < one[0] < one[2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (
+            ([1, 2], "median_frequency"),
+            "`scheme` must be one of inverse, median, effective, log, got 'median_frequency'",
+        ),
+        (([0, 0],), "a class that occurs, got zeros only"),
+        (([1, -1],), r"finite numbers >= 0, one for each class, got \[1.0, -1.0\]"),
+        (([],), "one for each class"),
+        (([[1, 2]],), "one for each class"),
+    ],
+)
+def test_impossible_weights_are_refused(arguments, text):
+    with pytest.raises(ValueError, match=text):
+        stats.class_weights(*arguments)
+
+
+# --- running over many files
+
+
+def add_up(items):
+    return [sum(items)]
+
+
+def flatten(results):
+    return [value for result in results for value in result]
+
+
+def kill_at(fatal, once, items):
+    """The sum of items, but the worker is killed at the fatal ones: always, or until the file `once` is there."""
+    for item in items:
+        if item in fatal and not (once and os.path.exists(once)):
+            if once:
+                open(once, "w").close()
+            os.kill(os.getpid(), signal.SIGKILL)
+    return list(items)
+
+
+def fail_at(fatal, items):
+    if fatal in items:
+        raise RuntimeError("KilledWorker")
+    return list(items)
+
+
+@pytest.mark.parametrize("workers", [None, 1, 3])
+def test_results_come_in_the_order_of_the_items(workers):
+    executor = ThreadPoolExecutor(workers) if workers else None
+    results = stats.map_in_chunks(list, range(200), on_lost=None, executor=executor, progress=False)
+    assert flatten(results) == list(range(200))
+
+
+def test_a_killed_worker_is_replaced_and_its_files_are_done_again(tmp_path):
+    function = functools.partial(kill_at, {57}, str(tmp_path / "killed"))
+    results = stats.map_in_chunks(function, range(200), on_lost=lambda item, reason: [-item], progress=False)
+    assert flatten(results) == list(range(200))
+
+
+def test_an_item_that_kills_each_worker_costs_itself_only():
+    reasons = []
+
+    def lost(item, reason):
+        reasons.append(reason)
+        return [-item]
+
+    results = flatten(
+        stats.map_in_chunks(functools.partial(kill_at, {57}, ""), range(120), on_lost=lost, progress=False)
+    )
+    assert results == [-57 if i == 57 else i for i in range(120)]
+    assert len(reasons) == 1
+    assert "died twice" in reasons[0]
+
+
+def test_the_callers_own_pool_may_break_too():
+    with ProcessPoolExecutor(2) as pool:
+        function = functools.partial(kill_at, {3}, "")
+        results = stats.map_in_chunks(function, range(50), on_lost=lambda i, _: [-i], executor=pool, progress=False)
+        assert flatten(results) == [-3 if i == 3 else i for i in range(50)]
+
+
+def test_a_failure_reported_by_a_foreign_executor_costs_the_item_only():
+    with ThreadPoolExecutor(2) as pool:
+        function = functools.partial(fail_at, 20)
+        results = stats.map_in_chunks(function, range(50), on_lost=lambda i, r: [r], executor=pool, progress=False)
+        values = flatten(results)
+    assert values[20] == "the worker failed twice on it: RuntimeError: KilledWorker"
+    assert values[:20] + values[21:] == [*range(20), *range(21, 50)]
+
+
+def test_statistics_are_json():
+    content = json.loads(statistics_of(*random_set("uint8", 3)).to_json())
+    assert content["kinds"][0]["channels"] == 3
+    assert len(content["kinds"][0]["mean"]) == 3
