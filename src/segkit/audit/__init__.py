@@ -1,0 +1,18 @@
+"""What is dirty in this data set: every file is read once, judged against its set, and each fault has a name.
+
+Example:
+    >>> import numpy as np
+    >>> from segkit import audit, io
+    >>> for i, image in enumerate(np.random.default_rng(0).integers(0, 256, (3, 32, 32, 1), dtype=np.uint8)):
+    ...     io.write_image(f"{i}.png", image)
+    >>> open("3.png", "wb").close()
+    >>> report = audit.audit_dataset(["0.png", "1.png", "2.png", "3.png"], progress=False)
+    >>> [(finding.code, finding.path) for finding in report.findings]
+    [('unreadable', '3.png')]
+"""
+
+from segkit.audit._dataset import audit_dataset
+from segkit.audit._finding import CODES, Code, Finding
+from segkit.audit._report import AuditReport
+
+__all__ = ["AuditReport", "CODES", "Code", "Finding", "audit_dataset"]

@@ -1,0 +1,170 @@
+"""What a worker does: read some pairs, measure them, and bring back rows of numbers and the faults seen on the way."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from segkit import io
+from segkit.audit._finding import CODES, Finding
+from segkit.audit._image import measure_image
+from segkit.audit._mask import measure_mask
+from segkit.audit._rows import ROW
+from segkit.errors import ImageReadError
+
+__all__ = ["Item", "Measured", "Options", "lost", "measure"]
+
+Item = tuple[int, str | None, str | None]  # number in the set, image, mask
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the caller said about the labels."""
+
+    num_classes: int | None
+    colors: dict[tuple[int, int, int], int] | None
+    ignore_index: int | None
+
+
+@dataclass
+class Measured:
+    """What comes back of some items: one row each, and the faults that can be seen on a file alone."""
+
+    numbers: list[int] = field(default_factory=list)
+    rows: np.ndarray = field(default_factory=lambda: np.zeros(0, ROW))
+    findings: list[Finding] = field(default_factory=list)
+    labels: dict[int, list[int]] = field(default_factory=dict)  # label -> [pixels, masks]
+
+
+def measure(items: list[Item], options: Options) -> Measured:
+    """Read and measure the items, one after another; one that cannot be read costs one finding."""
+    part = Measured([number for number, _, _ in items], np.zeros(len(items), ROW))
+    for row, (_, image_path, mask_path) in zip(part.rows, items, strict=True):
+        size = None if image_path is None else _image(image_path, row, part.findings)
+        if mask_path is not None:
+            _mask(mask_path, image_path, size, row, part, options)
+    return part
+
+
+def lost(item: Item, reason: str) -> Measured:
+    """What stands for an item whose worker died."""
+    number, image_path, mask_path = item
+    path = image_path if image_path is not None else str(mask_path)
+    fault = _finding("unreadable", path, f"Reading it failed: {reason}.", related=mask_path if image_path else None)
+    return Measured([number], np.zeros(1, ROW), [fault])
+
+
+def _finding(code: str, path: str, reason: str, *, related: str | None = None, value: Any = None) -> Finding:
+    return Finding(code, CODES[code].severity, path, related, value, reason, CODES[code].remedy)
+
+
+def _image(path: str, row: Any, findings: list[Finding]) -> tuple[int, int] | None:
+    """Measure one image into `row`; its size as displayed, or None when it cannot be read."""
+    try:
+        info = io.image_info(path)
+        image = io.read_image(path)
+        row["orientation"] = info.orientation
+        measure_image(image, row, bits=info.bits_per_sample)
+    except (OSError, ValueError, MemoryError) as error:
+        row["image_ok"] = False
+        findings.append(_unreadable(path, error))
+        return None
+    if row["non_finite"]:
+        count = int(row["non_finite"])
+        findings.append(_finding("non-finite", path, f"{count} of its samples are NaN or infinite.", value=count))
+    return image.shape[0], image.shape[1]
+
+
+def _mask(
+    path: str, image_path: str | None, size: tuple[int, int] | None, row: Any, part: Measured, options: Options
+) -> None:
+    findings = part.findings
+    try:
+        mask = _read_labels(path, options, findings)
+    except (OSError, ValueError, MemoryError) as error:
+        findings.append(_unreadable(path, error))
+        return
+    if mask is None:
+        return
+    if size is not None and mask.shape != size:
+        found = f"It is {mask.shape[0]} x {mask.shape[1]} (height x width), its image {size[0]} x {size[1]}."
+        findings.append(_finding("size-mismatch", path, found, related=image_path, value=f"{mask.shape}"))
+    counts = measure_mask(mask, row, ignore_index=options.ignore_index)
+    strange = {}
+    for label, pixels in counts.items():
+        entry = part.labels.setdefault(label, [0, 0])
+        entry[0] += pixels
+        entry[1] += 1
+        if options.num_classes is not None and not 0 <= label < options.num_classes:
+            strange[label] = pixels
+    if strange:
+        named = ", ".join(str(label) for label in sorted(strange)[:8]) + (", ..." if len(strange) > 8 else "")
+        reason = (
+            f"{sum(strange.values())} pixels have the labels {named}; allowed are 0 to {options.num_classes - 1}"
+            + ("." if options.ignore_index is None else f" and {options.ignore_index} (ignored).")
+            if options.num_classes is not None
+            else ""
+        )
+        findings.append(_finding("label-out-of-range", path, reason, value=max(strange, key=lambda x: strange[x])))
+
+
+def _read_labels(path: str, options: Options, findings: list[Finding]) -> np.ndarray | None:
+    """The labels [H, W] of a mask, or None after a finding that says why it has none."""
+    if options.colors is not None:
+        try:
+            return io.read_mask(path, colors=options.colors)
+        except ImageReadError as error:
+            if "colour" not in error.reason and "color" not in error.reason:
+                raise
+            findings.append(_finding("label-out-of-range", path, f"{error.reason[0].upper()}{error.reason[1:]}."))
+            return None
+    stored = io.read_image(path, samples="stored", orientation="apply")
+    channels = stored.shape[2]
+    if channels in (2, 4) and stored.dtype.kind == "u" and (stored[..., -1] == np.iinfo(stored.dtype).max).all():
+        stored = stored[..., :-1]  # an alpha channel that says nothing
+    if stored.shape[2] != 1:
+        pixels = stored.reshape(-1, stored.shape[2])
+        few = np.unique(pixels[:: max(1, len(pixels) // 2**16)], axis=0)
+        grey = bool((few == few[:, :1]).all())
+        reason = f"It has {channels} channels, with " + (
+            f"the same value in each ({len(few)} grey values)" if grey else f"{len(few)} colours"
+        )
+        findings.append(
+            _finding("color-coded-mask", path, f"{reason}, instead of one class per pixel.", value=len(few))
+        )
+        return None
+    if stored.dtype.kind not in "uib":
+        findings.append(
+            _finding("label-out-of-range", path, f"Its samples are {stored.dtype}, but a label is an integer.")
+        )
+        return None
+    return stored[..., 0]
+
+
+def _unreadable(path: str, error: Exception) -> Finding:
+    if isinstance(error, MemoryError):
+        return _finding("unreadable", path, "Reading it needs more memory than the worker has.")
+    reason = getattr(error, "reason", "") or str(error)
+    code = "truncated" if isinstance(error, ImageReadError) and _ends_early(path, error) else "unreadable"
+    return _finding(code, path, f"{reason[:1].upper()}{reason[1:]}.".replace("..", "."))
+
+
+def _ends_early(path: str, error: ImageReadError) -> bool:
+    """Whether a damaged file is one that was cut: the end mark of PNG and JPEG is missing, or the reader says so."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(8)
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - 64))
+            end = file.read()
+    except (OSError, ValueError):
+        return False
+    if start.startswith(b"\x89PNG"):
+        return b"IEND" not in end
+    if start.startswith(b"\xff\xd8"):
+        return b"\xff\xd9" not in end
+    said = f"{error.reason} {error.hint}".lower()
+    return bool(start) and any(word in said for word in ("truncated", "ends after", "ends before", "end of file"))
