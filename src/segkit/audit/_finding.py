@@ -36,7 +36,17 @@ class Finding(NamedTuple):
 
 
 class Code(NamedTuple):
-    """A kind of fault: its usual severity, a title, and the remedy."""
+    """A kind of fault.
+
+    Args:
+        severity: its usual severity; some are milder in sets where they are common.
+        title: a few words for a heading.
+        remedy: one sentence.
+
+    Example:
+        >>> CODES["blurred"].severity
+        'warning'
+    """
 
     severity: Severity
     title: str

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import BrokenExecutor, Executor, Future
 from itertools import islice
 from typing import Any, TypeVar
+
+from segkit.stats._processes import ProcessWorkers
 
 __all__ = ["map_in_chunks"]
 
@@ -34,7 +35,8 @@ def map_in_chunks(
     unfinished items are done again, each alone; an item that takes its worker down twice is given to `on_lost`.
 
     Args:
-        function: takes a list of items and returns one result; picklable. It handles the errors of single items itself.
+        function: takes a list of items and returns one result; of a module, not of a script, so that a worker can
+            import it. It handles the errors of single items itself.
         items: any picklable things, for example `Pair`.
         on_lost: makes the result of one item that cannot be done, from the item and the reason.
         executor: any `concurrent.futures.Executor`: a process pool, Dask's `client.get_executor()`, Ray's. By default a
@@ -92,7 +94,7 @@ def _one_by_one(
             except Exception as error:
                 reason = (
                     "the worker process died twice on it, perhaps out of memory"
-                    if isinstance(error, BrokenProcessPool)
+                    if isinstance(error, BrokenExecutor)
                     else f"the worker failed twice on it: {type(error).__name__}: {error}"
                 )
         else:
@@ -100,7 +102,7 @@ def _one_by_one(
 
 
 class _Workers:
-    """An executor that is there again after it broke: ours is made anew, a caller's broken pool is replaced by ours."""
+    """Our pool, or the caller's until it breaks: a standard pool is of no use after the death of one worker."""
 
     def __init__(self, executor: Executor | None) -> None:
         self._executor = executor
@@ -110,11 +112,11 @@ class _Workers:
 
     def submit(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
         if self._executor is None:
-            self._executor = ProcessPoolExecutor(_cpus(), initializer=_one_thread_each)
+            self._executor = ProcessWorkers(_cpus())
             self._own = True
         try:
             return self._executor.submit(function, *args)
-        except BrokenProcessPool:
+        except BrokenExecutor:
             self._stop()
             self._executor = None
             return self.submit(function, *args)
@@ -132,10 +134,3 @@ class _Workers:
 
 def _cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _one_thread_each() -> None:
-    """In a worker: as many processes as CPUs leave none for OpenCV's threads, which do not survive a fork anyway."""
-    import cv2
-
-    cv2.setNumThreads(1)
