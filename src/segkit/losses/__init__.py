@@ -1,0 +1,40 @@
+"""How wrong is the network: losses that read the logits once forward and once backward.
+
+Every loss takes raw logits and integer labels of any dtype, leaves ignored pixels out everywhere, and sums in float32
+or wider. The functions are in `segkit.losses.functional`; the modules here hold their options.
+
+Example:
+    >>> import torch
+    >>> from segkit import losses
+    >>> logits = torch.randn(2, 4, 32, 32, requires_grad=True)
+    >>> mask = torch.randint(0, 4, (2, 32, 32), dtype=torch.uint8)
+    >>> mask[:, :3] = 255
+    >>> loss = losses.DiceCELoss(class_weights=[1.0, 1.0, 1.0, 5.0])(logits, mask)
+    >>> loss.backward()
+    >>> float(logits.grad[:, :, :3].abs().max())
+    0.0
+"""
+
+from __future__ import annotations
+
+from . import functional
+from ._modules import (
+    BinaryCrossEntropyLoss,
+    CrossEntropyLoss,
+    DiceCELoss,
+    DiceFocalLoss,
+    DiceLoss,
+    FocalLoss,
+    OHEMCrossEntropyLoss,
+)
+
+__all__ = [
+    "BinaryCrossEntropyLoss",
+    "CrossEntropyLoss",
+    "DiceCELoss",
+    "DiceFocalLoss",
+    "DiceLoss",
+    "FocalLoss",
+    "OHEMCrossEntropyLoss",
+    "functional",
+]
