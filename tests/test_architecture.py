@@ -120,7 +120,7 @@ def test_importing_everything_prints_nothing_and_changes_nothing():
         pytest.importorskip(f"segkit.{room}")
     code = """
 import os, random, sys
-import torch, numpy, PIL.Image
+import torch, numpy, cv2, PIL.Image  # their own imports may: OpenCV sets LD_LIBRARY_PATH
 def state():
     pixels = PIL.Image.MAX_IMAGE_PIXELS
     return torch.get_num_threads(), torch.initial_seed(), pixels, random.getstate(), dict(os.environ)
