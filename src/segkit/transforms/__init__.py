@@ -16,25 +16,46 @@ Example:
 from __future__ import annotations
 
 from segkit.transforms import functional
+from segkit.transforms._adapt import FromAlbumentations, FromTorchvision, OnImage, PerSample
+from segkit.transforms._color import ColorJitter, Cutout, GaussianBlur, GaussianNoise
 from segkit.transforms._compose import Compose
-from segkit.transforms._crops import CropBox, FiveCrop, TenCrop
-from segkit.transforms._flip import HorizontalFlip, VerticalFlip
+from segkit.transforms._crops import CropBox, FiveCrop, GridCrop, TenCrop
+from segkit.transforms._flip import HorizontalFlip, Rotate90, VerticalFlip
 from segkit.transforms._geometry import Geometry
 from segkit.transforms._merge import merge_crops, stack_crops, unstack_crops
-from segkit.transforms._size import CenterCrop, PadTo, RandomCrop, Resize
+from segkit.transforms._size import CenterCrop, PadTo, PadToMultiple, RandomCrop, Resize
+from segkit.transforms._targets import DistanceMaps, SkeletonTarget
 from segkit.transforms._values import Normalize, ToTensor
+from segkit.transforms._warp import ElasticDeform, RandomAffine, RandomResizedCrop, RandomScale
 
 __all__ = [
     "CenterCrop",
+    "ColorJitter",
     "Compose",
     "CropBox",
+    "Cutout",
+    "DistanceMaps",
+    "ElasticDeform",
     "FiveCrop",
+    "FromAlbumentations",
+    "FromTorchvision",
+    "GaussianBlur",
+    "GaussianNoise",
     "Geometry",
+    "GridCrop",
     "HorizontalFlip",
     "Normalize",
+    "OnImage",
     "PadTo",
+    "PadToMultiple",
+    "PerSample",
+    "RandomAffine",
     "RandomCrop",
+    "RandomResizedCrop",
+    "RandomScale",
     "Resize",
+    "Rotate90",
+    "SkeletonTarget",
     "TenCrop",
     "ToTensor",
     "VerticalFlip",

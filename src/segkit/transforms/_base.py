@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from typing import Any, ClassVar, overload
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from segkit.transforms._geometry import Geometry, Size
 from segkit.transforms._inputs import as_number, check_fill, check_pair
-from segkit.transforms._resample import resample_image, resample_mask
+from segkit.transforms._resample import resample
 
 
 class Transform:
@@ -71,8 +72,14 @@ class GeometricTransform(Transform):
     def _move(self, image: Tensor, mask: Tensor | None, geometry: Geometry) -> tuple[Tensor, Tensor | None]:
         if self.fills:
             check_fill(type(self).__name__, mask, self.mask_fill)
-        moved = resample_image(image, geometry, self.image_fill, antialias=self.antialias is not False)
-        return moved, None if mask is None else resample_mask(mask, geometry, self.mask_fill)
+        return resample(
+            image,
+            mask,
+            geometry,
+            image_fill=self.image_fill,
+            mask_fill=self.mask_fill,
+            antialias=self.antialias is not False,
+        )
 
 
 class SizedTransform(GeometricTransform):
@@ -114,6 +121,11 @@ def uniform(low: float, high: float, generator: torch.Generator | None) -> float
     """A number from [low, high)."""
     device = None if generator is None else generator.device
     return low + (high - low) * torch.rand((), generator=generator, device=device, dtype=torch.float64).item()
+
+
+def log_uniform(low: float, high: float, generator: torch.Generator | None) -> float:
+    """A positive number whose logarithm is uniform: as often between 1/2 and 1 as between 1 and 2."""
+    return math.exp(uniform(math.log(low), math.log(high), generator))
 
 
 def integer(high: int, generator: torch.Generator | None) -> int:

@@ -11,7 +11,7 @@ from torch import Tensor
 from segkit.transforms._base import GeometricTransform, Transform, given, image_size
 from segkit.transforms._geometry import Geometry, Size
 from segkit.transforms._inputs import as_size, check_fill, check_pair
-from segkit.transforms._resample import resample_image, resample_mask
+from segkit.transforms._resample import resample, resample_mask
 
 
 class Compose(Transform):
@@ -136,9 +136,14 @@ class _Run:
         """Apply what waits."""
         if self.pending is not None:
             image_fill, mask_fill = self.fills or (0.0, 255)
-            self.image = resample_image(self.image, self.pending, image_fill, antialias=self.antialias is not False)
-            if self.mask is not None:
-                self.mask = resample_mask(self.mask, self.pending, mask_fill)
+            self.image, self.mask = resample(
+                self.image,
+                self.mask,
+                self.pending,
+                image_fill=image_fill,
+                mask_fill=mask_fill,
+                antialias=self.antialias is not False,
+            )
         self.pending, self.fills, self.antialias = None, None, None
 
     def _mask_now(self, transform: GeometricTransform, keywords: dict[str, Any]) -> Tensor | None:

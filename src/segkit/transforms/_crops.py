@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -10,8 +11,8 @@ from torch import Tensor
 from segkit.transforms import _geometry
 from segkit.transforms._base import Transform, given, image_size
 from segkit.transforms._geometry import Size
-from segkit.transforms._inputs import as_size, check_pair
-from segkit.transforms._resample import resample_image, resample_mask
+from segkit.transforms._inputs import as_number, as_size, check_pair
+from segkit.transforms._resample import resample
 from segkit.transforms._size import fitting
 
 
@@ -52,10 +53,8 @@ class CropStack(Transform):
         check_pair(type(self).__name__, image, mask)
         source = image_size(image)
         maps = [_map(source, box) for box in self.geometry(source, size=size)]
-        images = torch.stack([resample_image(image, each) for each in maps], -4)
-        return given(
-            images, None if mask is None else torch.stack([resample_mask(mask, each, 255) for each in maps], -3)
-        )
+        crops, masks = zip(*(resample(image, mask, each) for each in maps), strict=True)
+        return given(torch.stack(crops, -4), None if mask is None else torch.stack(masks, -3))
 
 
 class FiveCrop(CropStack):
@@ -105,6 +104,55 @@ class TenCrop(CropStack):
         """The ten boxes for an image of (height, width) `source`."""
         boxes = _five("TenCrop", source, self.size if size is None else as_size("TenCrop", size))
         return (*boxes, *(box._replace(mirrored=True) for box in boxes))
+
+
+class GridCrop(CropStack):
+    """Crops side by side that cover the whole picture, evenly spread, overlapping by at least `overlap`.
+
+    Args:
+        size: (height, width) of each crop in pixels; an int is a square.
+        overlap: an int is a number of pixels, a float a fraction of the crop's side, in [0, 1).
+
+    Returns:
+        Image [..., K, C, h, w] and mask [..., K, h, w], row by row; K depends on the picture's size.
+
+    Example:
+        >>> GridCrop(4, 1)(torch.zeros(1, 7, 10)).shape
+        torch.Size([6, 1, 4, 4])
+        >>> [box[:2] for box in GridCrop(4, 1).geometry((7, 10))]
+        [(0, 0), (0, 3), (0, 6), (3, 0), (3, 3), (3, 6)]
+    """
+
+    def __init__(self, size: int | Size, overlap: int | float = 0.25) -> None:
+        self.size = as_size("GridCrop", size)
+        self.overlap = overlap
+        as_number("GridCrop", "overlap", overlap, 0)
+        self._steps(self.size)
+
+    def geometry(self, source: Size, *, size: int | Size | None = None) -> tuple[CropBox, ...]:
+        """The boxes for an image of (height, width) `source`."""
+        wanted = fitting("GridCrop", source, self.size if size is None else as_size("GridCrop", size))
+        rows, columns = (
+            _spread(length, side, step) for length, side, step in zip(source, wanted, self._steps(wanted), strict=True)
+        )
+        return tuple(CropBox(top, left, *wanted) for top in rows for left in columns)
+
+    def _steps(self, size: Size) -> list[int]:
+        """The largest distance between neighbouring crops, down and to the right."""
+        fraction = isinstance(self.overlap, float)
+        steps = [side - math.ceil(self.overlap * side if fraction else self.overlap) for side in size]
+        if min(steps) < 1:
+            raise ValueError(
+                f"GridCrop: `overlap` must be smaller than the crop {size}, got {self.overlap!r}. "
+                "An int counts pixels, a float is a fraction of the side."
+            )
+        return steps
+
+
+def _spread(length: int, side: int, step: int) -> list[int]:
+    """Where windows of `side` begin that cover [0, length), at most `step` apart."""
+    gaps = -(-(length - side) // step)
+    return [i * (length - side) // gaps for i in range(gaps + 1)] if gaps else [0]
 
 
 def _five(name: str, source: Size, size: Size) -> tuple[CropBox, ...]:

@@ -100,10 +100,10 @@ def as_range(
 
 def _check_tensor(name: str, argument: str, value: Any) -> None:
     if not isinstance(value, Tensor):
-        raise TypeError(
-            f"{name}: `{argument}` must be a torch.Tensor, got {type(value).__name__}. "
-            "Begin with ToTensor(), or convert arrays with segkit.io.to_tensor(image) and torch.from_numpy(mask)."
-        )
+        fix = "Begin with ToTensor(), or convert arrays with segkit.io.to_tensor(image) and torch.from_numpy(mask)."
+        if isinstance(value, dict):
+            fix = "SkeletonTarget and DistanceMaps must come last: they turn the mask into a dict of targets."
+        raise TypeError(f"{name}: `{argument}` must be a torch.Tensor, got {type(value).__name__}. {fix}")
     if value.dtype in _BARE:
         raise TypeError(
             f"{name}: `{argument}` must have a dtype that torch can compute with, got {value.dtype}. "

@@ -16,20 +16,24 @@ def sample(image: Tensor, geometry: Geometry, sigma: tuple[float, float]) -> Ten
 
     Integers are computed in float32 (float64 from 32 bits on) and rounded; float16 and bfloat16 in float32.
     """
-    wide = torch.float64 if image.dtype in (torch.float64, torch.int32, torch.int64) else torch.float32
-    pixels = image.to(wide).reshape(1, -1, *geometry.source)
-    pixels = blur(pixels, sigma)
+    pixels = _blurred(image, sigma)
     height, width = geometry.source
     x, y = coordinates(geometry.stages, geometry.size, image.device)
     x, y = ((2 * x + 1) / width - 1).expand(geometry.size), ((2 * y + 1) / height - 1).expand(geometry.size)
-    grid = torch.stack([x, y], -1).to(wide)[None]
+    grid = torch.stack([x, y], -1).to(pixels.dtype)[None]
     moved = F.grid_sample(pixels, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    moved = moved.reshape(*image.shape[:-2], *geometry.size)
-    return moved.to(image.dtype) if image.is_floating_point() else moved.round_().to(image.dtype)
+    return _as_it_was(moved.reshape(*image.shape[:-2], *geometry.size), image)
 
 
-def blur(pixels: Tensor, sigma: tuple[float, float]) -> Tensor:
-    """A Gaussian blur of [N, C, H, W] by (vertical, horizontal) standard deviations; the edge is repeated outwards."""
+def blur(image: Tensor, sigma: tuple[float, float]) -> Tensor:
+    """The image [..., C, H, W] after a Gaussian blur by (vertical, horizontal) standard deviations."""
+    return _as_it_was(_blurred(image, sigma).reshape(image.shape), image)
+
+
+def _blurred(image: Tensor, sigma: tuple[float, float]) -> Tensor:
+    """[1, planes, H, W] in floating point, the edge repeated outwards."""
+    wide = torch.float64 if image.dtype in (torch.float64, torch.int32, torch.int64) else torch.float32
+    pixels = image.to(wide).reshape(1, -1, *image.shape[-2:])
     channels = pixels.shape[1]
     for axis, deviation in zip((2, 3), sigma, strict=True):
         taps = gaussian_taps(deviation)
@@ -53,3 +57,7 @@ def gaussian_taps(sigma: float) -> list[float]:
     taps = [math.exp(-0.5 * (i / sigma) ** 2) for i in range(-reach, reach + 1)]
     total = sum(taps)
     return [tap / total for tap in taps]
+
+
+def _as_it_was(result: Tensor, image: Tensor) -> Tensor:
+    return result.to(image.dtype) if image.is_floating_point() else result.round_().to(image.dtype)

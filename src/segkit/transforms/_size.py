@@ -9,7 +9,7 @@ from torch import Tensor
 
 from segkit import IGNORE_INDEX
 from segkit.transforms import _geometry
-from segkit.transforms._base import SizedTransform, given, image_size, integer
+from segkit.transforms._base import GeometricTransform, SizedTransform, given, image_size, integer
 from segkit.transforms._geometry import Geometry, Size
 from segkit.transforms._inputs import as_number, as_size, check_pair
 
@@ -158,6 +158,36 @@ class PadTo(SizedTransform):
         """The map of one call."""
         wanted = self.size if size is None else as_size("PadTo", size)
         return padding(source, (max(source[0], wanted[0]), max(source[1], wanted[1])), center=self.center)
+
+
+class PadToMultiple(GeometricTransform):
+    """Height and width rounded up to a multiple, as networks that halve the picture n times need it (2**n).
+
+    Args:
+        multiple_of: what height and width of the result are multiples of, in pixels.
+        center: put half of the margin above and to the left, instead of all of it below and to the right.
+        image_fill: value of the margin in the image.
+        mask_fill: value of the margin in the mask.
+
+    Example:
+        >>> PadToMultiple(32)(torch.zeros(3, 33, 64)).shape
+        torch.Size([3, 64, 64])
+    """
+
+    fills = True
+
+    def __init__(
+        self, multiple_of: int, *, center: bool = False, image_fill: float = 0.0, mask_fill: int = IGNORE_INDEX
+    ) -> None:
+        self.multiple_of = as_size("PadToMultiple", multiple_of, "multiple_of")[0]
+        self.center = center
+        self.image_fill = as_number("PadToMultiple", "image_fill", image_fill)
+        self.mask_fill = int(as_number("PadToMultiple", "mask_fill", mask_fill))
+
+    def draw(self, source: Size, *, generator: torch.Generator | None = None) -> Geometry:
+        """The map of one call."""
+        height, width = (-(-length // self.multiple_of) * self.multiple_of for length in source)
+        return padding(source, (height, width), center=self.center)
 
 
 def padding(source: Size, size: Size, *, center: bool) -> Geometry:

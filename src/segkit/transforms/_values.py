@@ -11,6 +11,7 @@ from torch import Tensor
 
 from segkit.transforms._base import Transform, given
 from segkit.transforms._inputs import as_number, check_pair
+from segkit.transforms._pixels import mean_and_std, normalize
 
 
 class ToTensor(Transform):
@@ -74,35 +75,12 @@ class Normalize(Transform):
     """
 
     def __init__(self, mean: float | Sequence[float], std: float | Sequence[float]) -> None:
-        self.mean = _numbers("mean", mean)
-        self.std = _numbers("std", std)
-        if min(self.std) <= 0:
-            raise ValueError(f"Normalize: `std` must be positive, got {self.std}. Leave out constant channels.")
-        if 1 not in (len(self.mean), len(self.std)) and len(self.mean) != len(self.std):
-            raise ValueError(f"Normalize: `std` must be as long as `mean` ({len(self.mean)}), got {len(self.std)}.")
+        self.mean, self.std = mean_and_std("Normalize", mean, std)
 
     def _apply(
         self, image: Tensor, mask: Tensor | None, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor | None]:
-        if not image.is_floating_point():
-            raise TypeError(f"Normalize: `image` must be floating point, got {image.dtype}. Put ToTensor() before it.")
-        for argument, values in (("mean", self.mean), ("std", self.std)):
-            if len(values) not in (1, image.shape[-3]):
-                raise ValueError(
-                    f"Normalize: `{argument}` must have one number for each of the image's {image.shape[-3]} channels, "
-                    f"got {len(values)}. segkit.stats.dataset_statistics measures them."
-                )
-        mean, std = (image.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
-        return (image - mean).div_(std) if not image.requires_grad else (image - mean) / std, mask
-
-
-def _numbers(argument: str, values: Any) -> tuple[float, ...]:
-    values = values.tolist() if isinstance(values, (Tensor, np.ndarray)) else values
-    values = [values] if isinstance(values, (int, float)) else values
-    numbers = tuple(as_number("Normalize", argument, value) for value in values)
-    if not numbers:
-        raise ValueError(f"Normalize: `{argument}` must hold at least one number, got none.")
-    return numbers
+        return normalize(image, mean=self.mean, std=self.std), mask
 
 
 def _image_tensor(image: Tensor | np.ndarray) -> Tensor:

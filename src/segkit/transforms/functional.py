@@ -22,10 +22,27 @@ from segkit import IGNORE_INDEX
 from segkit.transforms import _geometry
 from segkit.transforms._base import given, image_size
 from segkit.transforms._geometry import Geometry, Size
-from segkit.transforms._inputs import as_size, check_fill, check_pair
-from segkit.transforms._resample import resample_image, resample_mask
+from segkit.transforms._inputs import as_number, as_size, check_fill, check_pair
+from segkit.transforms._pixels import add_noise, adjust_color, cutout, gaussian_blur, normalize
+from segkit.transforms._resample import resample
+from segkit.transforms._targets import distance_maps, skeleton
 
-__all__ = ["apply_geometry", "crop", "flip", "pad", "resize"]
+__all__ = [
+    "add_noise",
+    "adjust_color",
+    "affine",
+    "apply_geometry",
+    "crop",
+    "cutout",
+    "distance_maps",
+    "flip",
+    "gaussian_blur",
+    "normalize",
+    "pad",
+    "resize",
+    "rotate90",
+    "skeleton",
+]
 
 
 def apply_geometry(
@@ -61,11 +78,8 @@ def apply_geometry(
             f"apply_geometry: `geometry` must be made for the image's size {image_size(image)}, got one for "
             f"{geometry.source}. Draw it for this image."
         )
-    moved = resample_image(image, geometry, image_fill, antialias=antialias)
-    if mask is None:
-        return moved
     check_fill("apply_geometry", mask, mask_fill)
-    return given(moved, resample_mask(mask, geometry, mask_fill))
+    return _move(image, mask, geometry, antialias=antialias, image_fill=image_fill, mask_fill=mask_fill)
 
 
 def resize(image: Tensor, mask: Tensor | None = None, *, size: int | Size, antialias: bool = True) -> Any:
@@ -176,6 +190,65 @@ def pad(
     return _move(image, mask, geometry, image_fill=image_fill, mask_fill=mask_fill)
 
 
+def rotate90(image: Tensor, mask: Tensor | None = None, *, quarters: int) -> Any:
+    """The picture turned counter-clockwise by right angles; an odd number exchanges height and width.
+
+    Args:
+        image: [..., C, H, W], any dtype.
+        mask: [..., H, W], integers.
+        quarters: how many right angles.
+
+    Example:
+        >>> import torch
+        >>> rotate90(torch.tensor([[[1, 2], [3, 4]]]), quarters=1).tolist()
+        [[[2, 4], [1, 3]]]
+    """
+    check_pair("rotate90", image, mask)
+    return _move(image, mask, _geometry.turning(image_size(image), quarters))
+
+
+def affine(
+    image: Tensor,
+    mask: Tensor | None = None,
+    *,
+    angle: float = 0.0,
+    translate: tuple[float, float] = (0.0, 0.0),
+    scale: float = 1.0,
+    shear: tuple[float, float] = (0.0, 0.0),
+    antialias: bool = True,
+    image_fill: float = 0.0,
+    mask_fill: int = IGNORE_INDEX,
+) -> Any:
+    """The picture sheared, enlarged and turned about its centre, then moved, in a frame as large as it was.
+
+    Args:
+        image: [..., C, H, W], any dtype.
+        mask: [..., H, W], integers.
+        angle: degrees, counter-clockwise.
+        translate: (down, right) in pixels.
+        scale: enlargement.
+        shear: (vertical, horizontal) in degrees.
+        antialias: blur the image by as much as it shrinks.
+        image_fill: value of image pixels that come from outside.
+        mask_fill: value of mask pixels that come from outside.
+
+    Example:
+        >>> import torch
+        >>> affine(torch.tensor([[[1, 2, 3]]]), torch.tensor([[1, 2, 3]]), translate=(0, 1))
+        (tensor([[[0, 1, 2]]]), tensor([[255,   1,   2]]))
+    """
+    check_pair("affine", image, mask)
+    check_fill("affine", mask, mask_fill)
+    geometry = _geometry.affine(
+        image_size(image),
+        angle=as_number("affine", "angle", angle),
+        translate=(as_number("affine", "translate", translate[0]), as_number("affine", "translate", translate[1])),
+        scale=as_number("affine", "scale", scale, 1e-3, 1e3),
+        shear=(as_number("affine", "shear", shear[0], -80, 80), as_number("affine", "shear", shear[1], -80, 80)),
+    )
+    return _move(image, mask, geometry, antialias=antialias, image_fill=image_fill, mask_fill=mask_fill)
+
+
 def _move(
     image: Tensor,
     mask: Tensor | None,
@@ -185,5 +258,5 @@ def _move(
     image_fill: float = 0.0,
     mask_fill: int = IGNORE_INDEX,
 ) -> Any:
-    moved = resample_image(image, geometry, image_fill, antialias=antialias)
-    return given(moved, None if mask is None else resample_mask(mask, geometry, mask_fill))
+    moved = resample(image, mask, geometry, image_fill=image_fill, mask_fill=mask_fill, antialias=antialias)
+    return given(*moved)

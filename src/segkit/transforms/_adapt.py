@@ -1,0 +1,257 @@
+"""Other people's transforms in our rows: a callable on images, albumentations, torchvision; and one draw per sample."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import importlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from segkit import IGNORE_INDEX
+from segkit.transforms._base import Transform, given, integer
+from segkit.transforms._inputs import as_number, check_fill, check_pair
+
+
+class PerSample:
+    """A batch [B, ...] with one draw for each sample, instead of one for the whole batch.
+
+    Args:
+        transform: any transform; its results must have one size.
+
+    Example:
+        >>> from segkit.transforms import PerSample, RandomCrop
+        >>> images, masks = torch.rand(4, 3, 64, 64), torch.zeros(4, 64, 64, dtype=torch.uint8)
+        >>> images, masks = PerSample(RandomCrop(32))(images, masks)
+        >>> images.shape, masks.shape
+        (torch.Size([4, 3, 32, 32]), torch.Size([4, 32, 32]))
+    """
+
+    def __init__(self, transform: Callable[..., Any]) -> None:
+        if not callable(transform):
+            raise TypeError(f"PerSample: `transform` must be callable, got {transform!r}.")
+        self.transform = transform
+        # What the transform takes, this takes, so that a Compose asks both alike.
+        self.sized = getattr(transform, "sized", False)
+        self.focused = getattr(transform, "focused", False)
+        self.size = getattr(transform, "size", None)
+
+    def __call__(
+        self, image: Tensor, mask: Tensor | None = None, *, generator: torch.Generator | None = None, **keywords: Any
+    ) -> Any:
+        """The batch, or batch and masks, stacked again."""
+        check_pair("PerSample", image, mask)
+        if image.ndim < 4:
+            raise ValueError(
+                f"PerSample: `image` must be a batch [B, ..., C, H, W], got {list(image.shape)}. "
+                "Call the transform itself for a single image."
+            )
+        if len(image) == 0:
+            return given(image, mask)
+        if mask is None:
+            return _stacked([self.transform(each, generator=generator, **keywords) for each in image])
+        pairs = [self.transform(*pair, generator=generator, **keywords) for pair in zip(image, mask, strict=True)]
+        images, masks = zip(*pairs, strict=True)
+        return _stacked(images), _stacked(masks)
+
+    def __repr__(self) -> str:
+        return f"PerSample({self.transform!r})"
+
+
+class OnImage(Transform):
+    """A function of the image alone as a transform; the mask stays.
+
+    Args:
+        function: image [..., C, H, W] to an image of the same height and width. Chance that it takes from torch's
+            global generator follows the `generator` of the call.
+
+    Raises:
+        ValueError: the function changed height or width, which would part image and mask.
+
+    Example:
+        >>> OnImage(torch.log1p)(torch.zeros(13, 4, 4)).shape
+        torch.Size([13, 4, 4])
+    """
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        if not callable(function):
+            raise TypeError(f"OnImage: `function` must be callable, got {function!r}.")
+        self.function = function
+
+    def _apply(
+        self, image: Tensor, mask: Tensor | None, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor | None]:
+        with _torch_draws_from(generator):
+            changed = self.function(image)
+        if not isinstance(changed, Tensor) or changed.shape[-2:] != image.shape[-2:]:
+            got = list(changed.shape) if isinstance(changed, Tensor) else type(changed).__name__
+            raise ValueError(
+                f"OnImage: `function` must return an image of {list(image.shape[-2:])} pixels, got {got}. "
+                "What moves pixels must move the mask too: use a transform for both."
+            )
+        return changed, mask
+
+
+class FromAlbumentations(Transform):
+    """A transform of albumentations (version 2) for tensors: masks nearest, the outside `mask_fill`.
+
+    A copy of the transform is changed: every `mask_interpolation` becomes nearest and every `fill_mask` becomes
+    `mask_fill` (a dropout that leaves the mask alone goes on doing so).
+
+    Args:
+        transform: an `albumentations.Compose`, or a single transform.
+        mask_fill: value of mask pixels that come from outside.
+
+    Takes one image [C, H, W] at a time (use `PerSample` for batches), uint8 or float32, or 16-bit values held as int32
+    where the transform takes uint16. The mask may have any integer dtype with values below 256.
+
+    Example:
+        >>> import numpy as np
+        >>> class Mirror:  # stands for albumentations.HorizontalFlip(p=1)
+        ...     def __call__(self, image, mask):
+        ...         return {"image": image[:, ::-1], "mask": mask[:, ::-1]}
+        >>> FromAlbumentations(Mirror())(torch.arange(3.0).reshape(1, 1, 3), torch.tensor([[0, 1, 2]]))
+        (tensor([[[2., 1., 0.]]]), tensor([[2, 1, 0]]))
+    """
+
+    def __init__(self, transform: Any, *, mask_fill: int = IGNORE_INDEX) -> None:
+        if not callable(transform):
+            raise TypeError(f"FromAlbumentations: `transform` must be callable, got {transform!r}.")
+        self.transform = copy.deepcopy(transform)
+        self.mask_fill = int(as_number("FromAlbumentations", "mask_fill", mask_fill, 0, 255))
+        for part in _parts(self.transform):
+            if getattr(part, "fill_mask", None) is not None:
+                part.fill_mask = self.mask_fill
+            if hasattr(part, "mask_interpolation"):
+                part.mask_interpolation = 0  # cv2.INTER_NEAREST
+
+    def _apply(
+        self, image: Tensor, mask: Tensor | None, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor | None]:
+        if image.ndim != 3:
+            raise ValueError(
+                f"FromAlbumentations: `image` must be one image [C, H, W], got {list(image.shape)}. "
+                "Wrap it for batches: PerSample(FromAlbumentations(...))."
+            )
+        check_fill("FromAlbumentations", mask, self.mask_fill)
+        if generator is not None and hasattr(self.transform, "set_random_seed"):
+            self.transform.set_random_seed(integer(2**31 - 1, generator))
+        arrays = {"image": np.ascontiguousarray(image.cpu().numpy().transpose(1, 2, 0))}
+        if image.dtype in (torch.int32, torch.int64):
+            arrays["image"] = _narrow(arrays["image"], "image", np.uint16)
+        if mask is not None:
+            arrays["mask"] = _narrow(mask.cpu().numpy(), "mask", np.uint8)
+        done = self.transform(**arrays)
+        picture = done["image"] if done["image"].ndim == 3 else done["image"][..., None]
+        changed = torch.from_numpy(_plain(picture.transpose(2, 0, 1))).to(image.device)
+        if not changed.is_floating_point():
+            changed = changed.to(image.dtype)
+        if mask is None:
+            return changed, None
+        return changed, torch.from_numpy(_plain(done["mask"])).to(mask.device, mask.dtype)
+
+
+class FromTorchvision(Transform):
+    """A transform of torchvision.transforms.v2 for image and mask: masks nearest, the outside `mask_fill`.
+
+    A copy of the transform is changed so that whatever fills a mask is `mask_fill`.
+
+    Args:
+        transform: a v2 transform or `v2.Compose`.
+        mask_fill: value of mask pixels that come from outside.
+
+    Raises:
+        ImportError: torchvision is not installed, when the first image comes.
+
+    Example:
+        >>> mirror = FromTorchvision(torch.nn.Identity())  # stands for v2.RandomHorizontalFlip()
+        >>> mirror
+        FromTorchvision(transform=Identity(), mask_fill=255)
+    """
+
+    def __init__(self, transform: Any, *, mask_fill: int = IGNORE_INDEX) -> None:
+        if not callable(transform):
+            raise TypeError(f"FromTorchvision: `transform` must be callable, got {transform!r}.")
+        self.transform = copy.deepcopy(transform)
+        self.mask_fill = int(as_number("FromTorchvision", "mask_fill", mask_fill))
+        for part in _parts(self.transform):
+            if isinstance(getattr(part, "_fill", None), dict):
+                part._fill = {**part._fill, **dict.fromkeys(_mask_kinds(), self.mask_fill)}
+
+    def _apply(
+        self, image: Tensor, mask: Tensor | None, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor | None]:
+        try:
+            kinds = importlib.import_module("torchvision.tv_tensors")
+        except ImportError as error:
+            raise ImportError(
+                "FromTorchvision: torchvision must be installed to run its transforms. "
+                "Install the version that belongs to your torch."
+            ) from error
+        check_fill("FromTorchvision", mask, self.mask_fill)
+        with _torch_draws_from(generator):
+            if mask is None:
+                return self.transform(kinds.Image(image)).as_subclass(Tensor), None
+            picture, labels = self.transform(kinds.Image(image), kinds.Mask(mask))
+        return picture.as_subclass(Tensor), labels.as_subclass(Tensor)
+
+
+def _mask_kinds() -> list[type]:
+    """What torchvision calls a mask; nothing where it is not installed."""
+    try:
+        return [importlib.import_module("torchvision.tv_tensors").Mask]
+    except ImportError:
+        return []
+
+
+def _parts(transform: Any) -> Iterator[Any]:
+    """A transform and all that it is composed of."""
+    yield transform
+    inside = getattr(transform, "transforms", None)
+    for part in inside if isinstance(inside, (list, tuple, torch.nn.ModuleList)) else ():
+        yield from _parts(part)
+
+
+@contextlib.contextmanager
+def _torch_draws_from(generator: torch.Generator | None) -> Iterator[None]:
+    """Within, torch's global generator gives what `generator` determines; afterwards it is as it was before."""
+    if generator is None:
+        yield
+        return
+    seed = integer(2**62, generator)
+    state = torch.default_generator.get_state()
+    try:
+        torch.default_generator.manual_seed(seed)
+        yield
+    finally:
+        torch.default_generator.set_state(state)
+
+
+def _narrow(array: np.ndarray, argument: str, dtype: type) -> np.ndarray:
+    """The same integers in the narrow dtype that OpenCV takes."""
+    top = np.iinfo(dtype).max
+    if array.size and not (array.min() >= 0 and array.max() <= top):
+        raise ValueError(
+            f"FromAlbumentations: `{argument}` must hold values in [0, {top}], got {array.min()} to {array.max()}. "
+            "Its transforms take no wider integers."
+        )
+    return np.ascontiguousarray(array.astype(dtype))
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    """In memory order, and in a dtype that torch computes with."""
+    return np.ascontiguousarray(array.astype(np.int32) if array.dtype == np.uint16 else array)
+
+
+def _stacked(tensors: Any) -> Tensor:
+    shapes = {tuple(tensor.shape) for tensor in tensors}
+    if len(shapes) > 1:
+        raise ValueError(
+            f"PerSample: `transform` must give one size for all samples of a batch, got {sorted(shapes)[:4]}. "
+            "End it with RandomCrop or Resize."
+        )
+    return torch.stack(list(tensors))

@@ -1,0 +1,159 @@
+"""Random transforms of the values: colour, noise, blur, holes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from segkit import IGNORE_INDEX
+from segkit.transforms import _pixels
+from segkit.transforms._base import Transform, as_probability, integer, log_uniform, uniform
+from segkit.transforms._inputs import as_number, as_range, as_size, check_fill
+
+_Pair = tuple[Tensor, Tensor | None]
+
+
+class ColorJitter(Transform):
+    """Brightness, contrast, saturation and hue changed at random, in this order; the mask stays.
+
+    Args:
+        brightness: range of the factor; a number x is (1 - x, 1 + x).
+        contrast: range of the factor for each value's distance from its channel's mean; a number x is (1 - x, 1 + x).
+        saturation: range of the factor for each colour's distance from its grey. RGB only.
+        hue: range of the turn of the colour circle, within [-0.5, 0.5]; a number x is (-x, x). RGB only.
+        p: chance that anything happens at all.
+
+    Brightness and contrast work for any number of channels; a picture without 3 channels is refused if saturation or
+    hue may change. Integers stay in their range, floating point values are not clipped.
+
+    Example:
+        >>> bands = torch.rand(13, 8, 8)
+        >>> ColorJitter(brightness=0.3, contrast=0.3)(bands).shape
+        torch.Size([13, 8, 8])
+    """
+
+    def __init__(
+        self,
+        brightness: float | tuple[float, float] = 0.2,
+        contrast: float | tuple[float, float] = 0.2,
+        saturation: float | tuple[float, float] = 0.0,
+        hue: float | tuple[float, float] = 0.0,
+        *,
+        p: float = 1.0,
+    ) -> None:
+        name = "ColorJitter"
+        self.brightness = as_range(name, "brightness", brightness, 0, around=1)
+        self.contrast = as_range(name, "contrast", contrast, 0, around=1)
+        self.saturation = as_range(name, "saturation", saturation, 0, around=1)
+        self.hue = as_range(name, "hue", hue, -0.5, 0.5, around=0)
+        self.p = as_probability(name, p)
+
+    def _apply(self, image: Tensor, mask: Tensor | None, generator: torch.Generator | None) -> _Pair:
+        if image.shape[-3] != 3 and (self.saturation != (1.0, 1.0) or self.hue != (0.0, 0.0)):
+            raise ValueError(
+                f"ColorJitter: `image` must have the 3 channels RGB for saturation and hue, got {image.shape[-3]}. "
+                "Leave both out for other pictures."
+            )
+        if uniform(0, 1, generator) >= self.p:
+            return image, mask
+        brightness, contrast, saturation, hue = (
+            uniform(*limits, generator) for limits in (self.brightness, self.contrast, self.saturation, self.hue)
+        )
+        changed = _pixels.adjust_color(image, brightness=brightness, contrast=contrast, saturation=saturation, hue=hue)
+        return changed, mask
+
+
+class GaussianNoise(Transform):
+    """Independent noise in every pixel and channel, of a random strength; the mask stays.
+
+    Args:
+        std: range of the standard deviation, as a fraction of the value range (1 for floating point, 255 for uint8,
+            65,535 for wider integers).
+        p: chance that anything happens at all.
+
+    Example:
+        >>> noisy = GaussianNoise((0.1, 0.1))(torch.zeros(1, 64, 64))
+        >>> 0.08 < noisy.std() < 0.12
+        tensor(True)
+    """
+
+    def __init__(self, std: tuple[float, float] = (0.0, 0.05), *, p: float = 1.0) -> None:
+        self.std = as_range("GaussianNoise", "std", std, 0)
+        self.p = as_probability("GaussianNoise", p)
+
+    def _apply(self, image: Tensor, mask: Tensor | None, generator: torch.Generator | None) -> _Pair:
+        if uniform(0, 1, generator) >= self.p:
+            return image, mask
+        return _pixels.add_noise(image, std=uniform(*self.std, generator), generator=generator), mask
+
+
+class GaussianBlur(Transform):
+    """The image blurred by a random amount; the mask stays.
+
+    Args:
+        sigma: range of the standard deviation in pixels; its logarithm is uniform.
+        p: chance that anything happens at all.
+
+    Example:
+        >>> GaussianBlur((1.0, 2.0))(torch.rand(13, 16, 16)).shape
+        torch.Size([13, 16, 16])
+    """
+
+    def __init__(self, sigma: tuple[float, float] = (0.2, 2.0), *, p: float = 1.0) -> None:
+        self.sigma = as_range("GaussianBlur", "sigma", sigma, 0.01)
+        self.p = as_probability("GaussianBlur", p)
+
+    def _apply(self, image: Tensor, mask: Tensor | None, generator: torch.Generator | None) -> _Pair:
+        if uniform(0, 1, generator) >= self.p:
+            return image, mask
+        return _pixels.gaussian_blur(image, sigma=log_uniform(*self.sigma, generator)), mask
+
+
+class Cutout(Transform):
+    """Rectangles of random size and place painted over, in image and mask.
+
+    Args:
+        holes: how many.
+        size: range of a rectangle's height and of its width, as a fraction of the picture's.
+        image_fill: value painted into the image.
+        mask_fill: value painted into the mask; None leaves the mask, so that the network has to guess what was there.
+        p: chance that anything happens at all.
+
+    Example:
+        >>> image, mask = Cutout(1, size=(0.5, 0.5))(torch.ones(1, 8, 8), torch.zeros(8, 8, dtype=torch.uint8))
+        >>> (image == 0).sum().item(), (mask == 255).sum().item()
+        (16, 16)
+
+    Source: DeVries and Taylor 2017, whose holes may reach beyond the edge; ours lie inside.
+    """
+
+    def __init__(
+        self,
+        holes: int = 1,
+        *,
+        size: tuple[float, float] = (0.1, 0.4),
+        image_fill: float = 0.0,
+        mask_fill: int | None = IGNORE_INDEX,
+        p: float = 1.0,
+    ) -> None:
+        self.holes = as_size("Cutout", holes, "holes")[0]
+        self.size = as_range("Cutout", "size", size, 0, 1)
+        self.image_fill = as_number("Cutout", "image_fill", image_fill)
+        self.mask_fill = None if mask_fill is None else int(as_number("Cutout", "mask_fill", mask_fill))
+        self.p = as_probability("Cutout", p)
+
+    def _apply(self, image: Tensor, mask: Tensor | None, generator: torch.Generator | None) -> _Pair:
+        if self.mask_fill is not None:
+            check_fill("Cutout", mask, self.mask_fill)
+        if uniform(0, 1, generator) >= self.p:
+            return image, mask
+        boxes = []
+        for _ in range(self.holes):
+            height, width = (max(1, round(length * uniform(*self.size, generator))) for length in image.shape[-2:])
+            top, left = (
+                integer(image.shape[-2] - height + 1, generator),
+                integer(image.shape[-1] - width + 1, generator),
+            )
+            boxes.append((top, left, height, width))
+        done = _pixels.cutout(image, mask, boxes=boxes, image_fill=self.image_fill, mask_fill=self.mask_fill)
+        return done if mask is not None else (done, None)

@@ -1,0 +1,238 @@
+"""What changes values and moves nothing: colour, noise, blur and holes, each as a function of its parameters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from segkit import IGNORE_INDEX
+from segkit.transforms import _opencv, _sampling
+from segkit.transforms._base import given
+from segkit.transforms._inputs import as_number, check_fill, check_pair
+
+# The grey that a person sees, from RGB (ITU-R BT.601); the axes of the hue circle are YIQ's.
+_TO_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
+
+
+def normalize(
+    image: Tensor, mask: Tensor | None = None, *, mean: float | Sequence[float], std: float | Sequence[float]
+) -> Any:
+    """Each channel minus its mean, divided by its standard deviation; the mask stays.
+
+    Args:
+        image: [..., C, H, W], floating point.
+        mask: [..., H, W], integers.
+        mean: one number for each channel, or a single one for all.
+        std: the same, positive.
+
+    Raises:
+        ValueError: the image has another number of channels.
+        TypeError: the image holds integers.
+
+    Example:
+        >>> import torch
+        >>> normalize(torch.tensor([[[0.5, 1.0]]]), mean=0.5, std=0.25).tolist()
+        [[[0.0, 2.0]]]
+    """
+    check_pair("normalize", image, mask)
+    if not image.is_floating_point():
+        raise TypeError(f"normalize: `image` must be floating point, got {image.dtype}. Put ToTensor() before it.")
+    means, deviations = mean_and_std("normalize", mean, std)
+    for argument, values in (("mean", means), ("std", deviations)):
+        if len(values) not in (1, image.shape[-3]):
+            raise ValueError(
+                f"normalize: `{argument}` must have one number for each of the image's {image.shape[-3]} channels, "
+                f"got {len(values)}. segkit.stats.dataset_statistics measures them."
+            )
+    centred = image - image.new_tensor(means)[:, None, None]
+    divisor = image.new_tensor(deviations)[:, None, None]
+    return given(centred / divisor if centred.requires_grad else centred.div_(divisor), mask)
+
+
+def mean_and_std(name: str, mean: Any, std: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Both as tuples of numbers, the second positive."""
+    means, deviations = _numbers(name, "mean", mean), _numbers(name, "std", std)
+    if min(deviations) <= 0:
+        raise ValueError(f"{name}: `std` must be positive, got {deviations}. Leave out constant channels.")
+    if 1 not in (len(means), len(deviations)) and len(means) != len(deviations):
+        raise ValueError(f"{name}: `std` must be as long as `mean` ({len(means)}), got {len(deviations)}.")
+    return means, deviations
+
+
+def _numbers(name: str, argument: str, values: Any) -> tuple[float, ...]:
+    values = values.tolist() if hasattr(values, "tolist") else values
+    values = [values] if isinstance(values, (int, float)) else values
+    numbers = tuple(as_number(name, argument, value) for value in values)
+    if not numbers:
+        raise ValueError(f"{name}: `{argument}` must hold at least one number, got none.")
+    return numbers
+
+
+def adjust_color(
+    image: Tensor,
+    mask: Tensor | None = None,
+    *,
+    brightness: float = 1.0,
+    contrast: float = 1.0,
+    saturation: float = 1.0,
+    hue: float = 0.0,
+) -> Any:
+    """Brighter, more contrast, more colour, or other colours; the mask stays.
+
+    Args:
+        image: [..., C, H, W], any dtype but bool. Integers are rounded and stay within their range; floating point
+            values are not clipped, as no range is assumed.
+        mask: [..., H, W], integers.
+        brightness: factor for all values.
+        contrast: factor for the distance of each value from the mean of its channel.
+        saturation: factor for the distance of each colour from its grey. Needs 3 channels, RGB.
+        hue: turn of the colour circle, in [-0.5, 0.5], 0.5 being the opposite colour. Needs 3 channels, RGB.
+
+    Raises:
+        ValueError: saturation or hue for another number of channels than 3.
+
+    Example:
+        >>> import torch
+        >>> adjust_color(torch.tensor([[[100, 200]]], dtype=torch.uint8), brightness=2.0).tolist()
+        [[[200, 255]]]
+
+    Source: the hue turns the plane of YIQ's I and Q, one matrix, where torchvision goes through HSV.
+    """
+    check_pair("adjust_color", image, mask)
+    _check_values("adjust_color", image)
+    changed = image if image.is_floating_point() else image.to(torch.float32)
+    if brightness != 1:
+        changed = changed * brightness
+    if contrast != 1:
+        mean = changed.mean((-2, -1), keepdim=True)
+        changed = mean + (changed - mean) * contrast
+    if saturation != 1 or hue != 0:
+        if image.shape[-3] != 3:
+            raise ValueError(
+                f"adjust_color: `image` must have the 3 channels RGB for saturation and hue, got {image.shape[-3]}. "
+                "Leave both out for other pictures."
+            )
+        changed = torch.einsum("ij,...jhw->...ihw", _color_matrix(saturation, hue).to(changed), changed)
+    return given(image if changed is image else _as_it_was(changed, image), mask)
+
+
+def add_noise(
+    image: Tensor, mask: Tensor | None = None, *, std: float, generator: torch.Generator | None = None
+) -> Any:
+    """Independent Gaussian noise in every pixel and channel; the mask stays.
+
+    Args:
+        image: [..., C, H, W], any dtype but bool. Integers are rounded and stay within their range.
+        mask: [..., H, W], integers.
+        std: standard deviation, as a fraction of the value range: of 1 for floating point images, of 255 for uint8 and
+            of 65,535 for wider integers, which hold 16-bit values.
+        generator: where chance comes from; None is torch's global one.
+
+    Example:
+        >>> import torch
+        >>> noisy = add_noise(torch.full((3, 64, 64), 100, dtype=torch.uint8), std=0.1)
+        >>> 20 < noisy.float().std() < 30
+        tensor(True)
+    """
+    check_pair("add_noise", image, mask)
+    _check_values("add_noise", image)
+    std = as_number("add_noise", "std", std, 0)
+    if std == 0:
+        return given(image, mask)
+    values = image if image.is_floating_point() else image.to(torch.float32)
+    device = image.device if generator is None else generator.device
+    noise = torch.randn(image.shape, generator=generator, device=device).to(values.device, values.dtype)
+    top = 1 if image.is_floating_point() else 255 if image.dtype == torch.uint8 else 65_535
+    return given(_as_it_was(torch.add(values, noise, alpha=std * top), image), mask)
+
+
+def gaussian_blur(image: Tensor, mask: Tensor | None = None, *, sigma: float | tuple[float, float]) -> Any:
+    """The image blurred, its edge repeated outwards; the mask stays.
+
+    Args:
+        image: [..., C, H, W], any dtype but bool.
+        mask: [..., H, W], integers.
+        sigma: standard deviation in pixels, or (vertical, horizontal). Below 0.2 it changes nothing.
+
+    Example:
+        >>> import torch
+        >>> point = torch.zeros(1, 9, 9)
+        >>> point[0, 4, 4] = 1
+        >>> blurred = gaussian_blur(point, sigma=1.0)
+        >>> round(blurred.sum().item(), 4), round(blurred[0, 4, 4].item(), 2)
+        (1.0, 0.16)
+    """
+    check_pair("gaussian_blur", image, mask)
+    _check_values("gaussian_blur", image)
+    both = sigma if isinstance(sigma, Sequence) else (sigma, sigma)
+    down, across = (as_number("gaussian_blur", "sigma", each, 0) for each in both)
+    if max(down, across) < 0.2:
+        return given(image, mask)
+    if _opencv.takes(image):
+        return given(_opencv.blur(image, (down, across)), mask)
+    return given(_sampling.blur(image, (down, across)), mask)
+
+
+def cutout(
+    image: Tensor,
+    mask: Tensor | None = None,
+    *,
+    boxes: Sequence[tuple[int, int, int, int]],
+    image_fill: float = 0.0,
+    mask_fill: int | None = IGNORE_INDEX,
+) -> Any:
+    """Rectangles of the picture painted over.
+
+    Args:
+        image: [..., C, H, W], any dtype.
+        mask: [..., H, W], integers.
+        boxes: (top, left, height, width) of each rectangle in pixels; what lies outside of the picture is left out.
+        image_fill: value painted into the image.
+        mask_fill: value painted into the mask; None leaves the mask, so that the network has to guess what was there.
+
+    Example:
+        >>> import torch
+        >>> image, mask = cutout(torch.ones(1, 2, 3), torch.zeros(2, 3, dtype=torch.uint8), boxes=[(0, 1, 1, 9)])
+        >>> image.tolist(), mask.tolist()
+        ([[[1.0, 0.0, 0.0], [1.0, 1.0, 1.0]]], [[0, 255, 255], [0, 0, 0]])
+    """
+    check_pair("cutout", image, mask)
+    image = image.clone()
+    if mask is not None and mask_fill is not None:
+        check_fill("cutout", mask, mask_fill)
+        mask = mask.clone()
+    for top, left, height, width in boxes:
+        hole = (..., slice(max(top, 0), max(top + height, 0)), slice(max(left, 0), max(left + width, 0)))
+        image[hole] = image_fill
+        if mask is not None and mask_fill is not None:
+            mask[hole] = mask_fill
+    return given(image, mask)
+
+
+def _color_matrix(saturation: float, hue: float) -> Tensor:
+    to_yiq = torch.tensor(_TO_YIQ, dtype=torch.float64)
+    cos, sin = math.cos(2 * math.pi * hue) * saturation, math.sin(2 * math.pi * hue) * saturation
+    turn = torch.tensor([[1, 0, 0], [0, cos, -sin], [0, sin, cos]], dtype=torch.float64)
+    return torch.linalg.inv(to_yiq) @ turn @ to_yiq
+
+
+def _check_values(name: str, image: Tensor) -> None:
+    if image.dtype == torch.bool:
+        raise TypeError(f"{name}: `image` must hold numbers, got torch.bool. Convert it with image.to(torch.uint8).")
+
+
+def _as_it_was(changed: Tensor, image: Tensor) -> Tensor:
+    """Values in the dtype of `image`, rounded and clipped where that holds integers."""
+    if image.is_floating_point():
+        return changed.to(image.dtype)
+    limits = torch.iinfo(image.dtype)
+    low, high = limits.min, limits.max
+    if image.dtype in (torch.int32, torch.int64):
+        # 16-bit values live in int32, as torch.uint16 has few operators: they must not leave their own range.
+        least, most = (int(value) for value in image.aminmax())
+        low, high = (0, 65_535) if least >= 0 and most <= 65_535 else (-(2**31), 2**31 - 128)
+    return changed.round_().clamp_(low, high).to(image.dtype)

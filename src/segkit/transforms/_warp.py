@@ -1,0 +1,185 @@
+"""Random transforms that resample: scale, crop and scale, affine, elastic."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from segkit import IGNORE_INDEX
+from segkit.transforms import _geometry
+from segkit.transforms._base import GeometricTransform, SizedTransform, as_probability, integer, log_uniform, uniform
+from segkit.transforms._field import Field
+from segkit.transforms._geometry import Geometry, Size
+from segkit.transforms._inputs import as_number, as_range, as_size
+
+
+class RandomScale(GeometricTransform):
+    """The whole picture larger or smaller by a random factor; its height and width change with it.
+
+    Args:
+        scale: smallest and largest factor. Its logarithm is uniform, so halving is as likely as doubling.
+
+    Example:
+        >>> RandomScale((2, 2))(torch.zeros(3, 8, 10)).shape
+        torch.Size([3, 16, 20])
+    """
+
+    antialias = True
+
+    def __init__(self, scale: tuple[float, float] = (0.5, 2.0)) -> None:
+        self.scale = as_range("RandomScale", "scale", scale, 1e-3, 1e3)
+
+    def draw(self, source: Size, *, generator: torch.Generator | None = None) -> Geometry:
+        """The map of one call."""
+        factor = log_uniform(*self.scale, generator)
+        return _geometry.scaling(source, (max(1, round(source[0] * factor)), max(1, round(source[1] * factor))))
+
+
+class RandomResizedCrop(SizedTransform):
+    """A window of random place, area and shape, resized to one size.
+
+    Args:
+        size: (height, width) of the result in pixels; an int is a square.
+        scale: smallest and largest area of the window, as a fraction of the picture.
+        ratio: smallest and largest width / height of the window; its logarithm is uniform.
+
+    A window that would be wider or higher than the picture ends at its edge.
+
+    Example:
+        >>> image, mask = torch.rand(3, 40, 60), torch.zeros(40, 60, dtype=torch.uint8)
+        >>> image, mask = RandomResizedCrop(32)(image, mask)
+        >>> image.shape, mask.unique().tolist()
+        (torch.Size([3, 32, 32]), [0])
+    """
+
+    antialias = True
+
+    def __init__(
+        self,
+        size: int | Size,
+        *,
+        scale: tuple[float, float] = (0.25, 1.0),
+        ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    ) -> None:
+        self.size = as_size("RandomResizedCrop", size)
+        self.scale = as_range("RandomResizedCrop", "scale", scale, 1e-6, 1)
+        self.ratio = as_range("RandomResizedCrop", "ratio", ratio, 1e-3, 1e3)
+
+    def draw(
+        self, source: Size, *, generator: torch.Generator | None = None, size: int | Size | None = None
+    ) -> Geometry:
+        """The map of one call."""
+        area = source[0] * source[1] * uniform(*self.scale, generator)
+        shape = log_uniform(*self.ratio, generator)
+        height = min(source[0], max(1, round(math.sqrt(area / shape))))
+        width = min(source[1], max(1, round(math.sqrt(area * shape))))
+        top, left = integer(source[0] - height + 1, generator), integer(source[1] - width + 1, generator)
+        window = _geometry.window(source, top, left, (height, width))
+        wanted = self.size if size is None else as_size("RandomResizedCrop", size)
+        return window.then(_geometry.scaling(window.size, wanted))
+
+
+class RandomAffine(GeometricTransform):
+    """Turned, moved, enlarged and sheared about the centre, in a frame that stays as large as it was.
+
+    Args:
+        degrees: range of the angle, counter-clockwise; a number x is (-x, x).
+        translate: largest shift as a fraction of height and width; a number holds for both.
+        scale: smallest and largest enlargement.
+        shear: range of the shear in degrees, along both axes; a number x is (-x, x).
+        p: chance that anything happens at all.
+        image_fill: value of image pixels that come from outside.
+        mask_fill: value of mask pixels that come from outside.
+
+    Example:
+        >>> quarter = RandomAffine(degrees=(90, 90), translate=0, scale=(1, 1))
+        >>> quarter(torch.tensor([[[1, 2], [3, 4]]])).tolist()
+        [[[2, 4], [1, 3]]]
+    """
+
+    fills = True
+    antialias = True
+
+    def __init__(
+        self,
+        degrees: float | tuple[float, float] = 15.0,
+        *,
+        translate: float | tuple[float, float] = 0.0625,
+        scale: tuple[float, float] = (0.9, 1.1),
+        shear: float | tuple[float, float] = 0.0,
+        p: float = 1.0,
+        image_fill: float = 0.0,
+        mask_fill: int = IGNORE_INDEX,
+    ) -> None:
+        name = "RandomAffine"
+        self.degrees = as_range(name, "degrees", degrees, around=0)
+        both = translate if isinstance(translate, Sequence) else (translate, translate)
+        self.translate = tuple(as_number(name, "translate", each, 0, 1) for each in both)
+        if len(self.translate) != 2:
+            raise ValueError(f"{name}: `translate` must be a number or (down, right), got {translate!r}.")
+        self.scale = as_range(name, "scale", scale, 1e-3, 1e3)
+        self.shear = as_range(name, "shear", shear, -80, 80, around=0)
+        self.p = as_probability(name, p)
+        self.image_fill = as_number(name, "image_fill", image_fill)
+        self.mask_fill = int(as_number(name, "mask_fill", mask_fill))
+
+    def draw(self, source: Size, *, generator: torch.Generator | None = None) -> Geometry:
+        """The map of one call."""
+        if uniform(0, 1, generator) >= self.p:
+            return _geometry.identity(source)
+        angle = uniform(*self.degrees, generator)
+        down, right = (
+            length * uniform(-reach, reach, generator) for length, reach in zip(source, self.translate, strict=True)
+        )
+        scale = log_uniform(*self.scale, generator)
+        shear = uniform(*self.shear, generator), uniform(*self.shear, generator)
+        return _geometry.affine(source, angle=angle, translate=(down, right), scale=scale, shear=shear)
+
+
+class ElasticDeform(GeometricTransform):
+    """A smooth random displacement of every pixel: a cubic B-spline through random control points.
+
+    Args:
+        magnitude: standard deviation of the control points' displacement along each axis, in pixels.
+        spacing: distance between control points, in pixels. The picture does not fold over itself as long as the
+            magnitude stays below about a fifth of it.
+        p: chance that anything happens at all.
+        image_fill: value of image pixels that come from outside.
+        mask_fill: value of mask pixels that come from outside.
+
+    Example:
+        >>> image, mask = torch.rand(3, 64, 64), torch.zeros(64, 64, dtype=torch.uint8)
+        >>> image, mask = ElasticDeform(magnitude=3, spacing=16)(image, mask)
+        >>> image.shape, mask.shape
+        (torch.Size([3, 64, 64]), torch.Size([64, 64]))
+
+    Source: Ronneberger et al. 2015 (U-Net), which displaces a coarse grid likewise, with bicubic interpolation.
+    """
+
+    fills = True
+
+    def __init__(
+        self,
+        magnitude: float = 6.0,
+        *,
+        spacing: float = 48.0,
+        p: float = 1.0,
+        image_fill: float = 0.0,
+        mask_fill: int = IGNORE_INDEX,
+    ) -> None:
+        self.magnitude = as_number("ElasticDeform", "magnitude", magnitude, 0)
+        self.spacing = as_number("ElasticDeform", "spacing", spacing, 1)
+        self.p = as_probability("ElasticDeform", p)
+        self.image_fill = as_number("ElasticDeform", "image_fill", image_fill)
+        self.mask_fill = int(as_number("ElasticDeform", "mask_fill", mask_fill))
+
+    def draw(self, source: Size, *, generator: torch.Generator | None = None) -> Geometry:
+        """The map of one call."""
+        if uniform(0, 1, generator) >= self.p or self.magnitude == 0:
+            return _geometry.identity(source)
+        rows, columns = (math.ceil(length / self.spacing) + 3 for length in source)
+        device = None if generator is None else generator.device
+        points = torch.randn((2, rows, columns), generator=generator, device=device, dtype=torch.float64).cpu()
+        return Geometry(source, source, (Field(points * self.magnitude, (self.spacing, self.spacing)),))
