@@ -6,6 +6,7 @@ For each file each backend gives exactly the samples that were written, or refus
 from __future__ import annotations
 
 import itertools
+import os
 import struct
 import zlib
 
@@ -17,6 +18,7 @@ from PIL import Image
 import segkit.io as sio
 from segkit.errors import ImageReadError
 
+LONG = bool(os.environ.get("SEGKIT_LONG"))
 BACKENDS = ["auto", "opencv", "pillow", "tifffile"]
 HEIGHT, WIDTH = 37, 45  # no multiple of a tile or of 8
 
@@ -84,6 +86,8 @@ def test_every_kind_of_tiff_is_exact_or_refused(tmp_path, compression):
     ):
         dtype, bits, photometric, channels, extra = kind
         if planar == "separate" and channels == 1:
+            continue
+        if not LONG and order == ">" and (tile == "strips" or planar == "separate"):
             continue
         if bits and bits > 8 and order == ">":
             continue  # tifffile packs the swapped bytes then: the file does not hold what was given

@@ -39,21 +39,24 @@ class Source:
                 f"Source: path must be text, got {type(path).__name__}. Decode bytes with os.fsdecode(path)."
             )
         self._lock = threading.Lock()
+        self._fd = -1
+        self._remote: Any = None
         self._open()
 
     def _open(self) -> None:
-        self._pid = os.getpid()
-        self._fd = -1
-        self._remote: Any = None
+        self._closed = False
         self._whole: bytes | None = None
         if is_remote(self.path):
+            self._fd = -1
             self._remote, self._key, self.size = _open_remote(self.path)
         else:
+            self._remote = None
             self._fd, self.size = _open_local(self.path)
         if self.size == 0:
             self.close()
             raise ImageReadError(self.path, "the file is empty", "delete it or copy it again")
         self._head = self._fetch(0, min(HEAD, self.size))
+        self._pid = os.getpid()  # last: another thread takes it as the sign that all is ready
 
     def _fetch(self, offset: int, count: int) -> bytes:
         try:
@@ -75,6 +78,8 @@ class Source:
 
     def pread(self, offset: int, count: int) -> bytes:
         """Exactly `count` bytes from `offset` on, or ImageReadError when the file ends before."""
+        if self._closed:
+            raise ImageReadError(self.path, "its handle is closed", "open it again, or read inside the `with` block")
         if os.getpid() != self._pid:
             with self._lock:
                 if os.getpid() != self._pid:
@@ -112,7 +117,7 @@ class Source:
     def close(self) -> None:
         """Give the descriptor back. Closing twice is harmless."""
         fd, self._fd = self._fd, -1
-        self._whole = None
+        self._closed, self._whole = True, None
         if fd >= 0:
             os.close(fd)
 

@@ -24,6 +24,7 @@ __all__ = ["Tifffile"]
 
 READS = {1, 2, 3, 4, 5, 7, 8, 32773, 32946, 33003, 33005, 34712, 34887, 34925, 50000, 50001, 50002}
 CCITT = {2, 3, 4}
+LZW = 5
 DEFLATE = {8, 32946}
 
 
@@ -102,16 +103,37 @@ def _agree(header: Header, page: TiffPage, row: int, number: int, stored: bytes,
         raise ImageReadError(header.path, reason, "the file is damaged: copy or scan it again")
 
 
-def _inflate(page: TiffPage, row: int, stored: bytes) -> np.ndarray:
-    """A deflate block that holds more rows than it should: libdeflate refuses it, zlib stops where we say."""
+def _decode_plain(page: TiffPage, row: int, plain: bytes) -> np.ndarray:
+    """Samples from the bytes of a block that is decompressed already."""
+    facts = replace(block_page(page, page.block_rows(row)), compression=1, fill_order=1)
+    data, _, _ = _decoder(minimal_tiff(facts, [bytes(16)]))(plain, 0)
+    return data
+
+
+def _unlzw(page: TiffPage, row: int, stored: bytes) -> bytes:
+    """LZW through libtiff, which is faster than the decoder of imagecodecs and survives damaged codes.
+
+    The one of imagecodecs (2026.3.6) looks up an unset table entry when a code after a clear code is no literal: it
+    crashes, or gives wrong bytes in silence.
+    """
+    import imagecodecs
+
     rows = page.block_rows(row)
     need = page.row_bytes(page.tile[1]) * rows
+    one_row = replace(
+        block_page(page, 1), width=need, tile=(1, need), samples=1, bits=8, sample_format=1, predictor=1, photometric=1,
+        extra=(), tiled=False,
+    )  # fmt: skip
+    return imagecodecs.tiff_decode(minimal_tiff(one_row, [stored])).tobytes()
+
+
+def _inflate(page: TiffPage, row: int, stored: bytes) -> bytes:
+    """A deflate block that holds more rows than it should: libdeflate refuses it, zlib stops where we say."""
+    need = page.row_bytes(page.tile[1]) * page.block_rows(row)
     plain = zlib.decompressobj().decompress(stored, need)
     if len(plain) < need:
         raise ValueError(f"deflate data give {len(plain)} of {need} bytes")
-    facts = replace(block_page(page, rows), compression=1)
-    data, _, _ = _decoder(minimal_tiff(facts, [bytes(16)]))(plain, 0)
-    return data
+    return plain
 
 
 @functools.lru_cache(maxsize=64)
@@ -124,6 +146,21 @@ def _decoder(minimal: bytes) -> Callable[..., Any]:
 
     with tifffile.TiffFile(io.BytesIO(minimal)) as file:
         return file.pages[0].decode
+
+
+def _decode_block(
+    page: TiffPage, row: int, stored: bytes, decode: Callable[..., Any], options: dict[str, Any]
+) -> np.ndarray:
+    """The samples [1, rows, columns, channels] of one block."""
+    if page.compression == LZW:
+        return _decode_plain(page, row, _unlzw(page, row, stored))
+    try:
+        data, _, _ = decode(stored, 0, **options)
+    except Exception:
+        if page.compression not in DEFLATE:
+            raise
+        data = _decode_plain(page, row, _inflate(page, row, stored))
+    return data
 
 
 def _read_page(header: Header, request: Request) -> np.ndarray:
@@ -155,12 +192,7 @@ def _read_page(header: Header, request: Request) -> np.ndarray:
             continue
         decode = _decoder(minimal_tiff(block_page(page, page.block_rows(row)), [first]))
         stored = source.pread(offset, size)
-        try:
-            data, _, _ = decode(stored, 0, **options)
-        except Exception:
-            if page.compression not in DEFLATE:
-                raise
-            data = _inflate(page, row, stored)
+        data = _decode_block(page, row, stored, decode, options)
         if page.compression in CCITT:
             _agree(header, page, row, number, stored, data)
         block = data[0, max(top - y, 0) :, max(left - x, 0) :][: target.shape[0], : target.shape[1]]
