@@ -156,15 +156,15 @@ def _profile(data: bytes) -> bytes | None:
         return None
 
 
-def minimal_png(header: Header, *, as_grey: bool = False) -> bytes:
+def minimal_png(header: Header, *, as_grey: bool = False, rows: bytes | None = None) -> bytes:
     """The same samples in a PNG without any optional chunk: nothing is left that a decoder could apply or inflate.
 
     Args:
         header: of a PNG.
+        rows: the inflated rows, if they are known already; they are stored without compression then.
         as_grey: call palette indices grey levels. The samples are the same, and no reader expands the palette.
     """
     info, chunks = header.info, header.detail
-    whole = memoryview(header.source.read_all())
     color_type = 0 if as_grey else chunks.color_type
     ihdr = struct.pack(
         ">IIBBBBB", info.width, info.height, info.bits_per_sample, color_type, 0, 0, int(chunks.interlaced)
@@ -172,7 +172,11 @@ def minimal_png(header: Header, *, as_grey: bool = False) -> bytes:
     parts: list[bytes | memoryview] = [SIGNATURE, _chunk(b"IHDR", ihdr)]
     if chunks.plte and not as_grey and chunks.color_type == 3:
         parts.append(_chunk(b"PLTE", chunks.plte))
+    if rows is not None:
+        parts.append(_chunk(b"IDAT", zlib.compress(rows, 0)))
+        return b"".join([*parts, _chunk(b"IEND", b"")])
     # Length, kind and checksum of each IDAT come along, so a decoder that checks them still can.
+    whole = memoryview(header.source.read_all())
     parts += [whole[start - 8 : start + length + 4] for start, length in chunks.idat]
     parts.append(_chunk(b"IEND", b""))
     return b"".join(parts)

@@ -12,6 +12,7 @@ from segkit.io._header_container import minimal_webp
 from segkit.io._header_jpeg import minimal_jpeg
 from segkit.io._header_png import minimal_png, verify_data
 from segkit.io._info import Header
+from segkit.io._png_rows import inflate_rows, unfiltered
 from segkit.io._protocol import Request, crop
 from segkit.io._tiff_blocks import block_numbers, minimal_tiff, read_blocks
 
@@ -52,7 +53,16 @@ class Pillow:
     def read(self, header: Header, request: Request) -> np.ndarray:
         """The stored samples of `request`."""
         info = header.info
-        with _plugin(info.format)(io.BytesIO(_minimal(header))) as image:
+        if info.format in ("PNG", "APNG"):
+            verify_data(header)
+            rows = inflate_rows(header)
+            samples = unfiltered(header, rows)
+            if samples is not None:
+                return crop(samples, request)
+            data = minimal_png(header, rows=rows)
+        else:
+            data = _minimal(header)
+        with _plugin(info.format)(io.BytesIO(data)) as image:
             whole: np.ndarray = np.asarray(image)
         if whole.dtype == bool:
             whole = (whole.view(np.uint8) != 0).astype(np.uint8)  # Pillow's bool holds 255
@@ -97,9 +107,6 @@ def _minimal(header: Header) -> bytes:
     info = header.info
     if info.format == "JPEG":
         return minimal_jpeg(header)
-    if info.format in ("PNG", "APNG"):
-        verify_data(header)  # Pillow does not
-        return minimal_png(header)
     if info.format == "WebP":
         return minimal_webp(header)
     if info.format not in ("TIFF", "BigTIFF") or header.detail.compression == OLD_JPEG:

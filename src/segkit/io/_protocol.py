@@ -77,7 +77,11 @@ def backends(header: Header | None = None) -> list[Backend]:
     from segkit.io._tifffile import Tifffile
 
     tiff = header is not None and header.info.format in ("TIFF", "BigTIFF")
-    builtin: list[Backend] = [Tifffile(), OpenCV(), Pillow()] if tiff else [OpenCV(), Pillow(), Tifffile()]
+    # Pillow first where rows need no decoder: one channel of at most 8 bits, as in masks.
+    plain = header is not None and header.info.channels == 1 and header.info.bits_per_sample <= 8
+    builtin: list[Backend] = [Pillow(), OpenCV(), Tifffile()] if plain else [OpenCV(), Pillow(), Tifffile()]
+    if tiff:
+        builtin = [Tifffile(), OpenCV(), Pillow()]
     return [*_extra, *builtin]
 
 

@@ -1,0 +1,234 @@
+"""Bombs, loops and absurd counts are refused before anything is allocated; a short fuzz run finds nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import struct
+import subprocess
+import sys
+import tracemalloc
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import segkit.io as sio
+from segkit.errors import ImageReadError
+
+LONG = bool(os.environ.get("SEGKIT_LONG"))
+BACKENDS = ["auto", "opencv", "pillow", "tifffile"]
+FUZZ = pathlib.Path(__file__).parent / "fuzz" / "fuzz_io.py"
+
+
+def tiff(entries, *, order="<", blocks=b"", following=0, big=False):
+    """A TIFF of one directory right after the header; entries are (tag, type, count, value or offset)."""
+    mark = {"<": b"II", ">": b"MM"}[order]
+    if big:
+        head = mark + struct.pack(order + "HHHQ", 43, 8, 0, 16)
+        body = struct.pack(order + "Q", len(entries))
+        body += b"".join(struct.pack(order + "HHQQ", *entry) for entry in entries)
+        return head + body + struct.pack(order + "Q", following) + blocks
+    head = mark + struct.pack(order + "HI", 42, 8)
+    body = struct.pack(order + "H", len(entries)) + b"".join(struct.pack(order + "HHII", *entry) for entry in entries)
+    return head + body + struct.pack(order + "I", following) + blocks
+
+
+def page(width, height, *, compression=1, offset=200, size=100, bits=8, extra=()):
+    entries = [
+        (256, 4, 1, width),
+        (257, 4, 1, height),
+        (258, 3, 1, bits),
+        (259, 3, 1, compression),
+        (262, 3, 1, 1),
+        (273, 4, 1, offset),
+        (277, 3, 1, 1),
+        (278, 4, 1, height),
+        (279, 4, 1, size),
+        *extra,
+    ]
+    return sorted(entries)
+
+
+def refused(path, match=None):
+    """Refused by every backend and for every way of reading, without allocating more than a few megabytes."""
+    for backend in BACKENDS:
+        tracemalloc.start()
+        with pytest.raises(ImageReadError, match=match):
+            sio.read_image(path, backend=backend, max_pixels=2**62)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 16 << 20, f"{backend} allocated {peak >> 20} MiB"
+
+
+def test_a_tiff_of_absurd_size_is_refused(tmp_path):
+    for width, height in ((2**31 - 1, 2**31 - 1), (100_000, 100_000), (2**32 - 1, 1)):
+        for compression in (1, 5, 8, 32773):
+            (tmp_path / "a.tif").write_bytes(tiff(page(width, height, compression=compression), blocks=bytes(400)))
+            refused(tmp_path / "a.tif")
+
+
+def test_max_pixels_holds_for_every_format(tmp_path):
+    sio.write_image(tmp_path / "a.tif", np.zeros((50, 60, 1), np.uint8))
+    sio.write_image(tmp_path / "a.png", np.zeros((50, 60, 1), np.uint8))
+    Image.fromarray(np.zeros((50, 60), np.uint8)).save(tmp_path / "a.jpg")
+    for name in ("a.tif", "a.png", "a.jpg"):
+        with pytest.raises(ImageReadError, match="3000 pixels, more than max_pixels=2999"):
+            sio.read_image(tmp_path / name, max_pixels=2999)
+        sio.read_image(tmp_path / name, max_pixels=3000)
+    sio.read_image(tmp_path / "a.tif", window=(0, 0, 10, 10), max_pixels=100)
+
+
+def test_a_deflate_bomb_in_a_strip_is_refused(tmp_path):
+    bomb = zlib.compress(bytes(100_000_000), 9)  # 97 kB that claim to be a 64-pixel image
+    data = tiff(page(8, 8, compression=8, size=len(bomb)), blocks=bytes(200 - 122) + bomb)
+    (tmp_path / "a.tif").write_bytes(data)
+    tracemalloc.start()
+    for backend in BACKENDS:
+        try:
+            image = sio.read_image(tmp_path / "a.tif", backend=backend)
+        except ImageReadError:
+            continue
+        assert image.shape == (8, 8, 1)  # the first 64 bytes are its pixels; the rest is never inflated
+    assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("tag", [258, 273, 279, 320, 330, 339, 347, 34675])
+def test_a_tag_that_counts_4_gib_is_refused_or_ignored(tmp_path, tag):
+    for big, count in ((False, 2**32 - 1), (True, 2**62)):
+        entries = [entry for entry in page(8, 8) if entry[0] != tag] + [(tag, 4, count, 8)]
+        (tmp_path / "a.tif").write_bytes(tiff(sorted(entries), blocks=bytes(400), big=big))
+        tracemalloc.start()
+        try:
+            sio.image_info(tmp_path / "a.tif")
+            sio.read_image(tmp_path / "a.tif")
+        except ImageReadError:
+            pass
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+        tracemalloc.stop()
+
+
+def test_a_directory_that_points_at_itself_ends(tmp_path):
+    data = tiff(page(4, 4, size=16), following=8, blocks=bytes(200))
+    (tmp_path / "a.tif").write_bytes(data)
+    assert sio.image_info(tmp_path / "a.tif").pages == 1
+    with pytest.raises(ImageReadError, match="page 1 was asked for, but it has 1"):
+        sio.read_image(tmp_path / "a.tif", page=1)
+    (tmp_path / "b.tif").write_bytes(tiff([*page(4, 4, size=16), (330, 4, 1, 8)], blocks=bytes(200)))
+    assert sio.image_info(tmp_path / "b.tif").levels == 1
+
+
+def test_a_directory_outside_the_file_is_refused(tmp_path):
+    for offset in (2, 9_000, 2**32 - 1):
+        (tmp_path / "a.tif").write_bytes(b"II*\0" + struct.pack("<I", offset) + bytes(64))
+        refused(tmp_path / "a.tif")
+    (tmp_path / "a.tif").write_bytes(b"II+\0\x08\0\0\0" + struct.pack("<Q", 2**63 + 5) + bytes(64))
+    refused(tmp_path / "a.tif")
+
+
+def test_a_tag_out_of_order_is_refused(tmp_path):
+    entries = page(8, 8)
+    entries[4], entries[5] = entries[5], entries[4]
+    (tmp_path / "a.tif").write_bytes(tiff(entries, blocks=bytes(400)))
+    refused(tmp_path / "a.tif", match="out of order")
+
+
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width, height, data, *chunks, depth=8, color_type=0):
+    head = struct.pack(">IIBBBBB", width, height, depth, color_type, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + b"".join(chunks) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("kind", [b"zTXt", b"iTXt", b"iCCP"])
+def test_text_and_profiles_that_inflate_without_end_are_never_inflated(tmp_path, kind):
+    start = {b"zTXt": b"comment\0\0", b"iTXt": b"comment\0\1\0\0\0", b"iCCP": b"profile\0\0"}[kind]
+    bomb = start + zlib.compress(bytes(300_000_000), 9)
+    data = zlib.compress(b"".join(b"\0" + bytes(range(8)) for _ in range(8)))
+    (tmp_path / "a.png").write_bytes(png(8, 8, data, chunk(kind, bomb)))
+    tracemalloc.start()
+    for backend in BACKENDS:
+        assert sio.read_image(tmp_path / "a.png", backend=backend)[:, 3, 0].tolist() == [3] * 8
+    assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    tracemalloc.stop()
+
+
+def test_a_png_that_claims_more_than_its_data_can_hold_is_refused(tmp_path):
+    (tmp_path / "a.png").write_bytes(png(2**31 - 1, 2**31 - 1, zlib.compress(bytes(1000))))
+    refused(tmp_path / "a.png", match="cannot hold")
+
+
+def test_a_png_whose_data_end_early_is_refused(tmp_path):
+    data = zlib.compress(bytes(9 * 5))  # 5 of 8 rows
+    (tmp_path / "a.png").write_bytes(png(8, 8, data))
+    refused(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("place", ["checksum", "data"])
+def test_a_png_with_damaged_pixel_data_is_refused(tmp_path, place):
+    data = bytearray(png(64, 64, zlib.compress(np.random.default_rng(1).bytes(65 * 64))))
+    start = data.index(b"IDAT")
+    data[-13 if place == "checksum" else start + 500] ^= 1
+    (tmp_path / "a.png").write_bytes(data)
+    refused(tmp_path / "a.png")
+
+
+def jpeg(tmp_path, **options):
+    image = np.random.default_rng(1).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(image).save(tmp_path / "a.jpg", **options)
+    return bytearray((tmp_path / "a.jpg").read_bytes())
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_that_claims_more_than_its_data_can_hold_is_refused(tmp_path, progressive):
+    data = jpeg(tmp_path, progressive=progressive)
+    frame = data.index(b"\xff\xc2" if progressive else b"\xff\xc0")
+    data[frame + 5 : frame + 9] = b"\xff\xff\xff\xff"
+    (tmp_path / "a.jpg").write_bytes(data)
+    refused(tmp_path / "a.jpg", match="cannot hold")
+
+
+def test_a_jpeg_of_a_thousand_scans_is_refused(tmp_path):
+    data = jpeg(tmp_path, progressive=True)
+    last = data.rindex(b"\xff\xda")
+    (tmp_path / "a.jpg").write_bytes(data[:last] + data[last:-2] * 1000 + b"\xff\xd9")
+    refused(tmp_path / "a.jpg", match="more than 200 scans")
+
+
+def test_a_named_pipe_does_not_block(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(ImageReadError, match="no regular file"):
+        sio.read_image(tmp_path / "pipe.png")
+
+
+@pytest.fixture
+def fuzz_seeds(tmp_path):
+    """One small file of each kind that the tests can write."""
+    folder = tmp_path / "seeds"
+    folder.mkdir()
+    rng = np.random.default_rng(3)
+    rgb = rng.integers(0, 255, (20, 24, 3), dtype=np.uint8)
+    for ending in ("png", "jpg", "bmp", "webp", "gif", "ppm", "jp2"):
+        Image.fromarray(rgb).save(folder / f"a.{ending}")
+    for compression in ("raw", "tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg"):
+        Image.fromarray(rgb).save(folder / f"{compression}.tif", compression=compression)
+    Image.fromarray(rgb[..., 0] > 99).save(folder / "g4.tif", compression="group4")
+    sio.write_image(folder / "deep.png", rgb.astype(np.uint16) * 257)
+    sio.write_image(folder / "bands.tif", rng.integers(0, 9999, (20, 24, 13), dtype=np.uint16))
+    return folder
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits on memory are set the Linux way")
+def test_a_short_fuzz_run_finds_nothing(fuzz_seeds, tmp_path):
+    count = 200_000 if LONG else 3000
+    command = [sys.executable, str(FUZZ), str(fuzz_seeds), "--count", str(count), "--report", str(tmp_path / "r.json")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=3000)
+    result = json.loads((tmp_path / "r.json").read_text())
+    assert result["failures"] == [], done.stderr[-500:]
+    assert result["mutations"] == count
+    assert result["outcomes"]["read"] > count // 50  # it gets past the first bytes
