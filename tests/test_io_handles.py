@@ -166,7 +166,7 @@ class Windows(Dataset):
         return index, int(part.astype(np.int64).sum()), os.getpid()
 
 
-@pytest.mark.filterwarnings("ignore:This DataLoader will create 8 worker")  # more than this machine has cores
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more than this machine has cores
 @pytest.mark.parametrize("start", ["fork", "spawn"])
 def test_a_handle_gives_the_same_in_8_data_loader_workers(bands, start):
     workers = 8 if LONG or start == "fork" else 3  # each spawned one imports torch first

@@ -29,6 +29,8 @@ def parse(source: Source, page: int = 0, level: int = 0, *, survey: bool = False
     start = source.pread(0, min(64, source.size))
     if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return parse_tiff(source, page, level, survey=survey)
+    if not survey:
+        source.read_all()  # the pixels are wanted next, and the parser then walks in memory
     if start[:8] == SIGNATURE:
         header = parse_png(source)
     elif start[:3] == b"\xff\xd8\xff":

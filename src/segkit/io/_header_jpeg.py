@@ -39,7 +39,7 @@ class JpegSegments:
     keep: tuple[tuple[int, int], ...]
     scans: int
     adobe_transform: int | None
-    subsampled: bool
+    one_scan: bool
 
 
 def parse_jpeg(source: Source) -> Header:
@@ -133,8 +133,8 @@ def parse_jpeg(source: Source) -> Header:
         icc=b"".join(profile[key] for key in sorted(profile)) or None,
         level_shapes=((height, width),),
     )
-    subsampled = len(set(frame[1::3])) > 1
-    return Header(info, source, JpegSegments(process, tuple(keep), scans, adobe, subsampled))
+    one_scan = "progressive" not in process and source.pread(scans + 4, 1)[0] == components
+    return Header(info, source, JpegSegments(process, tuple(keep), scans, adobe, one_scan))
 
 
 def _next_marker(source: Source, position: int) -> tuple[int, int]:
@@ -155,6 +155,13 @@ def minimal_jpeg(header: Header) -> bytes:
     """
     detail = header.detail
     whole = header.source.read_all()
+    view = memoryview(whole)
+    kept = [view[start:end] for start, end in detail.keep]
+    if detail.one_scan:
+        # Nothing but restart markers can come between the scan and the end, so the end is simply the next EOI.
+        end = whole.find(b"\xff\xd9", detail.scans)
+        if end >= 0:
+            return b"".join([b"\xff\xd8", *kept, view[detail.scans : end + 2]])
     position, scans = detail.scans, 1
     while True:
         (length,) = struct.unpack_from(">H", whole, position + 2) if position + 4 <= len(whole) else (0,)
@@ -169,6 +176,4 @@ def minimal_jpeg(header: Header) -> bytes:
         scans += marker == 0xDA
         if scans > MAX_SCANS:
             raise ImageReadError(header.path, f"it has more than {MAX_SCANS} scans", "it is made to waste time")
-    view = memoryview(whole)
-    parts = [view[start:end] for start, end in detail.keep]
-    return b"".join([b"\xff\xd8", *parts, view[detail.scans : position + 2]])
+    return b"".join([b"\xff\xd8", *kept, view[detail.scans : position + 2]])

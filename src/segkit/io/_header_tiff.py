@@ -48,6 +48,7 @@ class TiffPage:
     fill_order: int
     extra: tuple[int, ...]
     subsampling: tuple[int, int]
+    nodata: float = 0  # what a block that the file leaves out is filled with, as GDAL does
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -196,6 +197,7 @@ def _page(ifd: Ifd) -> TiffPage:
         fill_order=ifd.int(266, 1),
         extra=extra,
         subsampling=_subsampling(ifd) if photometric == 6 else (1, 1),
+        nodata=_nodata(ifd),
     )
     rows, columns = page.grid
     blocks = rows * columns * page.planes
@@ -223,6 +225,15 @@ def _subsampling(ifd: Ifd) -> tuple[int, int]:
         raise ImageReadError(ifd.file.source.path, reason, "the file is damaged: export it again")
     values = ifd.ints(530, (2, 2))
     return (values[0], values[1]) if len(values) >= 2 else (2, 2)
+
+
+def _nodata(ifd: Ifd) -> float:
+    if ifd.tags.get(42113, (0, 999, 0))[1] > 64:
+        return 0
+    try:
+        return float(ifd.raw(42113).split(b"\0")[0])
+    except (ValueError, ImageReadError):
+        return 0
 
 
 def _orientation(ifd: Ifd) -> int:

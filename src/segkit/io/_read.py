@@ -135,7 +135,8 @@ def _decode(header: Header, request: Request, backend: str) -> np.ndarray:
             f"{header.info.dtype}"
         )
         raise ImageReadError(header.path, reason, "try another backend")
-    return np.ascontiguousarray(stored)
+    stored = np.ascontiguousarray(stored)
+    return stored if stored.flags.writeable else stored.copy()  # a user may draw on it, and torch wants it so
 
 
 def choose(header: Header, backend: str) -> Backend:

@@ -12,6 +12,8 @@ import stat
 import threading
 from typing import Any
 
+import numpy as np
+
 from segkit.errors import ImageReadError
 
 __all__ = ["Source", "is_remote"]
@@ -99,6 +101,20 @@ class Source:
         if len(data) != count:
             raise ImageReadError(self.path, "the file became shorter while it was read", "read it again")
         return data
+
+    def pread_into(self, offset: int, array: np.ndarray) -> None:
+        """Fill a contiguous array with the bytes from `offset` on, without a copy where the platform can."""
+        view = array.reshape(-1).view(np.uint8).data
+        if hasattr(os, "preadv") and self._fd >= 0 and os.getpid() == self._pid and offset + len(view) <= self.size:
+            done = 0
+            while done < len(view):
+                count = os.preadv(self._fd, [view[done:]], offset + done)
+                if not count:
+                    break
+                done += count
+            if done == len(view):
+                return
+        view[:] = self.pread(offset, len(view))
 
     def read_all(self) -> bytes:
         """The whole file. It is kept, so what a header said and what a decoder sees are the same bytes."""

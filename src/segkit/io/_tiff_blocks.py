@@ -51,9 +51,12 @@ def block_ranges(page: TiffPage, numbers: Sequence[int]) -> list[tuple[int, int]
         offset = int(offsets[number - low])
         size = int(sizes[number - low]) if number - low < len(sizes) else 0
         need = page.row_bytes(page.tile[1]) * page.block_rows(number // columns % rows)
-        if size == 0 and offset:  # some writers leave the size out
+        if offset == 0 and size == 0:
+            ranges.append((0, 0))
+            continue
+        if size == 0:  # some writers leave the size out
             size = need if page.compression == 1 else end - offset if rows * columns * page.planes == 1 else 0
-        if page.compression == 1 and offset:
+        if page.compression == 1:
             size = need if size >= need or offset + need <= end else size
             if size < need:
                 raise ImageReadError(
@@ -66,11 +69,17 @@ def block_ranges(page: TiffPage, numbers: Sequence[int]) -> list[tuple[int, int]
                 "it is truncated: copy or export it again",
             )
         limit = EXPANSION.get(page.compression, 0) * (size + 16) if page.compression in EXPANSION else LIMIT_UNKNOWN
-        if size and need > limit and page.compression not in CCITT:
+        if size == 0 or offset == 0:
+            raise ImageReadError(
+                path,
+                f"its block {number} has no {'size' if offset else 'place'}",
+                "the file is damaged: export it again",
+            )
+        if need > limit and page.compression not in CCITT:
             raise ImageReadError(
                 path, f"{size} bytes in block {number} cannot hold {need} bytes of pixels", "it is damaged or hostile"
             )
-        ranges.append((offset, size) if offset else (0, 0))
+        ranges.append((offset, size))
     return ranges
 
 
