@@ -77,8 +77,8 @@ def backends(header: Header | None = None) -> list[Backend]:
     from segkit.io._tifffile import Tifffile
 
     tiff = header is not None and header.info.format in ("TIFF", "BigTIFF")
-    # Pillow first where rows need no decoder: one channel of at most 8 bits, as in masks.
-    plain = header is not None and header.info.channels == 1 and header.info.bits_per_sample <= 8
+    # Pillow first for palettes and few bits: their rows are rarely filtered, and then need no decoder.
+    plain = header is not None and (header.info.photometric == "palette" or header.info.bits_per_sample < 8)
     builtin: list[Backend] = [Pillow(), OpenCV(), Tifffile()] if plain else [OpenCV(), Pillow(), Tifffile()]
     if tiff:
         builtin = [Tifffile(), OpenCV(), Pillow()]

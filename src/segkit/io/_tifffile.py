@@ -89,7 +89,7 @@ def encode_tiff(pixels: np.ndarray, palette: np.ndarray | None) -> bytes:
         out,
         pixels[..., 0] if channels == 1 else pixels,
         compression="zlib",
-        predictor=pixels.dtype.itemsize <= 8 and pixels.dtype.kind in "ui",
+        predictor=pixels.dtype.itemsize <= 4 and pixels.dtype.kind in "ui",
         metadata=None,
         bigtiff=pixels.nbytes > 1 << 31,
         **options,
