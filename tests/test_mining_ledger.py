@@ -90,6 +90,14 @@ def test_tags_are_exact_in_number_though_all_losses_are_equal(easy, hard):
     assert not DifficultyLedger(3).tags().any()
 
 
+def test_tags_give_equal_losses_out_in_order():
+    ledger = DifficultyLedger(6)
+    ledger.update(range(6), [2.0, 1.0, 1.0, 1.0, 1.0, 0.0])
+    tags = ledger.tags(easy=0.3, hard=0.3)
+    assert np.flatnonzero(tags & Tag.HARD).tolist() == [0, 1]
+    assert np.flatnonzero(tags & Tag.EASY).tolist() == [2, 5]
+
+
 def test_losses_that_are_not_finite_are_kept_out_and_named():
     ledger = DifficultyLedger(10)
     with pytest.warns(RuntimeWarning, match="2 of 3 losses are not finite and were kept out, of samples 7, 2"):
@@ -182,7 +190,7 @@ def test_a_map_that_was_cut_off_is_named(tmp_path):
     filled(path=tmp_path / "a.map").save()
     whole = (tmp_path / "a.map").read_bytes()
     (tmp_path / "a.map").write_bytes(whole[:-1])
-    with pytest.raises(DataError, match="a.map' must be 5196 bytes long. It was cut off"):
+    with pytest.raises(DataError, match="a.map' must be 66636 bytes long. It was cut off"):
         DifficultyLedger(50, path=tmp_path / "a.map")
 
 

@@ -84,6 +84,14 @@ def test_batches_keep_their_promise(n, tail, world, batch):
         assert len(set(seen)) == len(seen) == n // (world * batch) * world * batch
 
 
+def test_no_batch_is_empty_where_there_are_samples_enough():
+    for n, world, batch in itertools.product(range(1, 70), [1, 2, 3, 5, 8], [2, 3, 4]):
+        per_rank = [list(sampler) for sampler in ranks_of_batches(n, world, "uneven", batch, every=1)]
+        assert sorted(int(key) for batches in per_rank for keys in batches for key in keys) == list(range(n))
+        assert len({len(batches) for batches in per_rank}) == 1
+        assert all(len(keys) in range(n >= world, batch + 1) for batches in per_rank for keys in batches)
+
+
 @pytest.mark.parametrize("world", [1, 2, 3, 8])
 def test_the_order_does_not_depend_on_the_number_of_ranks(world):
     alone = listed(ShuffleSampler(100, seed=3))

@@ -28,21 +28,21 @@ RECORD = np.dtype(
     align=False,
 )
 COLUMNS = tuple(RECORD.names or ())
+HEADER_FIELDS = ("num_samples", "momentum", "fingerprint", "frozen", "checksum", "moves")
 VERSION = 1
-HEADER_BYTES = 4096  # one page, so that the records begin on the next
+HEADER_BYTES = 2**16  # whole pages, and room for the moves of 256 epochs
 
 
-def open_map(path: str, header: dict[str, Any]) -> np.memmap:
-    """The records in a memory-mapped file, made if it is not there.
+def open_map(path: str, header: dict[str, Any]) -> tuple[dict[str, Any], np.memmap]:
+    """The header and the records in a memory-mapped file, made if it is not there.
 
     Raises:
         DataError: the file is no ledger, or one of another data set.
     """
     size = HEADER_BYTES + header["num_samples"] * RECORD.itemsize
     if not os.path.exists(path):
-        text = json.dumps({"segkit ledger": VERSION, **header}).encode()
         with open(path, "xb") as file:
-            file.write(text.ljust(HEADER_BYTES))
+            file.write(_pack(header).ljust(HEADER_BYTES))
             file.truncate(size)
     with open(path, "rb") as file:
         found = _parse(path, file.read(HEADER_BYTES))
@@ -50,13 +50,19 @@ def open_map(path: str, header: dict[str, Any]) -> np.memmap:
         if os.fstat(file.fileno()).st_size != size:
             raise DataError(f"DifficultyLedger: {path!r} must be {size} bytes long. It was cut off; use another file.")
     if not header["num_samples"]:
-        return np.zeros(0, dtype=RECORD).view(np.memmap)
-    return np.memmap(path, dtype=RECORD, mode="r+", offset=HEADER_BYTES, shape=(header["num_samples"],))
+        return found, np.zeros(0, dtype=RECORD).view(np.memmap)
+    return found, np.memmap(path, dtype=RECORD, mode="r+", offset=HEADER_BYTES, shape=(header["num_samples"],))
+
+
+def rewrite_header(path: str, header: dict[str, Any]) -> None:
+    """Change the first bytes of a memory-mapped file."""
+    with open(path, "r+b") as file:
+        file.write(_pack(header).ljust(HEADER_BYTES))
 
 
 def write(path: str, header: dict[str, Any], records: np.ndarray) -> None:
     """Write a copy under another name, then give it its name: there is never half a file."""
-    text = json.dumps({"segkit ledger": VERSION, **header}).encode()
+    text = _pack(header)
     unfinished = f"{path}.{os.getpid()}.tmp"
     try:
         with open(unfinished, "wb") as file:
@@ -102,10 +108,14 @@ def check_header(function: str, what: str, found: dict[str, Any], mine: dict[str
         )
 
 
+def _pack(header: dict[str, Any]) -> bytes:
+    return json.dumps({"segkit ledger": VERSION, **header}, separators=(",", ":")).encode()
+
+
 def _parse(path: str, text: bytes) -> dict[str, Any]:
     try:
         header = json.loads(text)
-        known = header.pop("segkit ledger") == VERSION and {"num_samples", "momentum", "fingerprint"} <= header.keys()
+        known = header.pop("segkit ledger") == VERSION and set(HEADER_FIELDS) <= header.keys()
     except (ValueError, KeyError, AttributeError) as error:
         raise _no_ledger(path) from error
     if not known:

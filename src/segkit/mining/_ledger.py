@@ -5,16 +5,21 @@ from __future__ import annotations
 import functools
 import os
 import warnings
+import zlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from segkit.errors import DataError
-from segkit.mining import _files
+from segkit.mining import _files, _reduce, _report
 from segkit.mining._tags import Tag, tags_by_rank
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class _OnClassOrLedger:
@@ -71,10 +76,10 @@ class DifficultyLedger:
             raise ValueError(f"DifficultyLedger: `momentum` must lie in [0, 1), got {momentum}.")
         self.num_samples, self.momentum, self.fingerprint = num_samples, float(momentum), fingerprint
         self.path = None if path is None else os.fspath(path)
-        if self.path is None:
-            self._records = np.zeros(num_samples, dtype=_files.RECORD)
-        else:
-            self._records = _files.open_map(self.path, self._header())
+        self._frozen: int | None = None  # the epoch whose tags are frozen
+        self._checksum = 0
+        self._moves: list[tuple[int, list[list[int]]]] = []
+        self._open()
 
     def __repr__(self) -> str:
         fields = f"momentum={self.momentum}, path={self.path!r}, fingerprint={self.fingerprint!r}"
@@ -201,10 +206,104 @@ class DifficultyLedger:
         tags |= np.array([0, Tag.NEGATIVE, Tag.POSITIVE], dtype=np.uint8)[records["positive"]]
         return tags
 
+    def noisy(self, *, patience: int = 5, fall: float = 0.9) -> np.ndarray:
+        """Samples whose loss never fell while that of the whole data set did: look at their labels. Bool `[N]`.
+
+        Args:
+            patience: losses a sample must have had.
+            fall: noisy is a sample whose running loss is at least this share of its first one, and above the median,
+                once the mean over all samples has fallen below this share of theirs.
+
+        Source: in the spirit of Pleiss et al. 2020, with the running loss in place of the area under the margin.
+        """
+        records = self._records
+        seen = records["count"] >= patience
+        losses, firsts = records["loss"], records["first"]
+        if not seen.any() or losses[seen].mean(dtype=np.float64) >= fall * firsts[seen].mean(dtype=np.float64):
+            return np.zeros(self.num_samples, dtype=bool)
+        return seen & (losses >= fall * firsts) & (losses > np.median(losses[seen]))
+
+    def freeze(self, epoch: int, *, easy: float = 0.3, hard: float = 0.2) -> tuple[np.ndarray, int]:
+        """Fix what is easy and hard for an epoch: asked again for the same epoch, the answer is the same.
+
+        `DifficultySampler` calls this when an epoch begins; updates during the epoch then leave its order alone, also
+        after saving and loading.
+
+        Args:
+            epoch: which epoch.
+            easy: as in `tags`.
+            hard: as in `tags`.
+
+        Returns:
+            0 other, 1 easy or 2 hard for each sample, uint8 `[N]`; noisy samples are 0. And a checksum of it.
+        """
+        if self._frozen != epoch:
+            tags = self.tags(easy, hard)
+            tags[self.noisy() & ((tags & Tag.HARD) > 0)] |= np.uint8(Tag.NOISY)
+            self._moves = [*self._moves, (epoch, _report.moves(self._records["tag"], tags))][-256:]
+            self._records["tag"] = tags
+            self._frozen, self._checksum = epoch, zlib.crc32(tags.tobytes())
+            self._sync_header()
+        pools = np.zeros(256, dtype=np.uint8)
+        kinds = np.arange(256)
+        pools[(kinds & Tag.EASY) > 0] = 1
+        pools[((kinds & Tag.HARD) > 0) & ((kinds & Tag.NOISY) == 0)] = 2
+        return pools[self._records["tag"]], self._checksum
+
+    def summary(self, classes: Any = None) -> dict[str, Any]:
+        """The state in plain numbers, ready for a log or JSON.
+
+        Args:
+            classes: one label a sample, to count the tags by; None: positive and negative ones.
+
+        Returns:
+            `num_samples`, `seen`, `updates`, `loss` (mean and percentiles of the running losses), `tags` (class ->
+            unseen, easy, medium, hard), `not_finite` and `noisy` (how many samples, and the first twenty).
+        """
+        return _report.summary(self._records, self.tags(), self.noisy(), classes)
+
+    def plot(self, classes: Any = None) -> Figure:
+        """Three pictures: histogram of the losses, easy and hard by class, and how tags moved at the last freeze.
+
+        Args:
+            classes: one label a sample; None: positive and negative ones.
+
+        Returns:
+            A matplotlib figure; write it with `.savefig(path)`. Needs the extra `plot`.
+        """
+        return _report.plot(self._records, self.tags(), self._moves, classes)
+
+    def all_reduce(self, group: Any = None) -> None:
+        """Make the ledgers of all ranks one, so that each knows what any has seen. Call it at the end of an epoch.
+
+        Samples that one rank saw (all, where a sampler divides them) end exactly as if one process had seen all.
+
+        Args:
+            group: a `torch.distributed` process group; None: the default one. Without one, nothing happens.
+        """
+        if dist.is_available() and dist.is_initialized():
+            _reduce.all_reduce(self._records, group)
+
     # Keeping it -----------------------------------------------------------------------------------------------------
 
     def _header(self) -> dict[str, Any]:
-        return {"num_samples": self.num_samples, "momentum": self.momentum, "fingerprint": self.fingerprint}
+        values = (self.num_samples, self.momentum, self.fingerprint, self._frozen, self._checksum, self._moves)
+        return dict(zip(_files.HEADER_FIELDS, values, strict=True))
+
+    def _take_header(self, header: dict[str, Any]) -> None:
+        self._frozen, self._checksum = header["frozen"], header["checksum"]
+        self._moves = [(epoch, counts) for epoch, counts in header["moves"]]
+
+    def _sync_header(self) -> None:
+        if self.path is not None:
+            _files.rewrite_header(self.path, self._header())
+
+    def _open(self) -> None:
+        if self.path is None:
+            self._records = np.zeros(self.num_samples, dtype=_files.RECORD)
+        else:
+            header, self._records = _files.open_map(self.path, self._header())
+            self._take_header(header)
 
     def state_dict(self) -> dict[str, Any]:
         """All of it, as plain numbers and tensors: `torch.save` it, and load it with `weights_only=True`."""
@@ -217,7 +316,7 @@ class DifficultyLedger:
         Raises:
             DataError: the state is of another data set, or no state of a ledger.
         """
-        missing = {"num_samples", "fingerprint", *_files.COLUMNS} - state.keys()
+        missing = {*_files.HEADER_FIELDS, *_files.COLUMNS} - state.keys()
         if missing:
             raise DataError(
                 "DifficultyLedger.load_state_dict: `state` must be what state_dict() returned, "
@@ -226,6 +325,8 @@ class DifficultyLedger:
         _files.check_header("DifficultyLedger.load_state_dict", "`state`", state, self._header())
         for name in _files.COLUMNS:
             self._records[name] = state[name].numpy()
+        self._take_header(state)
+        self._sync_header()
 
     def save(self, path: str | os.PathLike[str] | None = None) -> None:
         """Write it to a file (NumPy's `.npz`, no pickle): whole or not at all, even if the process is killed.
@@ -269,6 +370,8 @@ class DifficultyLedger:
         mine = ledger._header() | ({} if fingerprint is None else {"fingerprint": fingerprint})
         _files.check_header("DifficultyLedger.load", repr(os.fspath(path)), header, mine)
         ledger._records[:] = records
+        ledger._take_header(header)
+        ledger._sync_header()
         return ledger
 
     def __getstate__(self) -> dict[str, Any]:
@@ -281,7 +384,7 @@ class DifficultyLedger:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         if self.path is not None:
-            self._records = _files.open_map(self.path, self._header())
+            self._open()
 
 
 def _host(values: Any, dtype: Any) -> np.ndarray:

@@ -11,6 +11,8 @@ import numpy as np
 class Tag(IntFlag):
     """What a sample is: one of EASY, MEDIUM, HARD once it was seen, and POSITIVE or NEGATIVE once that is known.
 
+    NOISY is beside these: HARD, and its loss never fell (see `DifficultyLedger.noisy`).
+
     An array of tags is uint8 `[N]`; a sample never seen is 0.
 
     Example:
@@ -26,6 +28,7 @@ class Tag(IntFlag):
     HARD = 4
     POSITIVE = 8
     NEGATIVE = 16
+    NOISY = 32
 
 
 def tags_by_rank(losses: np.ndarray, seen: np.ndarray, easy: float, hard: float) -> np.ndarray:

@@ -14,8 +14,21 @@ Example:
     1
 """
 
+from segkit.samplers._difficulty import DifficultySampler
 from segkit.samplers._key import SampleKey
 from segkit.samplers._multi_scale import MultiScaleBatchSampler
+from segkit.samplers._schedules import AfterEpoch, LinearSchedule, StepSchedule
 from segkit.samplers._shuffle import ShuffleSampler
+from segkit.samplers._weighted import ClassBalancedSampler, RepeatFactorSampler
 
-__all__ = ["MultiScaleBatchSampler", "SampleKey", "ShuffleSampler"]
+__all__ = [
+    "AfterEpoch",
+    "ClassBalancedSampler",
+    "DifficultySampler",
+    "LinearSchedule",
+    "MultiScaleBatchSampler",
+    "RepeatFactorSampler",
+    "SampleKey",
+    "ShuffleSampler",
+    "StepSchedule",
+]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import operator
+import sys
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator
@@ -49,6 +50,22 @@ class Sampler(ABC, Generic[Item]):
     def _identity(self) -> dict[str, Any]:
         """The arguments that decide the order, as plain values: a state fits only where they agree."""
 
+    @abstractmethod
+    def _settings(self) -> str:
+        """What the arguments come to, in one line."""
+
+    def _idle(self) -> list[str]:
+        """Settings that change nothing, each as a sentence."""
+        return []
+
+    def _evidence(self, epoch: int) -> dict[str, Any]:
+        """What else the order of an epoch depends on, as plain values to be checked on resuming."""
+        return {}
+
+    def _forget(self) -> None:
+        """Drop orders that were computed from what may have changed since."""
+        return
+
     _first_run = 256  # items made before the first is handed out ...
     _longest_run = 16384  # ... growing to this: the working set of a run stays within the second cache level
 
@@ -67,6 +84,13 @@ class Sampler(ABC, Generic[Item]):
             self._next, self._start = epoch, 0
         if self._pass is not None and self._pass.epoch != epoch:
             self._pass, self._told = None, None
+
+    def describe(self) -> str:
+        """What this sampler does with its arguments, and which of its settings change nothing."""
+        lines = [f"{type(self).__name__}: {self._settings()}"]
+        epoch = self.epoch
+        lines.append(f"epoch {epoch}: {self._length(epoch)} steps on rank {self.rank} of {self.world_size}")
+        return "\n".join(lines + [f"changes nothing: {sentence}" for sentence in self._idle()])
 
     def __len__(self) -> int:
         """Items in a whole epoch on this rank; a resumed pass yields the rest of them."""
@@ -118,18 +142,27 @@ class Sampler(ABC, Generic[Item]):
             )
         else:
             consumed = reading.drawn
-        return {
-            "sampler": type(self).__name__,
-            **self._identity(),
-            "world_size": self.world_size,
-            "epoch": epoch,
-            "consumed": consumed,
-        }
+        return self._state(epoch, consumed)
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        """What `isinstance` sees: a sampler for several ranks is also torch's DistributedSampler.
+
+        Lightning replaces any other sampler by one that divides it among the ranks, a second time. To subclass it
+        would make torch part of every import of this module.
+        """
+        torch_distributed = sys.modules.get("torch.utils.data.distributed")
+        if self.world_size > 1 and torch_distributed is not None:
+            return torch_distributed.DistributedSampler
+        return type(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _empty, (type(self),), self.__getstate__()
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy goes on from this place; iterators stay behind."""
         place = self._pass
-        state = self.__dict__ | {"_pass": None, "_told": None}
+        state = self.__dict__ | {"_pass": None, "_told": None, "_cached": None}
         if place is not None and not place.finished:
             state |= {"_next": place.epoch, "_start": place.drawn if self._told is None else self._told}
         return state
@@ -142,26 +175,40 @@ class Sampler(ABC, Generic[Item]):
         """
         self._next, self._start = self._checked(state)
         self._pass, self._told = None, None
+        self._forget()
 
     # ----------------------------------------------------------------------------------------------------------------
+
+    def _state(self, epoch: int, consumed: int) -> dict[str, Any]:
+        evidence = self._evidence(epoch) if consumed else {}
+        return self._mine() | evidence | {"epoch": epoch, "consumed": consumed}
+
+    def _mine(self) -> dict[str, Any]:
+        return {"sampler": type(self).__name__, **self._identity(), "world_size": self.world_size}
 
     def _checked(self, state: dict[str, Any]) -> tuple[int, int]:
         """The epoch and the place of a state, if it is one of this sampler."""
         name = f"{type(self).__name__}.load_state_dict"
         if not isinstance(state, dict) or not {"sampler", "epoch", "consumed"} <= state.keys():
             raise ValueError(f"{name}: `state` must be what state_dict() returned, got {state!r}.")
-        mine = {"sampler": type(self).__name__, **self._identity(), "world_size": self.world_size}
-        for field, value in mine.items():
-            other = state.get(field)
-            if field == "world_size" and state["consumed"] == 0:
+        epoch = whole_number(name, "state['epoch']", state["epoch"], 0, 2**64)
+        consumed = whole_number(name, "state['consumed']", state["consumed"], 0)
+        for field, value in self._mine().items():
+            if field == "world_size" and consumed == 0:
                 continue  # an epoch can begin on any number of ranks
-            if other != value:
+            if state.get(field) != value:
                 raise ValueError(
-                    f"{name}: `state` must be of a sampler with {field} = {value!r}, got {other!r}. "
+                    f"{name}: `state` must be of a sampler with {field} = {value!r}, got {state.get(field)!r}. "
                     "Build the sampler with the arguments it was saved with."
                 )
-        epoch = whole_number(name, "state['epoch']", state["epoch"], 0, 2**64)
-        return epoch, whole_number(name, "state['consumed']", state["consumed"], 0, self._length(epoch) + 1)
+        for field, value in self._evidence(epoch).items() if consumed else ():
+            if state.get(field) != value:
+                raise ValueError(
+                    f"{name}: `state` must belong to the ledger as it is now ({field} = {value!r}), got "
+                    f"{state.get(field)!r}. First load the ledger that was saved together with this state."
+                )
+        whole_number(name, "state['consumed']", consumed, 0, self._length(epoch) + 1)
+        return epoch, consumed
 
     def _claim(self, reading: Pass[Item]) -> tuple[int, int]:
         """The epoch and the first item of a pass whose first item is being drawn."""
@@ -208,20 +255,21 @@ class Pass(Generic[Item]):
 
     def state_dict(self) -> dict[str, Any]:
         self.followed = True
-        sampler = self.sampler
+        if self.finished:
+            return self.sampler._state(self.epoch + 1, 0)
         if self.begun:
-            epoch, consumed = self.epoch, self.drawn
-        else:
-            epoch, consumed = (sampler._next, sampler._start) if self.loaded is None else self.loaded
-        return sampler.state_dict(consumed=0) | {"epoch": epoch, "consumed": consumed}
+            return self.sampler._state(self.epoch, self.drawn)
+        return self.sampler._state(*(self.loaded or (self.sampler._next, self.sampler._start)))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.followed = True
-        self.loaded = self.sampler._checked(state)
+        self.sampler.load_state_dict(state)  # also for a reader that makes another iterator after all
+        self.loaded = self.sampler._next, self.sampler._start
         if self.begun:
             deque(self.left, maxlen=0)  # what was made and not drawn belongs to the old place
             self.epoch, self.start = self.sampler._claim(self)
             self.made = self.start
+            self._classes.clear()
 
 
 class Items(itertools.chain[Item]):
@@ -246,6 +294,10 @@ class Items(itertools.chain[Item]):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from such a place."""
         self.reading.load_state_dict(state)
+
+
+def _empty(kind: type[Sampler[Any]]) -> Sampler[Any]:
+    return kind.__new__(kind)
 
 
 def whole_number(function: str, argument: str, value: Any, low: int, high: int | None = None) -> int:

@@ -128,6 +128,27 @@ class MultiScaleBatchSampler(Sampler[list[SampleKey]]):
         fits = self.max_pixels // (size[0] * size[1]) if self.max_pixels is not None else self.batch_size or 1
         return min(fits, self.batch_size or fits)
 
+    def _forget(self) -> None:
+        self.sampler._forget()
+
+    def _settings(self) -> str:
+        sizes = ", ".join(f"{h} x {w} in batches of {self._batch((h, w))}" for h, w in self.scales)
+        changes = "each epoch" if self.every == "epoch" else f"every {self.every} steps"
+        return f"{sizes}; another scale {changes}. Order: {self.sampler._settings()}"
+
+    def _idle(self) -> list[str]:
+        idle = self.sampler._idle() if not isinstance(self.sampler, ShuffleSampler) else []
+        if len(set(self.scales)) == 1:
+            idle.append(f"every={self.every!r}: all scales are the same after rounding to {self.multiple_of}")
+        if self.batch_size is not None and self.max_pixels is not None:
+            largest = max(height * width for height, width in self.scales)
+            if self.batch_size * largest <= self.max_pixels:
+                idle.append(f"max_pixels={self.max_pixels}: batches of {self.batch_size} stay below it at every scale")
+        return idle
+
+    def _evidence(self, epoch: int) -> dict[str, Any]:
+        return self.sampler._evidence(epoch)
+
     def _run(
         self, reading: Pass[list[SampleKey]], start: int, stop: int
     ) -> tuple[Iterator[Any], Iterator[list[SampleKey]]]:

@@ -45,6 +45,9 @@ class OrderedSampler(Sampler[SampleKey]):
             self._cached = epoch, self._make_order(epoch)
         return self._cached[1]
 
+    def _forget(self) -> None:
+        self._cached = None
+
     def _length(self, epoch: int) -> int:
         total = self._total(epoch)
         if self.tail == "drop":

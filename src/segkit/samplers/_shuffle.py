@@ -73,3 +73,10 @@ class ShuffleSampler(OrderedSampler):
 
     def _identity(self) -> dict[str, Any]:
         return {"n": self.n, "seed": self.seed, "tail": self.tail}
+
+    def _settings(self) -> str:
+        return f"each of {self.n} samples once an epoch, in another order each epoch (seed {self.seed})"
+
+    def _idle(self) -> list[str]:
+        even = self.world_size > 1 and self.n % self.world_size == 0
+        return [f"tail={self.tail!r}: {self.n} samples divide evenly by {self.world_size} ranks"] if even else []
