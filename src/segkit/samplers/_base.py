@@ -255,8 +255,6 @@ class Pass(Generic[Item]):
 
     def state_dict(self) -> dict[str, Any]:
         self.followed = True
-        if self.finished:
-            return self.sampler._state(self.epoch + 1, 0)
         if self.begun:
             return self.sampler._state(self.epoch, self.drawn)
         return self.sampler._state(*(self.loaded or (self.sampler._next, self.sampler._start)))
@@ -264,7 +262,9 @@ class Pass(Generic[Item]):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.followed = True
         self.sampler.load_state_dict(state)  # also for a reader that makes another iterator after all
-        self.loaded = self.sampler._next, self.sampler._start
+        epoch, consumed = self.loaded = self.sampler._next, self.sampler._start
+        if consumed == self.sampler._length(epoch):  # this iterator is at its end, another one begins the next epoch
+            self.sampler._next, self.sampler._start = epoch + 1, 0
         if self.begun:
             deque(self.left, maxlen=0)  # what was made and not drawn belongs to the old place
             self.epoch, self.start = self.sampler._claim(self)
