@@ -148,8 +148,10 @@ def _cmyk_to_rgb(stored: np.ndarray, header: Header) -> np.ndarray:
 def _ycbcr_to_rgb(stored: np.ndarray, header: Header) -> np.ndarray:
     if stored.dtype != np.uint8 or stored.shape[2] != 3:
         raise ImageReadError(header.path, "its YCbCr samples are not three of 8 bits", 'use samples="stored"')
+    if header.detail.luma is None:
+        raise ImageReadError(header.path, "its YCbCr samples do not have the full range", 'use samples="stored"')
     y, cb, cr = (stored[..., i].astype(np.float64) for i in range(3))
-    red, green, blue = header.detail.luma if hasattr(header.detail, "luma") else (0.299, 0.587, 0.114)
+    red, green, blue = header.detail.luma
     r = y + (2 - 2 * red) * (cr - 128)
     b = y + (2 - 2 * blue) * (cb - 128)
     g = (y - red * r - blue * b) / green

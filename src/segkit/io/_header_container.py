@@ -90,20 +90,21 @@ class WebpChunks:
 
 
 def parse_webp(source: Source) -> Header:
-    """A still WebP.
+    """A WebP; of an animation the first frame can be read, on its canvas.
 
     Raises:
-        ImageReadError: malformed, truncated or animated.
+        ImageReadError: malformed or truncated.
     """
     (size,) = struct.unpack("<I", source.pread(4, 4))
     if size + 8 > source.size:
         raise _bad(source, f"it holds {source.size} of {size + 8} bytes")
     position, orientation, icc = 12, 1, None
     picture = alpha = (0, 0)
-    lossless = has_alpha = False
+    lossless = has_alpha = animated = False
+    frames = 0
     canvas: tuple[int, int] | None = None
     width = height = 0
-    for _ in range(1024):
+    for _ in range(MAX_BLOCKS):
         if position + 8 > size + 8:
             break
         kind, length = struct.unpack("<4sI", source.pread(position, 8))
@@ -113,8 +114,8 @@ def parse_webp(source: Source) -> Header:
         if kind == b"VP8X" and length >= 10:
             flags, sides = source.pread(start, 1)[0], source.pread(start + 4, 6)
             canvas = 1 + int.from_bytes(sides[3:], "little"), 1 + int.from_bytes(sides[:3], "little")
-            if flags & 2:
-                raise _bad(source, "it is an animation", "save the frame that you need as PNG")
+            has_alpha = bool(flags & 0x10)
+            animated = bool(flags & 2)
         elif kind == b"VP8 " and not picture[1] and length >= 10:
             data = source.pread(start, 10)
             if data[3:6] != b"\x9d\x01\x2a" or data[0] & 1:
@@ -126,15 +127,20 @@ def parse_webp(source: Source) -> Header:
             if mark != 0x2F or bits >> 29:
                 raise _bad(source, "its lossless picture has an unknown signature")
             width, height = 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
-            picture, lossless, has_alpha = (start, length), True, bool(bits >> 28 & 1)
+            picture, lossless = (start, length), True
+            has_alpha |= bool(bits >> 28 & 1)
         elif kind == b"ALPH" and not picture[1]:
             alpha, has_alpha = (start, length), True
+        elif kind == b"ANMF":
+            frames += 1
         elif kind == b"EXIF" and length <= 1 << 20:
             orientation = orientation_of_exif(source.pread(start, length))
         elif kind == b"ICCP" and length <= 1 << 22:
             icc = source.pread(start, length)
         position = start + length + length % 2
-    if not picture[1] or not width or not height or (canvas or (height, width)) != (height, width):
+    if animated and frames and canvas:
+        (height, width), picture = canvas, (0, 0)
+    elif not picture[1] or not width or not height or (canvas or (height, width)) != (height, width):
         raise _bad(source, "it has no picture of the size that its header says")
     info = ImageInfo(
         "WebP",
@@ -145,6 +151,7 @@ def parse_webp(source: Source) -> Header:
         8,
         "rgb",
         compression="webp",
+        pages=max(frames, 1),
         orientation=orientation,
         icc=icc,
         level_shapes=((height, width),),
@@ -184,6 +191,8 @@ def parse_jp2(source: Source) -> Header:
         raise _bad(source, f"its header says {width} x {height} pixels and {count} components")
     components = {source.pread(start + 42 + 3 * i, 3) for i in range(count)}
     depth, dx, dy = components.pop()
+    if boxed and colorspace not in (0, 16, 17, 18):
+        raise _bad(source, f"its colour space {colorspace} is unusual", "convert it to TIFF")
     if components or dx != 1 or dy != 1 or depth & 0x80 or depth > 15 or palette:
         raise _bad(source, "its components differ, are signed, subsampled or a palette", "convert it to TIFF")
     if source.pread(source.size - 2, 2) != b"\xff\xd9" and not boxed:

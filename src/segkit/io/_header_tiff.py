@@ -48,6 +48,7 @@ class TiffPage:
     fill_order: int
     extra: tuple[int, ...]
     subsampling: tuple[int, int]
+    luma: tuple[float, float, float] | None = None  # YCbCr coefficients; None if the samples are not of full range
     nodata: float = 0  # what a block that the file leaves out is filled with, as GDAL does
 
     @property
@@ -197,6 +198,7 @@ def _page(ifd: Ifd) -> TiffPage:
         fill_order=ifd.int(266, 1),
         extra=extra,
         subsampling=_subsampling(ifd) if photometric == 6 else (1, 1),
+        luma=_luma(ifd),
         nodata=_nodata(ifd),
     )
     rows, columns = page.grid
@@ -219,12 +221,32 @@ def block_tags(page: TiffPage) -> tuple[int, int]:
 
 
 def _subsampling(ifd: Ifd) -> tuple[int, int]:
-    luma = ifd.array(529)  # rationals: numerator and denominator lie in one 64-bit word
-    if luma.size and (len(luma) != 3 or not all(luma.view(luma.dtype.str.replace("u8", "u4")))):
-        reason = "its YCbCrCoefficients are malformed"
-        raise ImageReadError(ifd.file.source.path, reason, "the file is damaged: export it again")
     values = ifd.ints(530, (2, 2))
     return (values[0], values[1]) if len(values) >= 2 else (2, 2)
+
+
+def _rationals(ifd: Ifd, tag: int, count: int) -> list[float]:
+    """`count` quotients of a tag, or none if it is absent. Numerator and denominator lie in one 64-bit word."""
+    words = ifd.array(tag) if ifd.tags.get(tag, (0, 0, 0))[1] <= 64 else np.zeros(0, np.uint64)
+    if tag not in ifd.tags:
+        return []
+    pairs = words.view(words.dtype.str.replace("8", "4")).reshape(-1, 2) if words.dtype.itemsize == 8 else []
+    if len(pairs) != count or not all(bottom for _, bottom in pairs):
+        reason = f"its TIFF tag {tag} is malformed"
+        raise ImageReadError(ifd.file.source.path, reason, "the file is damaged: export it again")
+    return [int(top) / int(bottom) for top, bottom in pairs]
+
+
+def _luma(ifd: Ifd) -> tuple[float, float, float] | None:
+    if ifd.int(262, 0) != 6:
+        return None
+    red, green, blue = _rationals(ifd, 529, 3) or (0.299, 0.587, 0.114)
+    if not (0 < red < 1 and 0 < green < 1 and 0 < blue < 1):
+        reason = f"its YCbCr coefficients are {red:g}, {green:g}, {blue:g}"
+        raise ImageReadError(ifd.file.source.path, reason, "the file is damaged: export it again")
+    # JPEG has a full range whatever this tag says, and the old kind often has it malformed.
+    limits = [] if ifd.int(259, 1) in (6, 7) else _rationals(ifd, 532, 6)
+    return (red, green, blue) if limits in ([], [0, 255, 128, 255, 128, 255]) else None
 
 
 def _nodata(ifd: Ifd) -> float:

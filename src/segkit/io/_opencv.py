@@ -15,7 +15,7 @@ __all__ = ["OpenCV"]
 
 
 class OpenCV:
-    """Fast for whole PNGs and JPEGs of 8 and 16 bits."""
+    """Fast for whole PNGs, JPEGs and PNMs of 8 and 16 bits."""
 
     name = "opencv"
 
@@ -36,6 +36,8 @@ class OpenCV:
             return "" if info.channels in (1, 3) else "OpenCV turns a CMYK JPEG into RGB"
         if info.format in ("TIFF", "BigTIFF"):
             return _refuses_page(header)
+        if info.format == "PNM":
+            return "" if header.detail.kind in ("P5", "P6") else "OpenCV spreads bits over 0..255"
         return f"OpenCV is not proven to keep the samples of {info.format}"
 
     def read(self, header: Header, request: Request) -> np.ndarray:
@@ -47,6 +49,8 @@ class OpenCV:
             data = minimal_jpeg(header)
         elif info.format in ("PNG", "APNG"):
             data = minimal_png(header, as_grey=info.photometric == "palette")
+        elif info.format == "PNM":
+            data = header.source.read_all()
         else:
             page = header.detail
             blocks = read_blocks(page, block_numbers(page, (0, 0, info.height, info.width), range(page.planes)))

@@ -107,7 +107,7 @@ def _minimal(header: Header) -> bytes:
     info = header.info
     if info.format == "JPEG":
         return minimal_jpeg(header)
-    if info.format == "WebP":
+    if info.format == "WebP" and info.pages == 1:
         return minimal_webp(header)
     if info.format not in ("TIFF", "BigTIFF") or header.detail.compression == OLD_JPEG:
         return header.source.read_all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -103,6 +104,7 @@ def read_header(
     shown = window_in_stored(_window(window, size), size, turn)
     if info.format in ("TIFF", "BigTIFF") and window is not None:
         _limit(header, shown[2] * shown[3], max_pixels)
+        _limit(header, math.prod(header.detail.tile), max(max_pixels, 2**29))  # a block is decoded whole
     else:
         _limit(header, info.height * info.width, max_pixels)
     mixes = samples == "display" and changes_channels(header)
@@ -318,6 +320,8 @@ def _index(name: str, value: int) -> int:
 def _window(window: Window | None, size: tuple[int, int]) -> Window:
     if window is None:
         return 0, 0, *size
+    if len(window) != 4:
+        raise ValueError(f"read_image: window must be (top, left, height, width), got {window!r}. Give four numbers.")
     top, left, height, width = (int(v) for v in window)
     if top < 0 or left < 0 or height < 1 or width < 1 or top + height > size[0] or left + width > size[1]:
         raise ValueError(

@@ -72,8 +72,8 @@ class Source:
                 parts.append(part)
                 offset, count = offset + len(part), count - len(part)
             return parts[0] if len(parts) == 1 else b"".join(parts)
-        except ImageReadError:
-            raise
+        except MemoryError as error:
+            raise ImageReadError(self.path, f"{count} bytes do not fit into memory", "read a window of it") from error
         except OSError as error:
             reason = f"reading failed at byte {offset}: {error.strerror or error}"
             raise ImageReadError(self.path, reason, "check the disk or the connection") from error

@@ -29,12 +29,10 @@ class Tifffile:
         if header.info.format in ("PNG", "APNG"):
             lost = header.detail.interlaced and header.info.channels == 2
             return "imagecodecs does not decode an interlaced PNG of grey and alpha" if lost else ""
-        if header.info.format == "JPEG":
-            if header.info.channels == 4:
-                return "imagecodecs and others disagree about four-channel JPEGs"
+        if header.info.format in ("JPEG", "JP2", "J2K"):
             return ""
-        if header.info.format in ("WebP", "JP2", "J2K"):
-            return ""
+        if header.info.format == "WebP":
+            return "imagecodecs is not proven for animations" if header.info.pages > 1 else ""
         return f"neither tifffile nor imagecodecs is proven to keep the samples of {header.info.format}"
 
     def read(self, header: Header, request: Request) -> np.ndarray:
