@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from segkit.errors import ImageReadError
 from segkit.io._header_container import parse_gif, parse_jp2, parse_webp
 from segkit.io._header_jpeg import parse_jpeg
@@ -26,6 +28,7 @@ def parse(source: Source, page: int = 0, level: int = 0, *, survey: bool = False
     Raises:
         ImageReadError: the format is unknown, or the header is damaged.
     """
+    page, level = _index("page", page), _index("level", level)
     start = source.pread(0, min(64, source.size))
     if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return parse_tiff(source, page, level, survey=survey)
@@ -53,3 +56,9 @@ def parse(source: Source, page: int = 0, level: int = 0, *, survey: bool = False
         reason = f"{what} was asked for, but only the first image of a {header.info.format} can be read"
         raise ImageReadError(source.path, reason, "use page=0 and level=0")
     return header
+
+
+def _index(name: str, value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
+        raise ValueError(f"read_image: {name} must be an integer of at least 0, got {value!r}. The first is 0.")
+    return int(value)

@@ -35,7 +35,7 @@ def parse_gif(source: Source) -> Header:
     if flags & 0x80:
         palette = source.pread(position, 3 << (flags & 7) + 1)
         position += len(palette)
-    frames, first = 0, (0, 0, 0, 0, 0)
+    frames, pieces, first = 0, 0, (0, 0, 0, 0, 0)
     for _ in range(MAX_BLOCKS):
         kind = source.pread(position, 1)[0]
         if kind == 0x3B:
@@ -56,6 +56,9 @@ def parse_gif(source: Source) -> Header:
             raise _bad(source, f"its block {kind:#04x} at byte {position} is unknown")
         while length := source.pread(position, 1)[0]:
             position += 1 + length
+            pieces += 1
+            if pieces > MAX_BLOCKS:
+                raise _bad(source, f"its data lie in more than {MAX_BLOCKS} pieces")
         position += 1
     else:
         raise _bad(source, f"it has more than {MAX_BLOCKS} blocks")

@@ -16,6 +16,7 @@ __all__ = ["PnmLayout", "parse_bmp", "parse_pnm"]
 
 # Channel masks of 16 and 32 bits per pixel: (red, green, blue) and whether the rest is alpha.
 MASKS_16 = {(0x7C00, 0x3E0, 0x1F), (0xF800, 0x7E0, 0x1F)}
+MAX_PLAIN = 1 << 24  # numbers in plain text take seconds to read beyond this
 MASK_BGRX = (0xFF0000, 0xFF00, 0xFF)
 
 
@@ -121,6 +122,8 @@ def parse_pnm(source: Source) -> Header:
     depth = 32 if kind == "Pf" else int(top).bit_length()
     dtype = np.dtype(np.float32 if kind == "Pf" else np.uint8 if top < 256 else np.uint16)
     samples = width * height * channels
+    if kind in ("P1", "P2", "P3") and samples > MAX_PLAIN:
+        raise ImageReadError(source.path, f"it spells out {samples} numbers", "convert it to the binary kind")
     need = {"P4": (width + 7) // 8 * height, "P1": samples, "P2": 2 * samples - 1, "P3": 2 * samples - 1}
     if found.end() + need.get(kind, samples * dtype.itemsize) > source.size:
         raise bad(f"{source.size - found.end()} bytes do not hold {width} x {height} pixels")

@@ -23,7 +23,7 @@ COLOR_TYPES = {
     4: ("minisblack", 2, (8, 16)),
     6: ("rgb", 4, (8, 16)),
 }
-MAX_CHUNKS = 1 << 20
+MAX_CHUNKS = 1 << 18
 MAX_SIDE_CHUNK = 1 << 22  # bytes of a profile or EXIF block that we are ready to look at
 DEFLATE_MAX_RATIO = 1032  # no deflate stream expands further: a longest match of 258 bytes costs at least 2 bits
 

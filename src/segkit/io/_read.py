@@ -67,7 +67,7 @@ def read_image(
         [[[19], [23]]]
     """
     with Source(path) as source:
-        header = parse(source, _index("page", page), _index("level", level))
+        header = parse(source, page, level)
         return read_header(
             header,
             window=window,
@@ -203,7 +203,7 @@ def read_mask(
         [[0, 1], [2, 255]]
     """
     with Source(path) as source:
-        header = parse(source, _index("page", page))
+        header = parse(source, page)
         stored = read_header(
             header,
             window=window,
@@ -309,12 +309,6 @@ def explain_backends(path: str | os.PathLike[str]) -> list[tuple[str, bool, str]
     with Source(path) as source:
         header = parse(source)
         return [(reader.name, not (reason := reader.refuses(header)), reason) for reader in backends(header)]
-
-
-def _index(name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
-        raise ValueError(f"read_image: {name} must be an integer of at least 0, got {value!r}. The first is 0.")
-    return int(value)
 
 
 def _window(window: Window | None, size: tuple[int, int]) -> Window:

@@ -19,7 +19,8 @@ TYPES = {
     13: "u4", 16: "u8", 17: "i8", 18: "u8",
 }  # fmt: skip
 MAX_ENTRIES = 4096
-MAX_PAGES = 1 << 17
+# Of all directories together: overlapping directories in a small file could otherwise cost minutes and gigabytes.
+MAX_ENTRIES_TOGETHER = 1 << 19
 
 
 @dataclass(frozen=True)
@@ -122,10 +123,11 @@ def read_ifd(file: TiffFile, offset: int) -> Ifd:
 
 
 def walk(file: TiffFile) -> Iterator[Ifd]:
-    """The chain of directories; it stops at a loop, at a damaged link, and after `MAX_PAGES`."""
+    """The chain of directories; it stops at a loop and at a damaged link."""
     seen: set[int] = set()
+    entries = 0
     offset = file.first
-    while offset and offset not in seen and len(seen) < MAX_PAGES:
+    while offset and offset not in seen:
         seen.add(offset)
         try:
             ifd = read_ifd(file, offset)
@@ -133,5 +135,9 @@ def walk(file: TiffFile) -> Iterator[Ifd]:
             if len(seen) == 1:
                 raise
             return  # a damaged later directory does not make the earlier pages unreadable
+        entries += len(ifd.tags)
+        if entries > MAX_ENTRIES_TOGETHER:
+            reason = f"its directories have more than {MAX_ENTRIES_TOGETHER} entries together"
+            raise ImageReadError(file.source.path, reason, "split it into several files")
         yield ifd
         offset = ifd.next
