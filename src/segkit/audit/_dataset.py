@@ -91,7 +91,7 @@ def audit_dataset(
             entry = labels.setdefault(label, [0, 0])
             entry[0] += pixels
             entry[1] += count
-    findings += judge(items, rows, options)
+    findings += judge(items, rows, labels, options)
     return AuditReport(
         pairs=list(pairs),
         files=[(image, mask) for _, image, mask in items],

@@ -72,6 +72,15 @@ CODES: dict[str, Code] = {
     "blurred": Code("warning", "Much less sharp than the set", "Look at it; drop it if its boundaries cannot be seen."),
     "too-dark": Code("warning", "Much darker than the set", "Look at it; export it again or drop it."),
     "too-bright": Code("warning", "Much brighter than the set", "Look at it; export it again or drop it."),
+    "low-information": Code(
+        "info", "Hardly any detail", "Look at it; drop it if there is nothing that a network could learn."
+    ),
+    "odd-size": Code("info", "Unusual size", "Check that it belongs to this set; crop or tile it like the others."),
+    "exif-rotated": Code(
+        "warning",
+        "Rotated by EXIF, its mask is not",
+        "Turn the image's pixels and drop the tag, for example: exiftran -ai FILE.",
+    ),
     "orphan-image": Code("error", "Image without mask", "Add its mask under the same stem, or delete the image."),
     "orphan-mask": Code("error", "Mask without image", "Add its image under the same stem, or delete the mask."),
     "size-mismatch": Code("error", "Mask and image differ in size", "Make the mask again at the size of the image."),
@@ -83,6 +92,23 @@ CODES: dict[str, Code] = {
     ),
     "foreground-is-ignored": Code(
         "error", "Foreground has the ignore label", "Renumber it: labels.remap(mask, {0: 0, 255: 1})."
+    ),
+    "interpolated-mask": Code(
+        "error", "Resized or smoothed with interpolation", "Make it again, with nearest neighbour and no anti-aliasing."
+    ),
+    "lossy-mask": Code("error", "Compressed with loss", "Export it again as PNG or lossless TIFF from its source."),
+    "empty-mask": Code("info", "One class only", "Check that the object is really absent; keep such masks if so."),
+    "all-ignored": Code("error", "Every pixel is ignored", "Drop the pair, or label it: it teaches nothing."),
+    "speckle": Code("warning", "Lonely wrong pixels", "Clean it with a median filter of 3 x 3, or label it again."),
+    "class-never-seen": Code("info", "A class that no mask has", "Lower num_classes, or add examples of the class."),
+    "shifted-mask": Code("warning", "Mask lies beside its object", "Look at the overlay; export image and mask again."),
+    "exact-duplicate": Code("warning", "The same pixels twice", "Delete one of the two."),
+    "near-duplicate": Code("warning", "Nearly the same picture twice", "Keep one, or keep both in the same split."),
+    "duplicate-with-other-mask": Code(
+        "error", "The same picture with two different masks", "Decide which mask is right and delete the other pair."
+    ),
+    "split-leak": Code(
+        "error", "The same picture in two splits", "Move both to one split, else the test is no test of new pictures."
     ),
 }
 """Code -> `Code`, in the order of the report."""

@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from segkit.audit._fence import outside
-from segkit.audit._finding import CODES, Finding
+from segkit.audit._finding import CODES, Finding, Severity
 from segkit.audit._measure import Item, Options
 
 __all__ = ["judge"]
 
 
-def judge(items: Sequence[Item], rows: np.ndarray, options: Options) -> list[Finding]:
-    """The findings that need the whole set: `rows` holds the numbers of `items`, in the same order."""
-    return [*_kinds(items, rows), *_images(items, rows), *_masks(items, rows, options)]
+def judge(
+    items: Sequence[Item], rows: np.ndarray, labels: Mapping[int, Sequence[int]], options: Options
+) -> list[Finding]:
+    """The findings that need the whole set.
+
+    Args:
+        items: the files.
+        rows: the numbers of each item, in the same order.
+        labels: label -> (pixels, masks with it).
+        options: what the caller said about the labels.
+    """
+    return [
+        *_kinds(items, rows),
+        *_brightness(items, rows),
+        *_sizes(items, rows),
+        *_orientation(items, rows),
+        *_contents(items, rows, options),
+        *_made_wrong(items, rows, labels, options),
+        *_never_seen(labels, options),
+    ]
 
 
 def _kinds(items: Sequence[Item], rows: np.ndarray) -> list[Finding]:
@@ -29,78 +46,241 @@ def _kinds(items: Sequence[Item], rows: np.ndarray) -> list[Finding]:
             continue
         usual = values[counts.argmax()]
         for i in good[rows[name][good] != usual].tolist():
-            what = {"channels": f"{rows[name][i]} channels", "dtype": f"samples of {_text(rows[name][i])}"}[name]
-            reason = f"It has {what}; {counts.max()} of {len(good)} images have {_text(usual)}."
-            findings.append(_finding(code, items[i][1], reason, value=_text(rows[name][i])))
+            found, most = _text(rows[name][i]), _text(usual)
+            what = f"{found} channels" if name == "channels" else f"samples of {found}"
+            reason = f"It has {what}; {counts.max()} of {len(good)} images have {most}."
+            findings.append(_finding(code, items[i][1], reason, value=found))
     return findings
 
 
-def _images(items: Sequence[Item], rows: np.ndarray) -> list[Finding]:
+def _brightness(items: Sequence[Item], rows: np.ndarray) -> list[Finding]:
+    """Constant, dark, bright, clipped, empty of detail, blurred."""
     findings: list[Finding] = []
-    constant = rows["image_ok"] & rows["constant"]
-    for i in constant.nonzero()[0].tolist():
-        value = float(rows["mean"][i])
-        findings.append(_finding("constant-image", items[i][1], f"Every pixel is {value:g}.", value=value))
+    judged = rows["image_ok"] & ~rows["constant"] & (rows["non_finite"] == 0)
 
-    # Brightness is judged among images of one number type; sharpness is a ratio and knows no type.
-    usable = rows["image_ok"] & ~constant & (rows["non_finite"] == 0)
-    flagged = constant | ~usable
-    for dtype in np.unique(rows["dtype"][usable]):
-        usual = usable & (rows["dtype"] == dtype)
-        full = _scale(rows[usual])
-        for code, name, values, side, at_least, text in (
-            ("too-dark", "p99", np.log2(np.maximum(rows["p99"], full / 4096)), -1, 1.5, "1% of its pixels are above"),
-            ("too-bright", "p50", rows["p50"] / full, 1, 0.2, "half of its pixels are above"),
-            ("too-bright", "mean", rows["mean"] / full, 1, 0.2, "its mean is"),
-            ("saturated", "clipped_high", rows["clipped_high"], 1, 0.1, "the share of pixels at its largest value is"),
-        ):
-            far = outside(np.where(usual, values, np.nan), side=side, at_least=at_least)
-            median = float(np.median(rows[name][usual]))
-            for i in far.nonzero()[0].tolist():
-                value = round(float(rows[name][i]), 4)
-                reason = f"{text[0].upper()}{text[1:]} {value:g}; in the set it is {median:.4g}."
-                if not any(f.code == code and f.path == items[i][1] for f in findings[-64:]):
-                    findings.append(_finding(code, items[i][1], reason, value=value))
-                flagged[i] = True
-
-    # A dark or clipped image has lost its detail already; it is not called blurred, too.
-    sharp = usable & ~flagged
-    for name in ("sharp", "coarse_sharp"):
-        far = outside(np.where(sharp, rows[name], np.nan), side=-1, at_least=1.0)
-        median = float(np.median(rows[name][sharp])) if sharp.any() else 0.0
+    def report(code: str, far: np.ndarray, name: str, text: str, digits: int = 2) -> None:
+        usual = float(np.nanmedian(rows[name][judged])) if judged.any() else 0.0
         for i in far.nonzero()[0].tolist():
-            sharp[i] = False
-            value = round(float(rows[name][i]), 2)
-            reason = f"Its finest detail has {2 ** (median - value):.1f} times less energy than is usual in the set."
-            findings.append(_finding("blurred", items[i][1], reason, value=value))
+            value = round(float(rows[name][i]), digits)
+            if not any(f.code == code and f.path == items[i][1] for f in findings):
+                findings.append(_finding(code, items[i][1], text.format(value=value, usual=usual), value=value))
+
+    report("constant-image", rows["image_ok"] & rows["constant"], "mean", "Every pixel is {value:g}.")
+    dull = np.zeros(len(rows), bool)
+    for dtype in np.unique(rows["dtype"][judged]):
+        # Brightness is judged among images of one number type.
+        ours = judged & (rows["dtype"] == dtype)
+        full = _full_scale(rows[ours])
+
+        def far(values: np.ndarray, side: int, at_least: float, at_most: float, ours: np.ndarray = ours) -> np.ndarray:
+            return outside(np.where(ours, values, np.nan), side=side, at_least=at_least, at_most=at_most, far=3.5)
+
+        top = np.log2(np.maximum(rows["p99"], full / 4096))
+        spread = np.log2(np.maximum(rows["p99"] - rows["p01"], full / 4096))
+        said = "99% of its pixels are below {value:g}; in the set that is usually {usual:g}."
+        report("too-dark", far(top, -1, 1.5, 3.0), "p99", said)
+        said = "{value:.1%} of its pixels have its largest value; in the set that is usually {usual:.1%}."
+        report("saturated", far(rows["clipped_high"], 1, 0.08, 0.5), "clipped_high", said, 4)
+        said = "Half of its pixels are above {value:g}; in the set that is usually {usual:g}."
+        report("too-bright", far(rows["p50"] / full, 1, 0.25, 0.8), "p50", said)
+        said = "Its darkest pixels are {value:g}; in the set that is usually {usual:g}."
+        report("too-bright", far(rows["p01"] / full, 1, 0.25, 0.6), "p01", said)
+        said = "Its values spread by {value:g} (standard deviation); in the set that is usually {usual:g}."
+        flat = far(spread, -1, 2.0, 4.0)
+        report("low-information", flat, "std", said)
+        said = "Its grey values hold {value:g} bits a pixel; in the set that is usually {usual:.2g}."
+        empty = far(rows["entropy"], -1, 2.0, 4.0) & (rows["entropy"] < 1.5)
+        report("low-information", empty, "entropy", said)
+        dull |= flat | empty
+
+    # What has hardly any values has no detail that could be judged.
+    clear = judged & ~dull
+    for name, side, at_least, always, said in (
+        ("sharp", -1, 0.75, -2.6, "Its finest detail is {value:g} octaves against the coarser, usually {usual:.2g}."),
+        (
+            "coarse_sharp",
+            -1,
+            1.0,
+            -4.0,
+            "Its fine detail is {value:g} octaves against the coarser, usually {usual:.2g}.",
+        ),
+        ("lopsided", 1, 0.75, 5.0, "Its detail differs by {value:g} octaves between directions, usually {usual:.2g}."),
+    ):
+        values = np.where(clear, rows[name], np.nan)
+        usual = float(np.median(rows[name][clear])) if clear.any() else 0.0
+        # However mixed the set: nothing that is in focus falls off as steeply as `always`.
+        at_most = max((always - usual) * side, at_least)
+        report("blurred", outside(values, side=side, at_least=at_least, at_most=at_most, far=5.0), name, said)
     return findings
 
 
-def _scale(rows: np.ndarray) -> float:
+def _full_scale(rows: np.ndarray) -> float:
     """The brightness that counts as full in this set: what its brighter images reach, for any number type."""
     return max(float(np.percentile(rows["p99"], 95)), 1e-6)
 
 
-def _masks(items: Sequence[Item], rows: np.ndarray, options: Options) -> list[Finding]:
+def _sizes(items: Sequence[Item], rows: np.ndarray) -> list[Finding]:
+    """Sizes far from all others, or not the one that nine of ten images have."""
+    good = rows["image_ok"]
+    if good.sum() < 8:
+        return []
+    height, width = (np.where(good, rows[name], 1).astype(float) for name in ("height", "width"))
+    area, aspect = np.log2(height * width), np.log2(height / width)
+    odd = np.zeros(len(rows), bool)
+    for values, at_least in ((area, 2.0), (aspect, 1.0)):
+        values = np.where(good, values, np.nan)
+        odd |= outside(values, side=-1, at_least=at_least) | outside(values, side=1, at_least=at_least)
+    sizes, which, counts = np.unique(
+        np.stack([rows["height"], rows["width"]], 1)[good], axis=0, return_inverse=True, return_counts=True
+    )
+    if counts.max() >= 0.9 * good.sum():
+        odd[good.nonzero()[0][which.reshape(-1) != counts.argmax()]] = True
+    usual = sizes[counts.argmax()]
     findings = []
-    # One class and ignored pixels, nothing else: in a set of 0 and 255, the ignored pixels are the foreground.
-    suspect = rows["mask_ok"] & (rows["classes"] == 1) & (rows["ignored"] > 0)
-    fine = rows["mask_ok"] & (rows["classes"] > 1)
-    usual = float(np.median(rows["ignored"][fine])) if fine.any() else 0.0
-    for i in suspect.nonzero()[0].tolist():
-        share = float(rows["ignored"][i])
-        # Where ignored borders are usual, a mask of background and border is no fault.
-        if fine.sum() > suspect.sum() and usual > 0 and share < 4 * usual:
-            continue
-        reason = (
-            f"{share:.1%} of its pixels are {options.ignore_index}, which is ignored, and all others are one class."
-        )
-        findings.append(_finding("foreground-is-ignored", items[i][2], reason, value=round(share, 4)))
+    for i in odd.nonzero()[0].tolist():
+        size = f"{rows['height'][i]} x {rows['width'][i]}"
+        reason = f"It is {size} (height x width); the commonest size is {usual[0]} x {usual[1]}."
+        findings.append(_finding("odd-size", items[i][1], reason, value=size))
     return findings
 
 
-def _finding(code: str, path: str | None, reason: str, *, related: str | None = None, value: Any = None) -> Finding:
-    return Finding(code, CODES[code].severity, path or "", related, value, reason, CODES[code].remedy)
+def _orientation(items: Sequence[Item], rows: np.ndarray) -> list[Finding]:
+    """Images that EXIF turns while their masks are not turned in the same way."""
+    findings = []
+    turned = rows["image_ok"] & (rows["orientation"] > 1)
+    for i in turned.nonzero()[0].tolist():
+        image, mask, tag = items[i][1], items[i][2], int(rows["orientation"][i])
+        if mask is None:
+            reason = f"Its EXIF orientation is {tag}: programs that ignore the tag see another picture."
+            findings.append(_finding("exif-rotated", image, reason, value=tag, severity="info"))
+        elif rows["mask_ok"][i] and rows["mask_orientation"][i] != tag:
+            reason = f"Its EXIF orientation is {tag}, that of its mask {int(rows['mask_orientation'][i]) or 1}."
+            findings.append(_finding("exif-rotated", image, reason, related=mask, value=tag))
+    return findings
+
+
+def _contents(items: Sequence[Item], rows: np.ndarray, options: Options) -> list[Finding]:
+    """Masks with nothing in them: all ignored, foreground ignored, or one class only."""
+    findings = []
+    ok = rows["mask_ok"]
+    for i in (ok & (rows["classes"] == 0)).nonzero()[0].tolist():
+        reason = f"Every pixel is {options.ignore_index}, which is ignored."
+        findings.append(_finding("all-ignored", items[i][2], reason, value=1.0))
+
+    one = ok & (rows["classes"] == 1)
+    several = ok & (rows["classes"] > 1)
+    # One class and ignored pixels, nothing else: in a mask of 0 and 255, the ignored pixels are the foreground.
+    # Where other masks have ignored pixels, too, a mask of background and border is no fault.
+    usual = float(np.percentile(rows["ignored"][several], 95)) if several.any() else 0.0
+    hidden = one & (rows["ignored"] > 2 * usual)
+    for i in hidden.nonzero()[0].tolist():
+        share = float(rows["ignored"][i])
+        reason = f"{share:.1%} of its pixels are {options.ignore_index}, which is ignored; all others are one class."
+        findings.append(_finding("foreground-is-ignored", items[i][2], reason, value=round(share, 4)))
+
+    # The background is the label that most one-class masks have; masks full of another class are no empty ones.
+    background = 0 if (rows["only_label"][one] == 0).any() else None
+    empty = one & ~hidden & (rows["only_label"] == background if background is not None else one)
+    rare = empty.sum() <= 0.1 * ok.sum() and several.sum() > empty.sum()
+    for i in empty.nonzero()[0].tolist():
+        label = int(rows["only_label"][i])
+        reason = f"Every pixel is {label}; {int(several.sum())} of {int(ok.sum())} masks have more than one class."
+        severity: Severity = "warning" if rare and empty.sum() <= 0.02 * ok.sum() else "info"
+        findings.append(_finding("empty-mask", items[i][2], reason, value=label, severity=severity))
+    return findings
+
+
+def _made_wrong(
+    items: Sequence[Item], rows: np.ndarray, labels: Mapping[int, Sequence[int]], options: Options
+) -> list[Finding]:
+    """Masks that were resized with interpolation, compressed with loss, speckled, or moved."""
+    findings = []
+    ok = rows["mask_ok"]
+    taken = ~ok
+    known = _usual_labels(labels, int(ok.sum()), options)
+    extra = rows["classes"].astype(float) - len(known)
+
+    for i in (ok & rows["mask_lossy"]).nonzero()[0].tolist():
+        findings.append(_finding("lossy-mask", items[i][2], "The file is a JPEG, which changes labels.", value="jpeg"))
+        taken[i] = True
+
+    def far(name: str, at_least: float, side: int = 1) -> np.ndarray:
+        return outside(np.where(taken, np.nan, rows[name]), side=side, at_least=at_least)
+
+    ramps, blocks = far("ramps", 0.08), far("blocks", 0.8)
+    # Interpolation goes from 0 to 2 through 1: labels that are no neighbours stop being neighbours.
+    enough = (rows["classes"] >= 3) & (rows["edges"] * rows["height"] * rows["width"] >= 200)
+    leaps = np.where(enough & ~taken, np.log2(rows["leaps"] + 0.004), np.nan)
+    usual_peaks = float(np.median(rows["peaks"][ok])) if ok.any() else 0.0
+    between = (rows["ramps"] > 0.5 * rows["leaps"]) | (rows["leaps"] == 0)
+    soft = outside(leaps, side=-1, at_least=1.5, far=3.0) & between
+    strange = (extra > 2) & ok
+    # A lonely pixel is a peak along both axes; the ripples of JPEG are longer than a pixel.
+    long = rows["isolated"] < 0.1 * rows["peaks"] * rows["edges"]
+    ripples = (long | strange) & (rows["peaks"] > max(0.05, 1.2 * usual_peaks))
+    suspect = ~taken & (ramps | blocks | soft | strange | (far("peaks", 0.06) & long))
+    blocky = (rows["blocks"] > 1.5) | ((rows["blocks"] > 0.4) & (rows["peaks"] > max(0.05, 0.7 * usual_peaks)))
+    lossy = suspect & (ripples | blocky)
+    for i in lossy.nonzero()[0].tolist():
+        found = f"It has {int(rows['classes'][i])} labels" if strange[i] else "Its labels change at every eighth pixel"
+        reason = f"{found}, with the ripples or blocks of JPEG around its edges."
+        findings.append(_finding("lossy-mask", items[i][2], reason, value=int(rows["classes"][i])))
+    taken |= lossy
+    smooth = suspect & ~taken & ~(blocks & ~ramps & ~soft & ~strange)
+    for i in smooth.nonzero()[0].tolist():
+        value = round(float(rows["ramps"][i]), 3)
+        usual = float(np.median(rows["ramps"][ok]))
+        reason = (
+            f"{value:.1%} of its edge pixels lie between a smaller and a larger label, usually {usual:.1%}; "
+            f"it has {int(rows['classes'][i])} labels."
+        )
+        findings.append(_finding("interpolated-mask", items[i][2], reason, value=value))
+    taken |= smooth
+    for i in far("isolated", 0.002).nonzero()[0].tolist():
+        value = round(float(rows["isolated"][i]), 4)
+        usual = float(np.median(rows["isolated"][ok]))
+        reason = f"{value:.2%} of its pixels have a label that none of their neighbours has, usually {usual:.2%}."
+        findings.append(_finding("speckle", items[i][2], reason, value=value))
+        taken[i] = True
+    taken |= rows["shift_gain"] == 0
+    moved = outside(np.where(ok, rows["shift_gain"], np.nan), side=1, at_least=3.5, at_most=8.0) & ~taken
+    for i in moved.nonzero()[0].tolist():
+        y, x = float(rows["shift_y"][i]), float(rows["shift_x"][i])
+        steps = [f"{abs(round(y))} pixels {'down' if y > 0 else 'up'}"] * (round(y) != 0)
+        steps += [f"{abs(round(x))} pixels {'right' if x > 0 else 'left'}"] * (round(x) != 0)
+        reason = f"Its boundaries would lie on the image's edges {' and '.join(steps)}."
+        findings.append(_finding("shifted-mask", items[i][2], reason, related=items[i][1], value=f"{y:.0f}, {x:.0f}"))
+    return findings
+
+
+def _usual_labels(labels: Mapping[int, Sequence[int]], masks: int, options: Options) -> list[int]:
+    """The classes: those the caller said, or the labels that are neither rare nor in one mask only."""
+    if options.num_classes is not None:
+        return list(range(options.num_classes))
+    return [label for label, (_, count) in labels.items() if count > max(1, 0.1 * masks)]
+
+
+def _never_seen(labels: Mapping[int, Sequence[int]], options: Options) -> list[Finding]:
+    if options.num_classes is None or not labels:
+        return []
+    findings = []
+    for label in range(min(options.num_classes, 65536)):
+        if label not in labels and label != options.ignore_index:
+            reason = f"No mask has class {label}, though there are {options.num_classes} classes."
+            findings.append(_finding("class-never-seen", "", reason, value=label))
+    return findings
+
+
+def _finding(
+    code: str,
+    path: str | None,
+    reason: str,
+    *,
+    related: str | None = None,
+    value: Any = None,
+    severity: Severity | None = None,
+) -> Finding:
+    return Finding(code, severity or CODES[code].severity, path or "", related, value, reason, CODES[code].remedy)
 
 
 def _text(value: Any) -> Any:

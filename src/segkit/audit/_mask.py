@@ -1,4 +1,4 @@
-"""What is measured on one mask."""
+"""What is measured on one mask, and on how well it lies on its image."""
 
 from __future__ import annotations
 
@@ -7,16 +7,27 @@ from typing import Any
 import cv2
 import numpy as np
 
-__all__ = ["count_labels", "measure_mask"]
+from segkit.audit._image import digest_of
+
+__all__ = ["count_labels", "measure_alignment", "measure_mask"]
+
+_SMALL = 256  # edge of the pictures that are laid over each other
 
 
 def measure_mask(mask: np.ndarray, row: Any, *, ignore_index: int | None) -> dict[int, int]:
     """Fill the mask's part of `row` from `mask` [H, W]; pixels of each label, the ignored one left out."""
     row["mask_ok"] = True
+    row["mask_digest"] = digest_of(mask)
     counts = count_labels(mask)
+    ranks = _as_bytes(mask, list(counts))
     ignored = 0 if ignore_index is None else counts.pop(ignore_index, 0)
     row["ignored"] = ignored / mask.size
-    row["classes"] = min(len(counts), 65535)
+    row["classes"] = len(counts)
+    if len(counts) == 1:
+        row["only_label"] = np.clip(next(iter(counts)), -(2**31), 2**31 - 1)
+    if min(mask.shape) >= 3 and len(counts) + bool(ignored) > 1:
+        valid = (mask != ignore_index).view(np.uint8) if ignored else None
+        _structure(ranks, valid, row)
     return counts
 
 
@@ -28,3 +39,101 @@ def count_labels(mask: np.ndarray) -> dict[int, int]:
         return dict(zip(present.tolist(), counts[present].astype(int).tolist(), strict=True))
     labels, pixels = np.unique(mask, return_counts=True)
     return dict(zip(labels.tolist(), pixels.tolist(), strict=True))
+
+
+def _as_bytes(mask: np.ndarray, labels: list[int]) -> np.ndarray:
+    """The mask as uint8 with the same order of labels, so that OpenCV takes it; more than 256 labels are merged."""
+    if mask.dtype == np.uint8:
+        return np.ascontiguousarray(mask)
+    ranks = np.searchsorted(labels, mask)
+    if len(labels) > 256:
+        ranks = ranks * 256 // len(labels)
+    return ranks.astype(np.uint8)
+
+
+def _structure(m: np.ndarray, valid: np.ndarray | None, row: Any) -> None:
+    """Edges, ramps, peaks, the JPEG grid and lonely pixels, of labels as uint8. Ignored pixels make none of them."""
+    along = [_between(m, valid), _between(m.T, None if valid is None else valid.T)]
+    edges = sum(part["edges"] for part in along)
+    if edges:
+        row["ramps"] = sum(part["ramps"] for part in along) / edges
+        row["leaps"] = sum(part["leaps"] for part in along) / edges
+        row["peaks"] = sum(part["peaks"] for part in along) / edges
+    row["edges"] = edges / m.size
+    on_grid, expected = sum(part["on_grid"] for part in along), sum(part["expected"] for part in along)
+    row["blocks"] = np.log2((on_grid + 8) / (expected + 8))  # 8: a few edges prove nothing
+
+    inner = m[1:-1, 1:-1]
+    lonely = cv2.compare(inner, m[:-2, 1:-1], cv2.CMP_NE)
+    for other in (m[2:, 1:-1], m[1:-1, :-2], m[1:-1, 2:]):
+        lonely = cv2.bitwise_and(lonely, cv2.compare(inner, other, cv2.CMP_NE))
+    if valid is not None:
+        lonely = cv2.bitwise_and(lonely, lonely, mask=np.ascontiguousarray(valid[1:-1, 1:-1]))
+    row["isolated"] = cv2.countNonZero(lonely) / m.size
+
+
+def _between(m: np.ndarray, valid: np.ndarray | None) -> dict[str, float]:
+    """Along the columns of `m`: how often neighbours differ, and how a pixel lies between its two neighbours."""
+    m = np.ascontiguousarray(m)
+    first, second = m[:-1], m[1:]
+    up = cv2.compare(second, first, cv2.CMP_GT)  # 255 where it is true
+    down = cv2.compare(second, first, cv2.CMP_LT)
+    if valid is not None:
+        both = np.ascontiguousarray(valid[:-1] & valid[1:])
+        up, down = cv2.bitwise_and(up, up, mask=both), cv2.bitwise_and(down, down, mask=both)
+    wide = cv2.threshold(cv2.absdiff(first, second), 1, 255, cv2.THRESH_BINARY)[1]
+    leaps = cv2.countNonZero(cv2.bitwise_and(wide, cv2.bitwise_or(up, down)))
+    rows = np.count_nonzero(up, axis=1) + np.count_nonzero(down, axis=1)
+    edges = int(rows.sum())
+    ramps = cv2.countNonZero(cv2.bitwise_and(up[:-1], up[1:])) + cv2.countNonZero(cv2.bitwise_and(down[:-1], down[1:]))
+    peaks = cv2.countNonZero(cv2.bitwise_and(up[:-1], down[1:])) + cv2.countNonZero(cv2.bitwise_and(down[:-1], up[1:]))
+    grid = np.sort(rows[7::8])[:-1]  # without the strongest: one straight boundary is no grid
+    on_grid = int(grid.sum())
+    expected = edges * len(grid) / max(len(rows), 1)
+    return {"edges": edges, "leaps": leaps, "ramps": ramps, "peaks": peaks, "on_grid": on_grid, "expected": expected}
+
+
+def measure_alignment(grey: np.ndarray, mask: np.ndarray, row: Any, *, ignore_index: int | None) -> None:
+    """Where the mask's boundaries lie best on the image's edges, by correlation over all shifts.
+
+    Both are shrunk to at most 256 pixels; the borders of ignored pixels are no boundaries.
+    """
+    height, width = mask.shape
+    scale = min(1.0, _SMALL / max(height, width))
+    size = (max(8, round(width * scale)), max(8, round(height * scale)))
+    if min(height, width) < 32 or row["classes"] < 2:
+        return
+    boundary = np.zeros((height, width), np.uint8)
+    boundary[:, 1:] = (mask[:, 1:] != mask[:, :-1]) * np.uint8(255)
+    boundary[1:] |= (mask[1:] != mask[:-1]) * np.uint8(255)
+    if ignore_index is not None and row["ignored"] > 0:
+        boundary[cv2.dilate((mask == ignore_index).view(np.uint8), np.ones((3, 3), np.uint8)) > 0] = 0
+    lines: Any = cv2.resize(boundary, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+    small = cv2.GaussianBlur(cv2.resize(grey, size, interpolation=cv2.INTER_AREA).astype(np.float32), (0, 0), 1)
+    slopes: Any = cv2.magnitude(cv2.Sobel(small, cv2.CV_32F, 1, 0), cv2.Sobel(small, cv2.CV_32F, 0, 1))
+    steep: Any = np.minimum(slopes, np.float32(4 * slopes.mean() + 1e-6))  # no single bright edge decides
+    # Wide waves of brightness say nothing about where a boundary is.
+    steep = cv2.subtract(steep, cv2.blur(steep, (17, 17)))
+    lines = cv2.subtract(lines, cv2.blur(lines, (17, 17)))
+    # Zeros for the largest shift, and on to a size with small factors: a prime one takes thirty times as long.
+    down, right = (cv2.getOptimalDFTSize(edge + _reach(edge)) - edge for edge in (size[1], size[0]))
+    padded = [cv2.copyMakeBorder(x, 0, down, 0, right, cv2.BORDER_CONSTANT, value=0) for x in (steep, lines)]
+    spectra = [cv2.dft(x, flags=cv2.DFT_COMPLEX_OUTPUT) for x in padded]
+    product = cv2.mulSpectrums(spectra[0], spectra[1], 0, conjB=True)
+    match = cv2.dft(product, flags=cv2.DFT_INVERSE | cv2.DFT_SCALE | cv2.DFT_REAL_OUTPUT)
+    ry, rx = _reach(size[1]), _reach(size[0])
+    window = np.roll(match, (ry, rx), (0, 1))[: 2 * ry + 1, : 2 * rx + 1]  # shifts -r to r
+    spread = float(window.std())
+    if spread <= 0:
+        return
+    y, x = np.unravel_index(int(window.argmax()), window.shape)
+    near = float(window[ry - 1 : ry + 2, rx - 1 : rx + 2].max())
+    row["shift_y"], row["shift_x"] = (y - ry) / scale, (x - rx) / scale
+    # The best of ten thousand shifts of noise reaches 4.5 deviations.
+    if window[y, x] > 5.5 * spread:
+        row["shift_gain"] = (float(window[y, x]) - near) / spread
+
+
+def _reach(edge: int) -> int:
+    """The largest shift that is looked for: a fifth of the picture."""
+    return max(4, edge // 5)

@@ -10,9 +10,9 @@ import numpy as np
 
 from segkit import io
 from segkit.audit._finding import CODES, Finding
-from segkit.audit._image import measure_image
-from segkit.audit._mask import measure_mask
-from segkit.audit._rows import ROW
+from segkit.audit._image import measure_image, thumb_of
+from segkit.audit._mask import measure_alignment, measure_mask
+from segkit.audit._rows import ROW, THUMB
 from segkit.errors import ImageReadError
 
 __all__ = ["Item", "Measured", "Options", "lost", "measure"]
@@ -35,17 +35,27 @@ class Measured:
 
     numbers: list[int] = field(default_factory=list)
     rows: np.ndarray = field(default_factory=lambda: np.zeros(0, ROW))
+    thumbs: np.ndarray = field(default_factory=lambda: np.zeros((0, THUMB, THUMB), np.uint8))
     findings: list[Finding] = field(default_factory=list)
     labels: dict[int, list[int]] = field(default_factory=dict)  # label -> [pixels, masks]
 
 
 def measure(items: list[Item], options: Options) -> Measured:
     """Read and measure the items, one after another; one that cannot be read costs one finding."""
-    part = Measured([number for number, _, _ in items], np.zeros(len(items), ROW))
-    for row, (_, image_path, mask_path) in zip(part.rows, items, strict=True):
-        size = None if image_path is None else _image(image_path, row, part.findings)
+    part = Measured(
+        [number for number, _, _ in items], np.zeros(len(items), ROW), np.zeros((len(items), THUMB, THUMB), np.uint8)
+    )
+    for place, (_, image_path, mask_path) in enumerate(items):
+        row = part.rows[place]
+        grey = mask = None
+        if image_path is not None:
+            grey = _image(image_path, row, part.findings)
+            if grey is not None:
+                part.thumbs[place] = thumb_of(grey)
         if mask_path is not None:
-            _mask(mask_path, image_path, size, row, part, options)
+            mask = _mask(mask_path, image_path, row, part, options)
+        if grey is not None and mask is not None and mask.shape == grey.shape:
+            measure_alignment(grey, mask, row, ignore_index=options.ignore_index)
     return part
 
 
@@ -54,20 +64,18 @@ def lost(item: Item, reason: str) -> Measured:
     number, image_path, mask_path = item
     path = image_path if image_path is not None else str(mask_path)
     fault = _finding("unreadable", path, f"Reading it failed: {reason}.", related=mask_path if image_path else None)
-    return Measured([number], np.zeros(1, ROW), [fault])
+    return Measured([number], np.zeros(1, ROW), np.zeros((1, THUMB, THUMB), np.uint8), [fault])
 
 
 def _finding(code: str, path: str, reason: str, *, related: str | None = None, value: Any = None) -> Finding:
     return Finding(code, CODES[code].severity, path, related, value, reason, CODES[code].remedy)
 
 
-def _image(path: str, row: Any, findings: list[Finding]) -> tuple[int, int] | None:
-    """Measure one image into `row`; its size as displayed, or None when it cannot be read."""
+def _image(path: str, row: Any, findings: list[Finding]) -> np.ndarray | None:
+    """Measure one image into `row`; its grey picture, or None when it cannot be read."""
     try:
-        info = io.image_info(path)
-        image = io.read_image(path)
-        row["orientation"] = info.orientation
-        measure_image(image, row, bits=info.bits_per_sample)
+        row["orientation"] = io.image_info(path).orientation
+        grey = measure_image(io.read_image(path), row)
     except (OSError, ValueError, MemoryError) as error:
         row["image_ok"] = False
         findings.append(_unreadable(path, error))
@@ -75,23 +83,26 @@ def _image(path: str, row: Any, findings: list[Finding]) -> tuple[int, int] | No
     if row["non_finite"]:
         count = int(row["non_finite"])
         findings.append(_finding("non-finite", path, f"{count} of its samples are NaN or infinite.", value=count))
-    return image.shape[0], image.shape[1]
+    return grey
 
 
-def _mask(
-    path: str, image_path: str | None, size: tuple[int, int] | None, row: Any, part: Measured, options: Options
-) -> None:
+def _mask(path: str, image_path: str | None, row: Any, part: Measured, options: Options) -> np.ndarray | None:
+    """Measure one mask into `row`; its labels, or None when it has none."""
     findings = part.findings
     try:
+        info = io.image_info(path)
+        row["mask_orientation"] = info.orientation
+        row["mask_lossy"] = _is_lossy(info)
         mask = _read_labels(path, options, findings)
     except (OSError, ValueError, MemoryError) as error:
         findings.append(_unreadable(path, error))
-        return
+        return None
     if mask is None:
-        return
-    if size is not None and mask.shape != size:
-        found = f"It is {mask.shape[0]} x {mask.shape[1]} (height x width), its image {size[0]} x {size[1]}."
-        findings.append(_finding("size-mismatch", path, found, related=image_path, value=f"{mask.shape}"))
+        return None
+    if row["image_ok"] and mask.shape != (row["height"], row["width"]):
+        found = f"It is {mask.shape[0]} x {mask.shape[1]} (height x width), its image {row['height']} x {row['width']}."
+        size = f"{mask.shape[0]} x {mask.shape[1]}"
+        findings.append(_finding("size-mismatch", path, found, related=image_path, value=size))
     counts = measure_mask(mask, row, ignore_index=options.ignore_index)
     strange = {}
     for label, pixels in counts.items():
@@ -109,6 +120,11 @@ def _mask(
             else ""
         )
         findings.append(_finding("label-out-of-range", path, reason, value=max(strange, key=lambda x: strange[x])))
+    return mask
+
+
+def _is_lossy(info: io.ImageInfo) -> bool:
+    return info.format == "JPEG" or "jpeg" in info.compression.lower()
 
 
 def _read_labels(path: str, options: Options, findings: list[Finding]) -> np.ndarray | None:

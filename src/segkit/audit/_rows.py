@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["ROW"]
+__all__ = ["ROW", "THUMB"]
+
+THUMB = 96  # edge of the little grey picture by which near duplicates are compared
 
 ROW = np.dtype(
     [
@@ -15,21 +17,36 @@ ROW = np.dtype(
         ("channels", "u2"),
         ("dtype", "S8"),
         ("orientation", "u1"),
-        ("levels", "f4"),  # largest value of the scale: 255, 65535, 4095; 0 for floats
         ("constant", "?"),
-        ("non_finite", "u4"),
+        ("non_finite", "u8"),
         ("p01", "f4"),  # percentiles of the grey values, stored units
         ("p50", "f4"),
         ("p99", "f4"),
         ("mean", "f4"),
         ("std", "f4"),
-        ("clipped_high", "f4"),  # share of the pixels that have the largest value of the scale, or of the image
-        ("clipped_low", "f4"),
+        ("clipped_high", "f4"),  # share of the pixels that have the largest value of the image
+        ("entropy", "f4"),  # bits per pixel of the grey values, in 256 steps
         ("sharp", "f4"),  # log2 of the detail at full size over that at half size
         ("coarse_sharp", "f4"),  # the same from half to quarter size
+        ("lopsided", "f4"),  # by how many octaves "sharp" differs between its best and its worst direction
+        ("image_digest", "u8", 2),
         # the mask
         ("mask_ok", "?"),
+        ("mask_orientation", "u1"),
+        ("mask_lossy", "?"),  # the file itself says that it was compressed with loss
         ("ignored", "f4"),  # share of the pixels
-        ("classes", "u2"),  # how many labels are not the ignored one
+        ("classes", "u4"),  # how many labels are not the ignored one
+        ("only_label", "i4"),  # the label, if it is the only one
+        ("edges", "f4"),  # neighbours with different labels, a pixel
+        ("ramps", "f4"),  # pixels between two neighbours with a smaller and a larger label, an edge
+        ("leaps", "f4"),  # share of the edges where labels differ by more than 1
+        ("peaks", "f4"),  # pixels above or below both neighbours, an edge
+        ("blocks", "f4"),  # log2 of the edges on the 8 x 8 grid of JPEG over those expected there
+        ("isolated", "f4"),  # share of the pixels whose label is that of none of their four neighbours
+        ("mask_digest", "u8", 2),
+        # the pair
+        ("shift_y", "f4"),  # by how many pixels the mask should move to lie on the image
+        ("shift_x", "f4"),
+        ("shift_gain", "f4"),  # how much better it lies there, in deviations of all shifts
     ]
 )
