@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from segkit import IGNORE_INDEX
+from segkit.audit._duplicates import ThumbStore, find_duplicates
 from segkit.audit._finding import CODES, Finding
 from segkit.audit._judge import judge
 from segkit.audit._measure import Item, Options, lost, measure
@@ -76,21 +77,24 @@ def audit_dataset(
     rows = np.zeros(len(items), ROW)
     findings = _orphans(pairs)
     labels: dict[int, list[int]] = {}
-    parts = map_in_chunks(
-        partial(measure, options=options),
-        items,
-        on_lost=lost,
-        executor=executor,
-        progress=progress,
-        describe="audit",
-    )
-    for part in parts:
-        rows[part.numbers] = part.rows
-        findings += part.findings
-        for label, (pixels, count) in part.labels.items():
-            entry = labels.setdefault(label, [0, 0])
-            entry[0] += pixels
-            entry[1] += count
+    with ThumbStore() as store:
+        parts = map_in_chunks(
+            partial(measure, options=options),
+            items,
+            on_lost=lost,
+            executor=executor,
+            progress=progress,
+            describe="audit",
+        )
+        for part in parts:
+            rows[part.numbers] = part.rows
+            store.put(part.numbers, part.thumbs, part.landmarks)
+            findings += part.findings
+            for label, (pixels, count) in part.labels.items():
+                entry = labels.setdefault(label, [0, 0])
+                entry[0] += pixels
+                entry[1] += count
+        findings += find_duplicates(items, rows, store, splits=splits, executor=executor, progress=progress)
     findings += judge(items, rows, labels, options)
     return AuditReport(
         pairs=list(pairs),

@@ -207,7 +207,8 @@ def _made_wrong(
     def far(name: str, at_least: float, side: int = 1) -> np.ndarray:
         return outside(np.where(taken, np.nan, rows[name]), side=side, at_least=at_least)
 
-    ramps, blocks = far("ramps", 0.08), far("blocks", 0.8)
+    # A thin sliver of a class between two others is a ramp, too, but then there are many edges without.
+    ramps, blocks = far("ramps", 0.08) & (rows["ramps"] > 0.4 * rows["leaps"]), far("blocks", 0.8)
     # Interpolation goes from 0 to 2 through 1: labels that are no neighbours stop being neighbours.
     enough = (rows["classes"] >= 3) & (rows["edges"] * rows["height"] * rows["width"] >= 200)
     leaps = np.where(enough & ~taken, np.log2(rows["leaps"] + 0.004), np.nan)
@@ -217,9 +218,9 @@ def _made_wrong(
     strange = (extra > 2) & ok
     # A lonely pixel is a peak along both axes; the ripples of JPEG are longer than a pixel.
     long = rows["isolated"] < 0.1 * rows["peaks"] * rows["edges"]
-    ripples = (long | strange) & (rows["peaks"] > max(0.05, 1.2 * usual_peaks))
+    ripples = (long | strange | (rows["ramps"] > rows["peaks"])) & (rows["peaks"] > max(0.05, 1.2 * usual_peaks))
     suspect = ~taken & (ramps | blocks | soft | strange | (far("peaks", 0.06) & long))
-    blocky = (rows["blocks"] > 1.5) | ((rows["blocks"] > 0.4) & (rows["peaks"] > max(0.05, 0.7 * usual_peaks)))
+    blocky = (rows["blocks"] > 1.2) | ((rows["blocks"] > 0.4) & (rows["peaks"] > max(0.05, 0.7 * usual_peaks)))
     lossy = suspect & (ripples | blocky)
     for i in lossy.nonzero()[0].tolist():
         found = f"It has {int(rows['classes'][i])} labels" if strange[i] else "Its labels change at every eighth pixel"

@@ -11,6 +11,7 @@ import numpy as np
 from segkit import io
 from segkit.audit._finding import CODES, Finding
 from segkit.audit._image import measure_image, thumb_of
+from segkit.audit._likeness import LANDMARK, landmarks_of
 from segkit.audit._mask import measure_alignment, measure_mask
 from segkit.audit._rows import ROW, THUMB
 from segkit.errors import ImageReadError
@@ -36,15 +37,14 @@ class Measured:
     numbers: list[int] = field(default_factory=list)
     rows: np.ndarray = field(default_factory=lambda: np.zeros(0, ROW))
     thumbs: np.ndarray = field(default_factory=lambda: np.zeros((0, THUMB, THUMB), np.uint8))
+    landmarks: np.ndarray = field(default_factory=lambda: np.zeros(0, LANDMARK))
     findings: list[Finding] = field(default_factory=list)
     labels: dict[int, list[int]] = field(default_factory=dict)  # label -> [pixels, masks]
 
 
 def measure(items: list[Item], options: Options) -> Measured:
     """Read and measure the items, one after another; one that cannot be read costs one finding."""
-    part = Measured(
-        [number for number, _, _ in items], np.zeros(len(items), ROW), np.zeros((len(items), THUMB, THUMB), np.uint8)
-    )
+    part = _nothing([number for number, _, _ in items])
     for place, (_, image_path, mask_path) in enumerate(items):
         row = part.rows[place]
         grey = mask = None
@@ -52,6 +52,7 @@ def measure(items: list[Item], options: Options) -> Measured:
             grey = _image(image_path, row, part.findings)
             if grey is not None:
                 part.thumbs[place] = thumb_of(grey)
+                part.landmarks[place] = landmarks_of(part.thumbs[place])
         if mask_path is not None:
             mask = _mask(mask_path, image_path, row, part, options)
         if grey is not None and mask is not None and mask.shape == grey.shape:
@@ -64,7 +65,14 @@ def lost(item: Item, reason: str) -> Measured:
     number, image_path, mask_path = item
     path = image_path if image_path is not None else str(mask_path)
     fault = _finding("unreadable", path, f"Reading it failed: {reason}.", related=mask_path if image_path else None)
-    return Measured([number], np.zeros(1, ROW), np.zeros((1, THUMB, THUMB), np.uint8), [fault])
+    part = _nothing([number])
+    part.findings.append(fault)
+    return part
+
+
+def _nothing(numbers: list[int]) -> Measured:
+    count = len(numbers)
+    return Measured(numbers, np.zeros(count, ROW), np.zeros((count, THUMB, THUMB), np.uint8), np.zeros(count, LANDMARK))
 
 
 def _finding(code: str, path: str, reason: str, *, related: str | None = None, value: Any = None) -> Finding:

@@ -53,7 +53,8 @@ def map_in_chunks(
     """
     from tqdm import tqdm
 
-    chunks = [list(items[start : start + _CHUNK]) for start in range(0, len(items), _CHUNK)]
+    # Items may be read from disk when they are asked for: only those in flight are held.
+    chunks = (list(items[start : start + _CHUNK]) for start in range(0, len(items), _CHUNK))
     # `disable=None` is tqdm's word for "only on a terminal".
     with tqdm(total=len(items), desc=describe, unit="file", disable=None if progress else True) as bar:
         if executor is None and len(items) <= _SMALL:
@@ -63,9 +64,8 @@ def map_in_chunks(
             return
         with _Workers(executor) as workers:
             window: deque[tuple[list[Item], Future[Result]]] = deque()
-            waiting = iter(chunks)
             while True:
-                for chunk in islice(waiting, workers.in_flight - len(window)):
+                for chunk in islice(chunks, workers.in_flight - len(window)):
                     window.append((chunk, workers.submit(function, chunk)))
                 if not window:
                     return

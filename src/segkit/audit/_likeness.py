@@ -1,0 +1,178 @@
+"""Near duplicates without comparing each with each: landmarks are hashed; pictures that share some are compared.
+
+A picture is a grey thumb of 96 x 96. Its landmarks are a few spots that stand out, each with the patch around it, and
+the whole picture as one more. Patches are hashed by random planes; two pictures whose landmarks fall into the same
+buckets, at about the same places, are laid over each other. Flips are asked for by flipping the patches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import cv2
+import numpy as np
+
+from segkit.audit._rows import THUMB
+
+__all__ = ["LANDMARK", "SimilarPair", "landmarks_of", "likeness", "similar_pairs"]
+
+SPOTS = 10
+SimilarPair = tuple[int, int, int]  # first, second, flip
+LANDMARK = np.dtype([("place", "u1", (SPOTS, 2)), ("spots", "i1", (SPOTS, 8, 8)), ("whole", "i1", (16, 16))])
+
+_SPOT_TABLES, _WHOLE_TABLES, _BITS = 8, 12, 18
+_CROWDED = 48  # a bucket with more pictures holds a common texture and says nothing
+_PARTNERS = 4
+_NEAR = 14  # pixels of the thumb by which a small crop may move a spot
+_FLIPS: tuple[Callable[[np.ndarray], np.ndarray], ...] = (
+    lambda patch: patch,
+    lambda patch: patch[..., ::-1],
+    lambda patch: patch[..., ::-1, :],
+    lambda patch: patch[..., ::-1, ::-1],
+)
+
+
+def landmarks_of(thumb: np.ndarray) -> np.void:
+    """The landmarks of a thumb, uint8 [THUMB, THUMB], as a record of `LANDMARK`. Missing ones are zero."""
+    record = np.zeros(1, LANDMARK)[0]
+    picture = thumb.astype(np.float32)
+    fine = cv2.GaussianBlur(picture, (0, 0), 1.5)
+    stand_out = np.abs(cv2.GaussianBlur(picture, (0, 0), 2.5) - cv2.GaussianBlur(picture, (0, 0), 5))
+    margin, radius = 12, 12
+    inner = stand_out[margin:-margin, margin:-margin]
+    peak = (inner == cv2.dilate(inner, np.ones((7, 7), np.uint8))) & (inner > 1)
+    y, x = peak.nonzero()
+    order = np.argsort(-inner[y, x], kind="stable")[:SPOTS]
+    for place, (row, column) in enumerate(zip(y[order] + margin, x[order] + margin, strict=True)):
+        patch = fine[row - radius : row + radius, column - radius : column + radius]
+        record["place"][place] = row, column
+        record["spots"][place] = _normal(cv2.resize(patch, (8, 8), interpolation=cv2.INTER_AREA))
+    small = cv2.resize(picture, (16, 16), interpolation=cv2.INTER_AREA)
+    record["whole"] = _normal(small - cv2.GaussianBlur(small, (0, 0), 3))
+    return record
+
+
+def _normal(patch: np.ndarray) -> np.ndarray:
+    """Without brightness and contrast, as int8; zero where there is no contrast."""
+    patch = patch - patch.mean()
+    size = float(np.sqrt((patch * patch).mean()))
+    return (
+        np.zeros(patch.shape, np.int8) if size < 0.5 else (patch * (40 / size)).clip(-127, 127).round().astype(np.int8)
+    )
+
+
+def similar_pairs(blocks: Callable[[], Iterable[tuple[np.ndarray, np.ndarray]]], total: int) -> list[SimilarPair]:
+    """Pairs of pictures that share landmarks: (first, second, flip), each pair once, with the likeliest flip.
+
+    At most a few for each picture, those that share most, so that the number of pairs grows with that of pictures.
+
+    Args:
+        blocks: gives some (numbers of pictures, records of `LANDMARK`) after another, the same each time it is called:
+            the landmarks lie on disk, and only their hashes are held.
+        total: one more than the largest number.
+    """
+    rng = np.random.default_rng(0)
+    votes = [np.zeros(0, np.int64)]
+    for tables, name, worth in ((_WHOLE_TABLES, "whole", 3), (_SPOT_TABLES, "spots", 1)):
+        mean = _mean_patch(blocks, name)
+        for _ in range(tables):
+            planes = rng.standard_normal((mean.size, _BITS)).astype(np.float32)
+            votes += [np.repeat(keys, worth) for keys in _collisions(*_hashes(blocks, name, mean, planes), total)]
+    # One number stands for (first, second, flip). A collision of whole pictures is worth three of spots.
+    keys, counts = np.unique(np.concatenate(votes), return_counts=True)
+    keys, counts = keys[counts >= 3], counts[counts >= 3]
+    best: dict[tuple[int, int], tuple[int, int]] = {}
+    for key, count in zip(keys.tolist(), counts.tolist(), strict=True):
+        pair, flip = divmod(key, 4)
+        first, second = divmod(pair, total)
+        if count > best.get((first, second), (0, 0))[0]:
+            best[first, second] = (count, flip)
+    chosen: list[SimilarPair] = []
+    taken = np.zeros(total, np.int64)
+    for (first, second), (_, flip) in sorted(best.items(), key=lambda entry: (-entry[1][0], entry[0])):
+        if min(taken[first], taken[second]) < _PARTNERS:
+            taken[[first, second]] += 1
+            chosen.append((first, second, flip))
+    return sorted(chosen)
+
+
+def _mean_patch(blocks: Callable[[], Iterable[tuple[np.ndarray, np.ndarray]]], name: str) -> np.ndarray:
+    """What all whole pictures have in common, a bright middle say: it tells none of them apart. Zero for spots."""
+    total, count = np.zeros(LANDMARK[name].shape[-2:], np.int64), 0
+    if name == "whole":
+        for _, landmarks in blocks():
+            total += landmarks[name].sum(0, dtype=np.int64)
+            count += len(landmarks)
+    return (total / max(count, 1)).astype(np.float32)
+
+
+def _hashes(
+    blocks: Callable[[], Iterable[tuple[np.ndarray, np.ndarray]]], name: str, mean: np.ndarray, planes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """The hash of each patch in each of its flips, int32 [4, P]; its picture, [P]; and its place, [P, 2], for spots."""
+    weights = (1 << np.arange(planes.shape[1])).astype(np.int32)
+    codes, owners, places = [], [], []
+    for numbers, landmarks in blocks():
+        patches = landmarks[name].reshape(-1, *mean.shape)
+        used = np.asarray(patches.any((1, 2)))
+        patches = patches[used] - mean
+        owners.append(np.repeat(numbers, used.size // max(len(numbers), 1))[used])
+        sides = [flip(patches).reshape(len(patches), -1) @ planes > 0 for flip in _FLIPS]
+        codes.append(np.stack([side @ weights for side in sides]).astype(np.int32))
+        if name == "spots":
+            places.append(landmarks["place"].reshape(-1, 2)[used])
+    if not codes:
+        return np.zeros((4, 0), np.int32), np.zeros(0, np.int64), None
+    return np.concatenate(codes, 1), np.concatenate(owners), np.concatenate(places) if places else None
+
+
+def _collisions(codes: np.ndarray, owner: np.ndarray, place: np.ndarray | None, total: int) -> Iterator[np.ndarray]:
+    """A key (first * total + second) * 4 + flip for each two patches in one bucket whose places agree."""
+    order = np.argsort(codes[0], kind="stable")
+    shelf = codes[0][order]
+    for flip, code in enumerate(codes):
+        start, stop = np.searchsorted(shelf, code, "left"), np.searchsorted(shelf, code, "right")
+        count = np.where(stop - start <= _CROWDED, stop - start, 0)
+        asking = np.repeat(np.arange(code.size), count)
+        found = order[np.repeat(start, count) + np.arange(count.sum()) - np.repeat(count.cumsum() - count, count)]
+        keep = owner[asking] < owner[found]
+        if place is not None:
+            there = place[asking].astype(np.int16)
+            there[:, 0] = THUMB - there[:, 0] if flip & 2 else there[:, 0]
+            there[:, 1] = THUMB - there[:, 1] if flip & 1 else there[:, 1]
+            keep &= (np.abs(there - place[found]) <= _NEAR).all(1)
+        yield (owner[asking[keep]].astype(np.int64) * total + owner[found[keep]]) * 4 + flip
+
+
+def likeness(first: np.ndarray, second: np.ndarray, flip: int) -> float:
+    """How well two thumbs lie on each other, in [-1, 1], with small crops of either allowed; 1 is the same picture.
+
+    Only detail counts (wide waves of brightness are taken away), so that pictures of one kind are not taken for one.
+    """
+    fine = [_detail(np.ascontiguousarray(_FLIPS[flip](first))), _detail(second)]
+    coarse = [_detail(cv2.resize(t, (40, 40), interpolation=cv2.INTER_AREA)) for t in (_FLIPS[flip](first), second)]
+    best, at = -1.0, (1.0, 1.0, 1)
+    for direction in (1, -1):
+        for tall in (1.0, 0.94, 0.88, 0.82):
+            for wide in (1.0, 0.94, 0.88, 0.82):
+                score = _fit(coarse[::direction], tall, wide)
+                if score > best:
+                    best, at = score, (tall, wide, direction)
+    if best < 0.5:
+        return best
+    tall, wide, direction = at
+    steps = (-0.03, 0, 0.03)
+    return max(_fit(fine[::direction], min(1, tall + y), min(1, wide + x)) for y in steps for x in steps)
+
+
+def _fit(pair: list[np.ndarray], tall: float, wide: float) -> float:
+    """The best correlation of the second picture, shrunk to these shares of the first, anywhere in the first."""
+    whole, part = pair
+    size = (round(whole.shape[1] * wide), round(whole.shape[0] * tall))
+    shrunk = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
+    return float(cv2.matchTemplate(whole, shrunk, cv2.TM_CCOEFF_NORMED).max())
+
+
+def _detail(picture: np.ndarray) -> np.ndarray:
+    wide = picture.astype(np.float32)
+    return cv2.GaussianBlur(wide, (0, 0), 0.7) - cv2.GaussianBlur(wide, (0, 0), 4)
