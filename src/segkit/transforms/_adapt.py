@@ -185,6 +185,7 @@ class FromTorchvision(Transform):
     def _apply(
         self, image: Tensor, mask: Tensor | None, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor | None]:
+        check_fill("FromTorchvision", mask, self.mask_fill)
         try:
             kinds = importlib.import_module("torchvision.tv_tensors")
         except ImportError as error:
@@ -192,7 +193,6 @@ class FromTorchvision(Transform):
                 "FromTorchvision: torchvision must be installed to run its transforms. "
                 "Install the version that belongs to your torch."
             ) from error
-        check_fill("FromTorchvision", mask, self.mask_fill)
         with _torch_draws_from(generator):
             if mask is None:
                 return self.transform(kinds.Image(image)).as_subclass(Tensor), None
