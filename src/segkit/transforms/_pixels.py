@@ -108,7 +108,9 @@ def adjust_color(
     if brightness != 1:
         changed = changed * brightness
     if contrast != 1:
-        mean = changed.mean((-2, -1), keepdim=True)
+        # In float64, so that the number of threads that share the sum does not show: workers have one, the main
+        # process has more, and both must give the same picture.
+        mean = changed.mean((-2, -1), keepdim=True, dtype=torch.float64).to(changed.dtype)
         changed = mean + (changed - mean) * contrast
     if saturation != 1 or hue != 0:
         if image.shape[-3] != 3:
