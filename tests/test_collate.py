@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import pathlib
 import types
 from collections import OrderedDict
@@ -12,7 +13,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, default_collate
 
-from segkit.collate import crop_stack_collate, pad_collate, stack_collate
+from segkit.collate import crop_stack_collate, list_collate, pad_collate, resize_collate, stack_collate
 
 
 class Sample(NamedTuple):
@@ -143,6 +144,35 @@ def test_crop_stacks_become_one_batch_of_crops():
     assert joined["vector"].shape == (2, 5)
 
 
+def test_ragged_samples_are_resized_with_masks_nearest():
+    sizes = [(4, 5), (9, 3), (6, 7)]
+    batch = [sample(h, w, index=i, vector=torch.ones(2)) for i, (h, w) in enumerate(sizes)]
+    for each, (h, w) in zip(batch, sizes, strict=True):
+        each["mask"] = torch.randint(5, (h, w), generator=torch.Generator().manual_seed(h), dtype=torch.uint8)
+        each["deep"] = torch.full((2, h, w), 60_000, dtype=torch.int32)
+        each["seen"] = each["mask"] > 2
+    resized = resize_collate(batch, size=(6, 7))
+    assert resized["image"].shape == (3, 3, 6, 7)
+    assert torch.equal(resized["image"][2], batch[2]["image"])
+    assert (resized["deep"] == 60_000).all()
+    assert resized["deep"].dtype == torch.int32
+    assert resized["vector"].shape == (3, 2)
+    for i, (h, w) in enumerate(sizes):
+        rows = [int((r + 0.5) * h / 6) for r in range(6)]
+        columns = [int((c + 0.5) * w / 7) for c in range(7)]
+        assert torch.equal(resized["mask"][i], batch[i]["mask"][rows][:, columns])
+        assert torch.equal(resized["seen"][i], batch[i]["seen"][rows][:, columns])
+    ramp = torch.arange(8.0).expand(1, 8, 8)
+    assert torch.allclose(resize_collate([ramp], size=4)[0, 0, 1, 1:3], torch.tensor([2.5, 4.5]))  # edges stay edges
+
+
+def test_samples_of_any_kind_are_kept_in_lists():
+    batch = list_collate([sample(path="a.png"), sample(7, 3, channels=5, index=4, path="b.png")])
+    assert [image.shape for image in batch["image"]] == [(3, 4, 5), (5, 7, 3)]
+    assert batch["index"].tolist() == [0, 4]
+    assert batch["path"] == ["a.png", "b.png"]
+
+
 class Ragged(torch.utils.data.Dataset):
     def __len__(self):
         return 8
@@ -173,10 +203,14 @@ class CountsCopies:
         return {**combined, "made": sorted(made), "shared": shared}
 
 
+COLLATES = [pad_collate, functools.partial(resize_collate, size=4)]
+
+
+@pytest.mark.parametrize("collate", COLLATES, ids=["pad", "resize"])
 @pytest.mark.parametrize("context", ["fork", "spawn"])
-def test_a_worker_writes_a_batch_once_into_shared_memory(context):
+def test_a_worker_writes_a_batch_once_into_shared_memory(context, collate):
     loader = DataLoader(
-        Ragged(), 4, num_workers=1, collate_fn=CountsCopies(pad_collate), multiprocessing_context=context, timeout=60
+        Ragged(), 4, num_workers=1, collate_fn=CountsCopies(collate), multiprocessing_context=context, timeout=60
     )
     for batch in loader:
         # made: one block for the masks and one for the images, of exactly their bytes, and already shared when returned
@@ -187,7 +221,7 @@ def test_a_worker_writes_a_batch_once_into_shared_memory(context):
 
 def test_gradients_pass_through():
     image = torch.rand(2, 3, 3, requires_grad=True)
-    for collate in (stack_collate, pad_collate):
+    for collate in (stack_collate, pad_collate, functools.partial(resize_collate, size=3)):
         (grad,) = torch.autograd.grad(collate([image, image]).sum(), image)
         assert (grad == 2).all()
 
@@ -227,6 +261,12 @@ def test_gradients_pass_through():
             lambda: crop_stack_collate([torch.zeros(5, 3, 8, 8), torch.zeros(6, 3, 8, 8)]),
             ValueError,
             r"as many crops of one size .* Use list_collate, or batch_size=1",
+        ),
+        (lambda: resize_collate([sample()], size=0), ValueError, r"`size` must be an int or \(height, width\)"),
+        (
+            lambda: resize_collate([sample(), sample(channels=4)], size=4),
+            ValueError,
+            r"resize_collate: 'image' must differ in height and width only",
         ),
         (lambda: stack_collate([]), ValueError, r"`batch` must hold at least one sample, got none"),
         (lambda: stack_collate([sample(), None]), TypeError, r"got None in sample 1. Filter such samples out"),
