@@ -11,6 +11,7 @@ from segkit.transforms import (
     Compose,
     CropBox,
     FiveCrop,
+    GridCrop,
     HorizontalFlip,
     TenCrop,
     merge_crops,
@@ -61,6 +62,32 @@ def test_merged_crops_are_the_picture_again(height, width, data, kind, blend):
     image = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(height * 100 + width))
     merged = merge_crops(stack_crops(crop(image)), crop.geometry((height, width)), (height, width), blend=blend)
     assert torch.equal(merged, image)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    height=st.integers(1, 30),
+    width=st.integers(1, 30),
+    data=st.data(),
+    blend=st.sampled_from(["mean", "gaussian"]),
+)
+def test_a_grid_covers_every_picture_and_merges_to_it_again(height, width, data, blend):
+    size = data.draw(st.integers(1, height)), data.draw(st.integers(1, width))
+    overlap = data.draw(st.integers(0, min(size) - 1) | st.floats(0, 0.9))
+    try:
+        crop = GridCrop(size, overlap)
+    except ValueError:
+        assert isinstance(overlap, float)  # so much of so small a crop leaves no step
+        return
+    image = torch.randn(1, 2, height, width, generator=torch.Generator().manual_seed(height * 100 + width))
+    boxes = crop.geometry((height, width))
+    assert len(set(boxes)) == len(boxes)
+    merged = merge_crops(stack_crops(crop(image)), boxes, (height, width), blend=blend)
+    assert torch.equal(merged, image)
+    for side, axis in ((size[0], 0), (size[1], 1)):
+        places = sorted({box[axis] for box in boxes})
+        wanted = overlap if isinstance(overlap, int) else overlap * side
+        assert all(b - a <= side - wanted for a, b in zip(places, places[1:], strict=False))
 
 
 def naive_merge(logits, boxes, size, weight_of):

@@ -8,17 +8,16 @@ are joined without touching a pixel, so a chain of transforms is resampled once.
 from __future__ import annotations
 
 import dataclasses
-import math
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from segkit.transforms._affine import IDENTITY, Affine, about_centre
 from segkit.transforms._field import Field
 
 Size = tuple[int, int]
 Rect = tuple[int, int, int, int]  # top, left, bottom, right: the pixels [top, bottom) x [left, right)
-Stage = np.ndarray | Field
+Stage = Affine | Field
 
 # Coordinates are float64 sums of a few products; this covers their rounding and is far below what a pixel can show.
 EPSILON = 1e-9
@@ -33,7 +32,7 @@ class Geometry:
     Attributes:
         source: (height, width) of the image that goes in.
         size: (height, width) of the image that comes out.
-        stages: 3 x 3 matrices on (x, y, 1) and displacement fields, applied in order to output pixel indices.
+        stages: affine maps and displacement fields, applied in order to the (x, y) index of an output pixel.
         visible: (top, left, bottom, right) of the source pixels that are left to show; None: all of them. A crop in
             the chain cuts off for good, even if what follows looks beyond it.
         clips: the same for frames after which pixels are no longer whole: (stages from the output to the frame, what
@@ -45,8 +44,8 @@ class Geometry:
         >>> both = crop.then(HorizontalFlip(p=1).draw((2, 2)))
         >>> both.source, both.size
         ((4, 6), (2, 2))
-        >>> both.stages[0].tolist()  # output pixel 0 comes from column 3, row 1
-        [[-1.0, 0.0, 3.0], [0.0, 1.0, 1.0], [0.0, 0.0, 1.0]]
+        >>> both.stages[0].at(0, 0)  # the output's pixel (0, 0) comes from column 3, row 1
+        (3, 1)
     """
 
     source: Size
@@ -69,10 +68,11 @@ class Geometry:
         clips = [*after.clips, *((_join(after.stages, stages), rect) for stages, rect in self.clips)]
         visible, frame = self.visible, after.shown
         if _cuts(self, after, frame):
-            if whole_pixels(self.stages) is None:
-                clips.append((after.stages, frame))
+            onto_source = single_affine(self.stages)
+            if onto_source is not None and onto_source.moves_whole_pixels():
+                visible = _common(self.shown, _pixels_of(frame, onto_source))
             else:
-                visible = _common(self.shown, _rect_in_source(self, frame))
+                clips.append((after.stages, frame))
         return Geometry(self.source, after.size, _join(after.stages, self.stages), visible, tuple(clips))
 
     @property
@@ -88,13 +88,13 @@ def identity(source: Size) -> Geometry:
 
 def window(source: Size, top: int, left: int, size: Size) -> Geometry:
     """The pixels [top, top + height) x [left, left + width); a window may reach beyond the image."""
-    return Geometry(source, size, (matrix(1, 0, left, 0, 1, top),))
+    return Geometry(source, size, (Affine(1, 0, left, 0, 1, top),))
 
 
 def scaling(source: Size, size: Size) -> Geometry:
     """The whole image at another size. Edges meet edges, so centres are aligned by half a pixel."""
     y, x = source[0] / size[0], source[1] / size[1]
-    return Geometry(source, size, (matrix(x, 0, 0.5 * x - 0.5, 0, y, 0.5 * y - 0.5),))
+    return Geometry(source, size, (Affine(x, 0, 0.5 * x - 0.5, 0, y, 0.5 * y - 0.5),))
 
 
 def flipping(source: Size, *, horizontal: bool = False, vertical: bool = False) -> Geometry:
@@ -102,7 +102,7 @@ def flipping(source: Size, *, horizontal: bool = False, vertical: bool = False) 
     height, width = source
     x, left = (-1, width - 1) if horizontal else (1, 0)
     y, top = (-1, height - 1) if vertical else (1, 0)
-    return Geometry(source, source, (matrix(x, 0, left, 0, y, top),))
+    return Geometry(source, source, (Affine(x, 0, left, 0, y, top),))
 
 
 def turning(source: Size, quarters: int) -> Geometry:
@@ -111,55 +111,38 @@ def turning(source: Size, quarters: int) -> Geometry:
     if quarters % 4 == 0:
         return identity(source)
     if quarters % 4 == 1:
-        return Geometry(source, (width, height), (matrix(0, -1, width - 1, 1, 0, 0),))
+        return Geometry(source, (width, height), (Affine(0, -1, width - 1, 1, 0, 0),))
     if quarters % 4 == 2:
         return flipping(source, horizontal=True, vertical=True)
-    return Geometry(source, (width, height), (matrix(0, 1, 0, -1, 0, height - 1),))
+    return Geometry(source, (width, height), (Affine(0, 1, 0, -1, 0, height - 1),))
 
 
 def affine(
     source: Size, *, angle: float, translate: tuple[float, float], scale: float, shear: tuple[float, float]
 ) -> Geometry:
     """The image enlarged, sheared and turned about its centre, then moved; what falls outside of the frame is lost."""
-    cos, sin = _cos_sin(angle)
-    shear_y, shear_x = (math.tan(math.radians(each)) for each in shear)
-    # From the centre of the picture outwards: shear and enlarge, then turn counter-clockwise, with y pointing down.
-    forward = np.array([[cos, sin], [-sin, cos]]) @ np.array([[1, shear_x], [shear_y, 1 + shear_x * shear_y]]) * scale
-    back = np.linalg.inv(forward)
-    centre = np.array([(source[1] - 1) / 2, (source[0] - 1) / 2])
-    (xx, xy), (yx, yy) = back.tolist()
-    x, y = centre - back @ (centre + np.array(translate[::-1]))
-    return Geometry(source, source, (matrix(xx, xy, x, yx, yy, y),))
+    centre = (source[1] - 1) / 2, (source[0] - 1) / 2
+    forward = about_centre(centre, angle=angle, scale=scale, shear=shear[::-1], shift=translate[::-1])
+    return Geometry(source, source, (forward.inverse(),))
 
 
-def _cos_sin(degrees: float) -> tuple[float, float]:
-    """Right angles come out exact."""
-    quarters, rest = divmod(degrees, 90)
-    cos, sin = (1.0, 0.0) if rest == 0 else (math.cos(math.radians(rest)), math.sin(math.radians(rest)))
-    for _ in range(int(quarters) % 4):
-        cos, sin = -sin, cos
-    return cos, sin
-
-
-def matrix(xx: float, xy: float, x: float, yx: float, yy: float, y: float) -> np.ndarray:
-    """The 3 x 3 matrix of source_x = xx * x + xy * y + x and source_y = yx * x + yy * y + y."""
-    return np.array([[xx, xy, x], [yx, yy, y], [0, 0, 1]], np.float64)
-
-
-def coordinates(stages: tuple[Stage, ...], size: Size, device: torch.device) -> tuple[Tensor, Tensor]:
+def coordinates(
+    stages: tuple[Stage, ...], size: Size, device: torch.device, rows: slice | None = None
+) -> tuple[Tensor, Tensor]:
     """Where the pixels of an output of `size` come from: float64 x and y that broadcast to [height, width].
 
     While the axes stay apart (crops, flips, scales) x is [1, width] and y is [height, 1], which costs nothing.
+    `rows` picks some rows of the output.
     """
     x = torch.arange(size[1], dtype=torch.float64, device=device)[None]
-    y = torch.arange(size[0], dtype=torch.float64, device=device)[:, None]
+    first, last = (0, size[0]) if rows is None else (rows.start, rows.stop)
+    y = torch.arange(first, last, dtype=torch.float64, device=device)[:, None]
     for stage in stages:
         if isinstance(stage, Field):
-            dx, dy = stage.displacement(x, y)
-            x, y = x + dx, y + dy
+            right, down = stage.displacement(x, y)
+            x, y = x + right, y + down
         else:
-            (xx, xy, tx), (yx, yy, ty) = stage[:2].tolist()
-            x, y = _combine(xx, x, xy, y, tx), _combine(yy, y, yx, x, ty)
+            x, y = _combine(stage.xx, x, stage.xy, y, stage.dx), _combine(stage.yy, y, stage.yx, x, stage.dy)
     return x, y
 
 
@@ -168,55 +151,36 @@ def _combine(a: float, x: Tensor, b: float, y: Tensor, offset: float) -> Tensor:
     return first if b == 0 else first + y * b
 
 
-def linear_part(stages: tuple[Stage, ...]) -> np.ndarray:
-    """The 2 x 2 matrix of all stages together, displacement fields left out: how much the map stretches."""
-    total = np.eye(2)
+def stretch(stages: tuple[Stage, ...]) -> tuple[float, float]:
+    """Source pixels per output pixel, horizontally and vertically, displacement fields left out."""
+    total = IDENTITY
     for stage in stages:
         if not isinstance(stage, Field):
-            total = stage[:2, :2] @ total
-    return total
+            total = stage.after(total)
+    return total.spans()
 
 
-def single_matrix(stages: tuple[Stage, ...]) -> np.ndarray | None:
-    """The one matrix that all stages amount to, or None if a displacement field is among them."""
-    if any(isinstance(stage, Field) for stage in stages):
-        return None
-    return stages[0] if stages else np.eye(3)  # type: ignore[return-value]
+def single_affine(stages: tuple[Stage, ...]) -> Affine | None:
+    """The one affine map that all stages amount to, or None if a displacement field is among them."""
+    if not stages:
+        return IDENTITY
+    return stages[0] if len(stages) == 1 and isinstance(stages[0], Affine) else None
 
 
-def corners(transform: np.ndarray, size: Size) -> tuple[np.ndarray, np.ndarray]:
-    """The corner pixels' x and y after `transform`: four each."""
-    bottom, right = size[0] - 1, size[1] - 1
-    points = np.array([[0, right, 0, right], [0, 0, bottom, bottom], [1, 1, 1, 1]], np.float64)
-    x, y, _ = transform @ points
-    return x, y
-
-
-def covers(rect: Rect, x: np.ndarray, y: np.ndarray) -> bool:
-    """Do all these places lie on pixels of the rectangle?"""
+def looks_inside(onto: Affine, size: Size, rect: Rect) -> bool:
+    """Do all pixels of an output of `size` show a pixel of the rectangle?"""
+    x_low, x_high, y_low, y_high = (each + (0.5 + EPSILON) for each in onto.bounds(0, 0, size[1] - 1, size[0] - 1))
     top, left, bottom, right = rect
-    x, y = x + 0.5 + EPSILON, y + 0.5 + EPSILON  # as `Places` rounds
-    return bool(((x >= left) & (x < right) & (y >= top) & (y < bottom)).all())
-
-
-def whole_pixels(stages: tuple[Stage, ...]) -> list[list[int]] | None:
-    """[[xx, xy, x], [yx, yy, y]] in integers, if every output pixel is one source pixel (moved, mirrored or turned)."""
-    matrix = single_matrix(stages)
-    if matrix is None or not np.array_equal(matrix, matrix.round()):
-        return None
-    rows: list[list[int]] = matrix[:2].astype(int).tolist()
-    (xx, xy, _), (yx, yy, _) = rows
-    straight = abs(xx) == abs(yy) == 1 and xy == yx == 0
-    turned = abs(xy) == abs(yx) == 1 and xx == yy == 0
-    return rows if straight or turned else None
+    return x_low >= left and x_high < right and y_low >= top and y_high < bottom  # as masks round
 
 
 def _join(first: tuple[Stage, ...], second: tuple[Stage, ...]) -> tuple[Stage, ...]:
-    """The stages of `first`, then those of `second`; neighbouring matrices become one."""
+    """The stages of `first`, then those of `second`; neighbouring affine maps become one."""
     joined: list[Stage] = []
     for stage in (*first, *second):
-        if joined and not isinstance(stage, Field) and not isinstance(joined[-1], Field):
-            joined[-1] = stage @ joined[-1]
+        last = joined[-1] if joined else None
+        if isinstance(stage, Affine) and isinstance(last, Affine):
+            joined[-1] = stage.after(last)
         else:
             joined.append(stage)
     return tuple(joined)
@@ -224,37 +188,23 @@ def _join(first: tuple[Stage, ...], second: tuple[Stage, ...]) -> tuple[Stage, .
 
 def _cuts(before: Geometry, after: Geometry, frame: Rect) -> bool:
     """Could `after` look beyond what the frame between the two shows, at something that `before` had left out there?"""
-    onto_frame, onto_source = single_matrix(after.stages), single_matrix(before.stages)
-    if onto_frame is not None and covers(frame, *corners(onto_frame, after.size)):
+    onto_frame, onto_source = single_affine(after.stages), single_affine(before.stages)
+    if onto_frame is not None and looks_inside(onto_frame, after.size, frame):
         return False  # it looks at the inside of the frame only
-    if onto_source is not None and not before.clips:
-        top, left, bottom, right = before.shown
-        edges = np.array([[left, right] * 2, [top, top, bottom, bottom], [2, 2, 2, 2]], np.float64) - [
-            [0.5],
-            [0.5],
-            [1],
-        ]
-        x, y, _ = np.linalg.solve(onto_source, edges)
-        top, left, bottom, right = frame
-        slack = 1e-6 - 0.5
-        if (
-            x.min() >= left - 1e-6 - 0.5
-            and x.max() <= right + slack
-            and y.min() >= top - 1e-6 - 0.5
-            and y.max() <= bottom + slack
-        ):
-            return False  # all that was visible lies inside the frame, so nothing was left out
-    return True
-
-
-def _rect_in_source(geometry: Geometry, frame: Rect) -> Rect:
-    """The source pixels of a rectangle of the output, where pixels stay whole."""
+    if onto_source is None or before.clips:
+        return True
+    top, left, bottom, right = before.shown
+    x_low, x_high, y_low, y_high = onto_source.inverse().bounds(left - 0.5, top - 0.5, right - 0.5, bottom - 0.5)
     top, left, bottom, right = frame
-    corner = np.array([[left, right - 1], [top, bottom - 1], [1, 1]], np.float64)
-    matrix = single_matrix(geometry.stages)
-    assert matrix is not None, "whole pixels are moved by a matrix"
-    x, y = (matrix @ corner)[:2].astype(int)
-    return int(y.min()), int(x.min()), int(y.max()) + 1, int(x.max()) + 1
+    slack = 0.5 + 1e-6  # if all that was visible lies inside the frame, nothing was left out
+    return x_low < left - slack or x_high > right - 0.5 + 1e-6 or y_low < top - slack or y_high > bottom - 0.5 + 1e-6
+
+
+def _pixels_of(frame: Rect, onto: Affine) -> Rect:
+    """The source pixels that a rectangle of whole pixels shows."""
+    top, left, bottom, right = frame
+    x_low, x_high, y_low, y_high = onto.bounds(left, top, right - 1, bottom - 1)
+    return int(y_low), int(x_low), int(y_high) + 1, int(x_high) + 1
 
 
 def _common(one: Rect, other: Rect) -> Rect:

@@ -2,73 +2,59 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from segkit.transforms._geometry import EPSILON, Geometry, Rect, Stage, coordinates, corners, covers, single_matrix
+from segkit.transforms._affine import Affine
+from segkit.transforms._geometry import EPSILON, Geometry, Rect, Size, Stage, coordinates, looks_inside, single_affine
 
 _LIMIT = 32_767  # OpenCV's maps are made of 16-bit integers inside
+_BLOCK = 1 << 15  # places that are computed at a time, so that they stay in the cache
 
 
-class Places:
-    """Where a geometry looks, computed once for an image and its mask.
+def look_up(pixels: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor | None]:
+    """Pixels [..., H, W] at their nearest places, and True [h, w] where the output shows nothing (None: nowhere).
+
+    What lies beyond the edge takes the pixel at the edge, until it is filled.
+    """
+    places = _Indices(geometry.stages, geometry.size, pixels.device)
+    if places.apart:
+        moved = _by_rows_and_columns(pixels, *places(slice(0, geometry.size[0])))
+        return moved, outside(geometry, pixels.device)
+    sides = max(*geometry.source, *geometry.size)
+    if pixels.device.type != "cpu" or pixels.requires_grad or sides >= _LIMIT:
+        column, row = places(slice(0, geometry.size[0]))
+        height, width = geometry.source
+        flat = row.clamp(0, height - 1).to(torch.int64) * width + column.clamp(0, width - 1).to(torch.int64)
+        return pixels.flatten(-2)[..., flat], outside(geometry, pixels.device)
+    planes = _bits(pixels)
+    found = np.empty((len(planes), *geometry.size), planes.dtype)
+    hidden = _Hidden(geometry, pixels.device)
+    for rows in _blocks(geometry.size):
+        column, row = places(rows)
+        map_x, map_y = column.numpy(), row.numpy()
+        for plane, out in zip(planes, found, strict=True):
+            cv2.remap(plane, map_x, map_y, cv2.INTER_NEAREST, dst=out[rows], borderMode=cv2.BORDER_REPLICATE)
+        hidden.see(rows, column, row)
+    return torch.from_numpy(found).view(pixels.dtype).reshape(*pixels.shape[:-2], *geometry.size), hidden.found
+
+
+def outside(geometry: Geometry, device: torch.device, *, whole: bool = False) -> Tensor | None:
+    """True [height, width] where the output shows nothing of the source; None: nowhere.
 
     Args:
         geometry: the map.
-        device: where the pixels are.
+        device: where the answer is wanted.
+        whole: the source's own edge is no question, because whole pixels were moved.
     """
-
-    def __init__(self, geometry: Geometry, device: torch.device) -> None:
-        self.geometry = geometry
-        self.device = device
-
-    @cached_property
-    def indices(self) -> tuple[Tensor, Tensor]:
-        """Column and row of the nearest source pixel, whole numbers in float32 that broadcast to [height, width]."""
-        return self._indices(self.geometry.stages)
-
-    @cached_property
-    def cut(self) -> Tensor | None:
-        """True [height, width] where a frame in between left the picture out; None: nowhere."""
-        cut = None
-        for stages, rect in self.geometry.clips:
-            beyond = _beyond(*self._indices(stages), rect)
-            cut = beyond if cut is None else cut | beyond
-        return None if cut is None else cut.expand(self.geometry.size)
-
-    @cached_property
-    def outside(self) -> Tensor | None:
-        """True [height, width] where the output shows nothing of the source; None: nowhere."""
-        matrix = single_matrix(self.geometry.stages)
-        if matrix is not None and covers(self.geometry.shown, *corners(matrix, self.geometry.size)):
-            return self.cut
-        beyond = _beyond(*self.indices, self.geometry.shown).expand(self.geometry.size)
-        return beyond if self.cut is None else beyond | self.cut
-
-    def look_up(self, pixels: Tensor) -> Tensor:
-        """Pixels [..., H, W] at the nearest places; beyond the edge, the pixel at the edge."""
-        column, row = self.indices
-        height, width = self.geometry.source
-        if column.shape[0] == 1 and row.shape[1] == 1:
-            rows = row[:, 0].clamp(0, height - 1).to(torch.int64)
-            columns = column[0].clamp(0, width - 1).to(torch.int64)
-            if pixels.device.type != "cpu" or pixels.requires_grad:
-                return pixels.index_select(-2, rows).index_select(-1, columns)
-            return torch.from_numpy(pixels.numpy().take(rows.numpy(), axis=-2).take(columns.numpy(), axis=-1))
-        column, row = column.expand(self.geometry.size), row.expand(self.geometry.size)
-        if pixels.device.type == "cpu" and not pixels.requires_grad and max(height, width, *column.shape) < _LIMIT:
-            return _look_up_by_opencv(pixels, column, row)
-        flat = row.clamp(0, height - 1).to(torch.int64) * width + column.clamp(0, width - 1).to(torch.int64)
-        return pixels.flatten(-2)[..., flat]
-
-    def _indices(self, stages: tuple[Stage, ...]) -> tuple[Tensor, Tensor]:
-        # On the edge between two pixels, where rounding decides, it is always the later one.
-        x, y = coordinates(stages, self.geometry.size, self.device)
-        return (x + (0.5 + EPSILON)).floor_().to(torch.float32), (y + (0.5 + EPSILON)).floor_().to(torch.float32)
+    hidden = _Hidden(geometry, device, whole=whole)
+    if hidden.found is not None:
+        places = _Indices(geometry.stages, geometry.size, device)
+        for rows in _blocks(geometry.size) if device.type == "cpu" else [slice(0, geometry.size[0])]:
+            hidden.see(rows, *places(rows))
+    return hidden.found
 
 
 def fill_where(pixels: Tensor, outside: Tensor | None, fill: float) -> Tensor:
@@ -84,6 +70,65 @@ def fill_where(pixels: Tensor, outside: Tensor | None, fill: float) -> Tensor:
     return pixels
 
 
+class _Indices:
+    """Column and row of the nearest source pixel, whole numbers in float32, for a block of output rows at a time.
+
+    Attributes:
+        apart: the column depends on the output's column only, and the row on its row: [1, width] and [rows, 1].
+    """
+
+    def __init__(self, stages: tuple[Stage, ...], size: Size, device: torch.device) -> None:
+        self.stages, self.size, self.device = stages, size, device
+        affine = single_affine(stages)
+        self.apart = affine is not None and affine.xy == affine.yx == 0
+        self._axes: list[tuple[Tensor, Tensor]] | None = None
+        self._place: Tensor | None = None
+        if affine is not None and not self.apart:
+            self._prepare(affine)
+
+    def __call__(self, rows: slice) -> tuple[Tensor, Tensor]:
+        # On the edge between two pixels, where rounding decides, it is always the later one.
+        if self._axes is None:
+            x, y = coordinates(self.stages, self.size, self.device, rows)
+            return (x + (0.5 + EPSILON)).floor_().to(torch.float32), (y + (0.5 + EPSILON)).floor_().to(torch.float32)
+        shape = rows.stop - rows.start, self.size[1]
+        if self._place is None or self._place.shape != shape:
+            self._place = torch.empty(shape, dtype=torch.float64, device=self.device)
+            self._index = [torch.empty(shape, device=self.device) for _ in range(2)]
+        for (across, down), index in zip(self._axes, self._index, strict=True):
+            torch.add(across, down[rows], out=self._place)
+            index.copy_(self._place.floor_())
+        return self._index[0], self._index[1]
+
+    def _prepare(self, affine: Affine) -> None:
+        """An affine map is a sum of what the column and what the row gives: one addition a pixel, in reused memory."""
+        x = torch.arange(self.size[1], dtype=torch.float64, device=self.device)[None]
+        y = torch.arange(self.size[0], dtype=torch.float64, device=self.device)[:, None]
+        parts = (affine.xx, affine.xy, affine.dx), (affine.yx, affine.yy, affine.dy)
+        self._axes = [(x * a + (c + 0.5 + EPSILON), y * b) for a, b, c in parts]
+
+
+class _Hidden:
+    """Finds, block by block, the output pixels that show nothing: beyond the source, or cut away in between."""
+
+    def __init__(self, geometry: Geometry, device: torch.device, *, whole: bool = False) -> None:
+        affine = single_affine(geometry.stages)
+        covered = affine is not None and looks_inside(affine, geometry.size, geometry.shown)
+        self._source = None if whole or covered else geometry.shown
+        self._frames = [(_Indices(stages, geometry.size, device), rect) for stages, rect in geometry.clips]
+        anything = self._source is not None or self._frames
+        self.found = torch.zeros(geometry.size, dtype=torch.bool, device=device) if anything else None
+
+    def see(self, rows: slice, column: Tensor, row: Tensor) -> None:
+        """Note the pixels of these rows, whose indices in the source are given."""
+        if self.found is None:
+            return
+        if self._source is not None:
+            self.found[rows] = _beyond(column, row, self._source)
+        for indices, rect in self._frames:
+            self.found[rows] |= _beyond(*indices(rows), rect)
+
+
 def _beyond(column: Tensor, row: Tensor, rect: Rect) -> Tensor:
     top, left, bottom, right = rect
     if column.device.type != "cpu":
@@ -92,16 +137,22 @@ def _beyond(column: Tensor, row: Tensor, rect: Rect) -> Tensor:
     return torch.from_numpy((x < left) | (x >= right) | (y < top) | (y >= bottom))
 
 
-# Looking up copies bits, so any dtype of OpenCV with as many bytes will do.
-_BITS = {1: np.uint8, 2: np.uint16, 4: np.float32, 8: np.float64}
+def _blocks(size: Size) -> list[slice]:
+    """Rows of the output, as many at a time as have about `_BLOCK` pixels."""
+    step = max(1, _BLOCK // size[1])
+    return [slice(top, min(top + step, size[0])) for top in range(0, size[0], step)]
 
 
-def _look_up_by_opencv(pixels: Tensor, column: Tensor, row: Tensor) -> Tensor:
+def _by_rows_and_columns(pixels: Tensor, column: Tensor, row: Tensor) -> Tensor:
+    rows = row[:, 0].clamp(0, pixels.shape[-2] - 1).to(torch.int64)
+    columns = column[0].clamp(0, pixels.shape[-1] - 1).to(torch.int64)
+    if pixels.device.type != "cpu" or pixels.requires_grad or pixels.dtype == torch.bfloat16:
+        return pixels.index_select(-2, rows).index_select(-1, columns)
+    return torch.from_numpy(pixels.numpy().take(rows.numpy(), axis=-2).take(columns.numpy(), axis=-1))
+
+
+def _bits(pixels: Tensor) -> np.ndarray:
+    """[planes, H, W] in a dtype of OpenCV with as many bytes: looking up copies bits, whatever they mean."""
     planes = pixels.contiguous().reshape(-1, *pixels.shape[-2:])
-    bits = planes.view(torch.int16 if planes.dtype == torch.bfloat16 else planes.dtype).numpy()
-    bits = bits.view(_BITS[bits.itemsize])
-    found = np.empty((len(bits), *column.shape), bits.dtype)
-    map_x, map_y = column.contiguous().numpy(), row.contiguous().numpy()
-    for plane, out in zip(bits, found, strict=True):
-        cv2.remap(plane, map_x, map_y, cv2.INTER_NEAREST, dst=out, borderMode=cv2.BORDER_REPLICATE)
-    return torch.from_numpy(found).view(pixels.dtype).reshape(*pixels.shape[:-2], *column.shape)
+    bits: np.ndarray = planes.view(torch.int16 if planes.dtype == torch.bfloat16 else planes.dtype).numpy()
+    return bits.view({1: np.uint8, 2: np.uint16, 4: np.float32, 8: np.float64}[bits.itemsize])

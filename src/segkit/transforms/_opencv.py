@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from segkit.transforms._geometry import Geometry, Size, coordinates, corners, scaling, single_matrix
+from segkit.transforms._geometry import Geometry, Size, coordinates, scaling, single_affine
 from segkit.transforms._sampling import gaussian_taps
 
 _LIMIT = 32_767  # OpenCV's maps are made of 16-bit integers inside
@@ -30,35 +32,32 @@ def sample(image: Tensor, geometry: Geometry, sigma: tuple[float, float]) -> Ten
     """The image [..., C, H, W] at the places of `geometry`; beyond its edge, the pixel at the edge."""
     planes = _planes(image)
     moved = np.empty((len(planes), *geometry.size), planes.dtype)
-    matrix = single_matrix(geometry.stages)
-    if matrix is None:
+    affine = single_affine(geometry.stages)
+    if affine is None:
         x, y = coordinates(geometry.stages, geometry.size, torch.device("cpu"))
-        span = (float(x.min()), float(x.max())), (float(y.min()), float(y.max()))
+        bounds = [float(each) for each in (x.min(), x.max(), y.min(), y.max())]
     else:
-        x_corners, y_corners = corners(matrix, geometry.size)
-        span = (x_corners.min(), x_corners.max()), (y_corners.min(), y_corners.max())
+        bounds = list(affine.bounds(0, 0, geometry.size[1] - 1, geometry.size[0] - 1))
     taps = [gaussian_taps(deviation) for deviation in sigma]
-    left, right = _needed(span[0], geometry.source[1], len(taps[1]))
-    top, bottom = _needed(span[1], geometry.source[0], len(taps[0]))
-    planes = planes[:, top:bottom, left:right]
-    kernels = [np.array(weights) for weights in taps]
-    blurs = max(map(len, taps)) > 1
-    if matrix is None:
+    left, right = _needed(bounds[0], bounds[1], geometry.source[1], len(taps[1]))
+    top, bottom = _needed(bounds[2], bounds[3], geometry.source[0], len(taps[0]))
+    needed = list(planes[:, top:bottom, left:right])
+    if max(map(len, taps)) > 1:
+        down, across = map(np.array, taps)
+        needed = [cv2.sepFilter2D(plane, -1, across, down, borderType=cv2.BORDER_REPLICATE) for plane in needed]
+    size = geometry.size[::-1]
+    if affine is None:
         map_x = (x - left).to(torch.float32).expand(geometry.size).numpy()
         map_y = (y - top).to(torch.float32).expand(geometry.size).numpy()
-    else:
-        scales = _is(matrix, scaling(geometry.source, geometry.size))
-        matrix = matrix[:2] - [[0, 0, left], [0, 0, top]]
-    size = geometry.size[::-1]
-    for plane, out in zip(planes, moved, strict=True):
-        if blurs:
-            plane = cv2.sepFilter2D(plane, -1, kernels[1], kernels[0], borderType=cv2.BORDER_REPLICATE)
-        if matrix is None:
+        for plane, out in zip(needed, moved, strict=True):
             cv2.remap(plane, map_x, map_y, cv2.INTER_LINEAR, dst=out, borderMode=cv2.BORDER_REPLICATE)
-        elif scales:
+    elif (affine,) == scaling(geometry.source, geometry.size).stages:
+        for plane, out in zip(needed, moved, strict=True):
             cv2.resize(plane, size, dst=out, interpolation=cv2.INTER_LINEAR)
-        else:
-            flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    else:
+        matrix = np.array([[affine.xx, affine.xy, affine.dx - left], [affine.yx, affine.yy, affine.dy - top]])
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        for plane, out in zip(needed, moved, strict=True):
             cv2.warpAffine(plane, matrix, size, dst=out, flags=flags, borderMode=cv2.BORDER_REPLICATE)
     return _as_it_was(torch.from_numpy(moved).reshape(*image.shape[:-2], *geometry.size), image)
 
@@ -80,16 +79,11 @@ def _planes(image: Tensor) -> np.ndarray:
     return planes
 
 
-def _needed(span: tuple[float, float], length: int, taps: int) -> tuple[int, int]:
+def _needed(low: float, high: float, length: int, taps: int) -> tuple[int, int]:
     """The part of an axis that a map looks at, with the neighbours that interpolation and blur need."""
     margin = 2 + taps // 2
-    low = min(max(int(np.floor(span[0])) - margin, 0), length - 1)
-    high = max(min(int(np.ceil(span[1])) + margin + 1, length), low + 1)
-    return low, high
-
-
-def _is(matrix: np.ndarray, geometry: Geometry) -> bool:
-    return np.array_equal(matrix, geometry.stages[0])  # type: ignore[arg-type]
+    first = min(max(math.floor(low) - margin, 0), length - 1)
+    return first, max(min(math.ceil(high) + margin + 1, length), first + 1)
 
 
 def _as_it_was(result: Tensor, image: Tensor) -> Tensor:

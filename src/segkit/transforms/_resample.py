@@ -6,13 +6,12 @@ float64 map. Both agree on what lies outside: where the mask gets its fill, the 
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from segkit.transforms import _opencv, _sampling
-from segkit.transforms._geometry import Geometry, linear_part, whole_pixels
-from segkit.transforms._nearest import Places, fill_where
+from segkit.transforms._geometry import Geometry, single_affine, stretch
+from segkit.transforms._nearest import fill_where, look_up, outside
 
 
 def resample(
@@ -25,44 +24,39 @@ def resample(
     antialias: bool = True,
 ) -> tuple[Tensor, Tensor | None]:
     """The image [..., C, H, W] and its mask [..., H, W] after `geometry`, in their own dtypes."""
-    places = Places(geometry, image.device)
-    moved = _image(image, geometry, places, image_fill, antialias)
-    if mask is None:
-        return moved, None
-    if mask.device != image.device:
-        places = Places(geometry, mask.device)
-    return moved, _nearest(mask, geometry, places, mask_fill)
+    moved = _moved_whole(image, geometry, image_fill)
+    if moved is not None:
+        hidden = outside(geometry, image.device, whole=True)
+        labels = None if mask is None else resample_mask(mask, geometry, mask_fill)
+        return fill_where(moved, hidden, image_fill), labels
+    labels, hidden = (None, None) if mask is None else look_up(mask, geometry)
+    if labels is not None:
+        labels = fill_where(labels, hidden, mask_fill)
+    if mask is None or mask.device != image.device:
+        hidden = outside(geometry, image.device)
+    if image.dtype == torch.bool:  # between True and False there is nothing to interpolate
+        moved, _ = look_up(image, geometry)
+    else:
+        sigma = _blur_for(geometry) if antialias else (0.0, 0.0)
+        sample = _opencv.sample if _opencv.takes(image, geometry.size) else _sampling.sample
+        moved = sample(image, geometry, sigma)
+    return fill_where(moved, hidden, image_fill), labels
 
 
 def resample_mask(mask: Tensor, geometry: Geometry, fill: int) -> Tensor:
     """The mask [..., H, W] alone."""
-    return _nearest(mask, geometry, Places(geometry, mask.device), fill)
-
-
-def _image(image: Tensor, geometry: Geometry, places: Places, fill: float, antialias: bool) -> Tensor:
-    if image.dtype == torch.bool:  # between True and False there is nothing to interpolate
-        return _nearest(image, geometry, places, fill)
-    moved = _moved_whole(image, geometry, fill)
+    moved = _moved_whole(mask, geometry, fill)
     if moved is not None:
-        return fill_where(moved, places.cut, fill)
-    sigma = _blur_for(geometry) if antialias else (0.0, 0.0)
-    sample = _opencv.sample if _opencv.takes(image, geometry.size) else _sampling.sample
-    return fill_where(sample(image, geometry, sigma), places.outside, fill)
-
-
-def _nearest(pixels: Tensor, geometry: Geometry, places: Places, fill: float) -> Tensor:
-    moved = _moved_whole(pixels, geometry, fill)
-    if moved is not None:
-        return fill_where(moved, places.cut, fill)
-    return fill_where(places.look_up(pixels), places.outside, fill)
+        return fill_where(moved, outside(geometry, mask.device, whole=True), fill)
+    return fill_where(*look_up(mask, geometry), fill)
 
 
 def _moved_whole(pixels: Tensor, geometry: Geometry, fill: float) -> Tensor | None:
     """The result if every output pixel is one source pixel (crops, pads, flips, right angles), else None."""
-    whole = whole_pixels(geometry.stages)
-    if whole is None:
+    affine = single_affine(geometry.stages)
+    if affine is None or not affine.moves_whole_pixels():
         return None
-    (xx, xy, x), (yx, yy, y) = whole
+    xx, xy, x, yx, yy, y = map(int, affine)
     top, left, bottom, right = geometry.shown
     turned = xx == 0
     if turned:
@@ -98,7 +92,6 @@ def _blur_for(geometry: Geometry) -> tuple[float, float]:
     An output pixel that spans m source pixels needs a blur of about m / 2, and the bilinear look-up already blurs by
     the same amount as m = 1 does; variances add up.
     """
-    spans = np.hypot(*linear_part(geometry.stages).T)  # source pixels per output pixel, horizontally and vertically
     # Up to a fifth smaller, the neighbours would weigh less than 2 %: not worth a pass over the image.
-    horizontal, vertical = (0.5 * (m**2 - 1) ** 0.5 if m > 1.2 else 0.0 for m in spans.tolist())
+    horizontal, vertical = (0.5 * (m**2 - 1) ** 0.5 if m > 1.2 else 0.0 for m in stretch(geometry.stages))
     return vertical, horizontal
