@@ -27,6 +27,7 @@ from segkit.transforms import (
     Rotate90,
     TenCrop,
     VerticalFlip,
+    _nearest,
     _opencv,
     _sampling,
     functional,
@@ -320,6 +321,18 @@ def test_the_two_ways_to_resample_agree(name, dtype):
         by_opencv, by_torch = _opencv.sample(image, geometry, sigma), _sampling.sample(image, geometry, sigma)
         assert by_opencv.dtype == by_torch.dtype == dtype
         assert (by_opencv.double() - by_torch.double()).abs().max() <= max(0.01 * TOPS.get(dtype, 1), 1e-4)
+
+
+@pytest.mark.parametrize("name", ["affine", "elastic", "resize", "row", "clipped row"])
+def test_both_ways_to_look_up_the_nearest_pixel_give_the_same(name):
+    """By OpenCV on the CPU, and by an index elsewhere, which a tensor that needs a gradient takes as well."""
+    image = noise(2, 61, 67, dtype=torch.float64)
+    for seed in range(4):
+        geometry = geometry_of(TRANSFORMS[name], (61, 67), seeded(seed))
+        by_opencv, hidden = _nearest.look_up(image, geometry)
+        by_index, hidden_too = _nearest.look_up(image.clone().requires_grad_(), geometry)
+        assert torch.equal(by_opencv, by_index)
+        assert (hidden is None and hidden_too is None) or torch.equal(hidden, hidden_too)
 
 
 def geometry_of(transform, size, generator):
