@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -152,6 +154,42 @@ def test_a_memory_map_is_the_ledger_and_outlives_it(tmp_path):
     assert np.array_equal(copy.losses(), ledger.losses(), equal_nan=True)
     in_memory = pickle.loads(pickle.dumps(filled()))
     assert same(in_memory, filled())
+
+
+def test_what_was_noted_last_is_in_the_file_when_the_process_ends(tmp_path):
+    code = """
+import sys
+from segkit.mining import DifficultyLedger
+ledger = DifficultyLedger(5, path=sys.argv[1])
+ledger.update([3], [2.5])
+"""
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.map")], check=True, timeout=60)
+    assert DifficultyLedger(5, path=tmp_path / "a.map").losses()[3] == 2.5
+    ledger = DifficultyLedger(5, path=tmp_path / "b.map")
+    ledger.update([3], [2.5])
+    del ledger
+    assert DifficultyLedger(5, path=tmp_path / "b.map").losses()[3] == 2.5
+
+
+def test_an_array_that_is_used_again_does_not_change_what_was_noted():
+    ledger = DifficultyLedger(3)
+    indices, losses = np.array([0, 1]), torch.tensor([1.0, 2.0], dtype=torch.float64)
+    ledger.update(indices, losses)
+    indices[:] = 2
+    losses.zero_()
+    assert ledger.losses()[:2].tolist() == [1.0, 2.0]
+    assert ledger.counts().tolist() == [1, 1, 0]
+
+
+def test_many_updates_between_looks_are_those_of_looking_each_time():
+    rng = np.random.default_rng(0)
+    waiting, looked_at = DifficultyLedger(50, momentum=0.5), DifficultyLedger(50, momentum=0.5)
+    for epoch in range(300):  # 9000 losses: more than wait at most
+        indices, losses = rng.integers(0, 50, 30), rng.random(30)
+        waiting.update(indices, losses, epoch=epoch, correct=losses < 0.5)
+        looked_at.update(indices, losses, epoch=epoch, correct=losses < 0.5)
+        looked_at.losses()
+    assert same(waiting, looked_at)
 
 
 def test_a_large_memory_map_is_sparse(tmp_path):

@@ -54,6 +54,12 @@ def open_map(path: str, header: dict[str, Any]) -> tuple[dict[str, Any], np.memm
     return found, np.memmap(path, dtype=RECORD, mode="r+", offset=HEADER_BYTES, shape=(header["num_samples"],))
 
 
+def flush(records: np.ndarray) -> None:
+    """Have a memory map written to its file."""
+    if isinstance(records, np.memmap):
+        records.flush()
+
+
 def rewrite_header(path: str, header: dict[str, Any]) -> None:
     """Change the first bytes of a memory-mapped file."""
     with open(path, "r+b") as file:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import warnings
+import weakref
 import zlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,9 +18,12 @@ from torch import Tensor
 from segkit.errors import DataError
 from segkit.mining import _files, _reduce, _report
 from segkit.mining._tags import Tag, tags_by_rank
+from segkit.mining._take_in import Noted, take_in
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+MOST_NOTED = 2**18  # losses noted before they are taken in: 5 MiB
 
 
 class _OnClassOrLedger:
@@ -79,6 +83,8 @@ class DifficultyLedger:
         self._frozen: int | None = None  # the epoch whose tags are frozen
         self._checksum = 0
         self._moves: list[tuple[int, list[list[int]]]] = []
+        self._noted: list[Noted] = []
+        self._number_noted = 0
         self._open()
 
     def __repr__(self) -> str:
@@ -132,15 +138,11 @@ class DifficultyLedger:
             )
         if not 0 <= epoch < 65535:
             raise ValueError(f"DifficultyLedger.update: `epoch` must lie in [0, 65535), got {epoch}.")
-        ordered = np.sort(where)
-        if (ordered[1:] == ordered[:-1]).any():
-            rounds = _occurrence(where)
-            for number in range(rounds.max() + 1):
-                group = np.flatnonzero(rounds == number)
-                flags = tuple(None if flag is None else flag[group] for flag in (is_positive, is_correct))
-                self._take_in(where[group], values[group], flags, epoch)
-        else:
-            self._take_in(where, values, (is_positive, is_correct), epoch)
+        self._noted.append(Noted(where, values, is_positive, is_correct, epoch))
+        self._number_noted += where.size
+        if self._number_noted >= min(MOST_NOTED, max(4096, self.num_samples)):
+            self._number_noted = 0
+            take_in(self._stored, self._noted, self.momentum)
         finite = np.isfinite(values)
         if not finite.all():
             named = ", ".join(str(index) for index in where[~finite][:5])
@@ -151,28 +153,11 @@ class DifficultyLedger:
                 stacklevel=2,
             )
 
-    def _take_in(
-        self,
-        where: np.ndarray,
-        losses: np.ndarray,
-        flags: tuple[np.ndarray | None, ...],
-        epoch: int,
-    ) -> None:
-        """One update of samples that differ from each other; the flags are positive and correct."""
-        rows = np.asarray(self._records[where])  # a copy
-        finite = np.isfinite(losses)
-        new = rows["count"] == 0
-        mean = self.momentum * rows["loss"].astype(np.float64) + (1 - self.momentum) * losses
-        rows["loss"] = np.where(finite, np.where(new, losses, mean), rows["loss"])
-        rows["first"] = np.where(finite & new, losses, rows["first"])
-        rows["count"] += finite
-        rows["fresh"] += finite
-        rows["rejected"] += ~finite & (rows["rejected"] < 255)
-        rows["epoch"] = np.where(finite, epoch + 1, rows["epoch"])
-        for name, flag in zip(("positive", "correct"), flags, strict=True):
-            if flag is not None:
-                rows[name] = np.where(flag, 2, 1)
-        self._records[where] = rows
+    @property
+    def _records(self) -> np.ndarray:
+        """The records, with all that was noted taken in."""
+        take_in(self._stored, self._noted, self.momentum)
+        return self._stored
 
     def losses(self) -> np.ndarray:
         """The running loss of each sample, float32 `[N]`; NaN where none was seen."""
@@ -300,10 +285,12 @@ class DifficultyLedger:
 
     def _open(self) -> None:
         if self.path is None:
-            self._records = np.zeros(self.num_samples, dtype=_files.RECORD)
+            self._stored = np.zeros(self.num_samples, dtype=_files.RECORD)
         else:
-            header, self._records = _files.open_map(self.path, self._header())
+            header, self._stored = _files.open_map(self.path, self._header())
             self._take_header(header)
+            # What is noted at the end of the process, or when the ledger is dropped, goes into the file as well.
+            weakref.finalize(self, take_in, self._stored, self._noted, self.momentum)
 
     def state_dict(self) -> dict[str, Any]:
         """All of it, as plain numbers and tensors: `torch.save` it, and load it with `weights_only=True`."""
@@ -339,8 +326,8 @@ class DifficultyLedger:
         """
         if path is not None:
             _files.write(os.fspath(path), self._header(), self._records)
-        elif isinstance(self._records, np.memmap):
-            self._records.flush()
+        elif self.path is not None:
+            _files.flush(self._records)
         else:
             raise ValueError("DifficultyLedger.save: `path` must be given, got None, and it is not memory-mapped.")
 
@@ -375,10 +362,10 @@ class DifficultyLedger:
         return ledger
 
     def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
+        state = self.__dict__ | {"_stored": self._records, "_noted": []}
         if self.path is not None:  # another process opens the same file
             self.save()
-            del state["_records"]
+            del state["_stored"]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -392,7 +379,7 @@ def _host(values: Any, dtype: Any) -> np.ndarray:
     if isinstance(values, Tensor):
         values = values.detach().cpu()
         values = (values.double() if values.is_floating_point() else values).numpy()  # NumPy knows no bfloat16
-    return np.asarray(values, dtype=dtype)
+    return np.array(values, dtype=dtype)  # a copy: it is kept for a while
 
 
 def _whole_numbers(indices: Any) -> np.ndarray:
@@ -402,17 +389,6 @@ def _whole_numbers(indices: Any) -> np.ndarray:
     if array.ndim != 1:
         raise ValueError(f"DifficultyLedger.update: `indices` must have one axis, got shape {array.shape}.")
     return array.astype(np.int64)
-
-
-def _occurrence(where: np.ndarray) -> np.ndarray:
-    """For each entry, how many equal ones come before it."""
-    order = np.argsort(where, kind="stable")
-    ranked = where[order]
-    starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
-    counts = np.arange(len(where)) - np.repeat(starts, np.diff(np.r_[starts, len(where)]))
-    result = np.empty_like(counts)
-    result[order] = counts
-    return result
 
 
 def _signed(column: np.ndarray) -> np.ndarray:
