@@ -23,7 +23,7 @@ from segkit.mining._take_in import Noted, take_in
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MOST_NOTED = 2**18  # losses noted before they are taken in: 5 MiB
+MOST_NOTED = 2**16  # losses noted before they are taken in: 1.3 MiB
 
 
 class _OnClassOrLedger:
