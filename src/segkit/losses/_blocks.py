@@ -10,30 +10,74 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 # 2**19 elements are 2 MiB in float32: inside L2 + L3 while an operator's launch costs little. Measured at
 # 4 x 21 x 512**2: 2**15 is three times slower. Small batches take smaller blocks, so that scratch memory stays a small
 # part of the logits.
-LARGEST, SMALLEST, PARTS = 2**19, 2**16, 32
+LARGEST, SMALLEST, PARTS = 2**19, 2**16, 16
 
 
 class Block(NamedTuple):
-    """Which samples and which pixels of each."""
+    """Which samples, and which pixels of each."""
 
     samples: slice
     pixels: slice
+    whole: bool
+
+    def cut(self, x: Tensor) -> Tensor:
+        """The block's part of [B, N] or [B, C, N]."""
+        if self.whole:
+            return x
+        return x[self.samples, self.pixels] if x.ndim == 2 else x[self.samples, :, self.pixels]
+
+    def rows(self, x: Tensor) -> Tensor:
+        """The block's part of [B, ...]."""
+        return x if self.whole else x[self.samples]
 
 
 def blocks(batch: int, classes: int, pixels: int, row: int = 1) -> Iterator[Block]:
     """Cut ``[batch, classes, pixels]``; a block holds whole rows of ``row`` pixels."""
     per_block = min(LARGEST, max(SMALLEST, batch * classes * pixels // PARTS))
     samples = max(1, per_block // max(1, classes * pixels))
-    step = max(1, per_block // (classes * row)) * row
+    step = max(1, per_block // max(1, classes * row)) * max(1, row)
+    whole = samples >= batch and step >= pixels
     for b in range(0, batch, samples):
         for n in range(0, pixels, step):
-            yield Block(slice(b, min(b + samples, batch)), slice(n, min(n + step, pixels)))
+            yield Block(slice(b, min(b + samples, batch)), slice(n, min(n + step, pixels)), whole)
 
 
 def sum_dtype(device: torch.device) -> torch.dtype:
     """What sums over blocks are kept in: float64, but for the one device that has none."""
     return torch.float32 if device.type == "mps" else torch.float64
+
+
+def wide_dtype(x: Tensor) -> torch.dtype:
+    """The dtype in which blocks are computed: float32, or float64 for float64."""
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+class Logits:
+    """Logits [B, C, N] that are read, and whose gradient is written, in blocks."""
+
+    row = 1
+
+    def __init__(self, x: Tensor) -> None:
+        self.x = x
+        self.shape: tuple[int, int, int] = (x.shape[0], x.shape[1], x.shape[2])
+        self.device, self.dtype = x.device, wide_dtype(x)
+        self.grad: Tensor | None = None
+
+    def read(self, block: Block) -> Tensor:
+        """The logits of a block, [b, C, n], in their own dtype."""
+        return block.cut(self.x)
+
+    def write(self, block: Block, gradient: Tensor) -> None:
+        """Keep the gradient of a block."""
+        if self.grad is None:
+            self.grad = torch.empty_like(self.x)
+        block.cut(self.grad).copy_(gradient)
+
+    def gradient(self) -> Tensor:
+        """All that was written; zeros if there was nothing to write."""
+        return torch.zeros_like(self.x) if self.grad is None else self.grad

@@ -12,7 +12,7 @@ from segkit import IGNORE_INDEX
 from ._check import Mode, Reduction, Weights, choice, flat_inputs
 from ._op import pixel_sums
 from ._pixel import focal_alpha
-from ._reduce import Absent, weighted_mean
+from ._reduce import Absent, sum_over_ranks, weighted_mean
 from ._region import Entries, Scope, dice_formula, reduce_region
 from ._spec import Spec
 
@@ -176,11 +176,13 @@ def _dice_and_terms(
         function, logits, target, mode=mode, ignore_index=ignore_index, class_weights=class_weights,
         pixel_weights=pixel_weights, alpha=alpha,
     )  # fmt: skip
-    spec = Spec(function, mode != "multiclass", ignore_index, gamma, smoothing, power, terms="sum", region=True)
+    how = "sum" if entries.group is not None else entries.reduction
+    spec = Spec(function, mode != "multiclass", ignore_index, gamma, smoothing, power, terms=how, region=True)
     sums = pixel_sums(inputs, spec)
     overlap = reduce_region(function, dice_formula(smooth, eps, log), sums, inputs, entries)
-    if entries.reduction == "mean":
+    terms = sums.terms
+    if entries.group is not None and entries.reduction == "mean":
         terms = weighted_mean(sums.terms, sums.weight, entries.group)
-    else:
-        terms = sums.terms.sum()
+    elif entries.group is not None:
+        terms = sum_over_ranks([sums.terms], entries.group)[0]
     return dice_weight * overlap + terms_weight * terms

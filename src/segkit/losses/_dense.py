@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from ._blocks import Block, Logits, blocks
 from ._focal import focal_slope, focal_term
-from ._spec import Spec
+from ._index import check_range, read_labels
+from ._spec import Inputs, Spec, Totals
 
 
 class Truth(NamedTuple):
@@ -24,35 +26,75 @@ class Truth(NamedTuple):
     weight: Tensor | None
 
 
-def read_truth(target: Tensor, pixel_weights: Tensor | None, classes: int, spec: Spec, dtype: torch.dtype) -> Truth:
-    """[b, C, n] numbers, or [b, n] labels that become one-hot here, in one block only."""
-    if target.ndim == 2:
-        from ._softmax import read_labels
+def forward(logits: Logits, inputs: Inputs, spec: Spec, totals: Totals) -> None:
+    """Add all blocks to ``totals``."""
+    for block in blocks(*logits.shape, logits.row):
+        truth = read_truth(inputs, block, spec, logits)
+        x = clean(logits.read(block), truth, logits.dtype)
+        weight = x.new_ones(()) if truth.weight is None else truth.weight
+        if spec.terms != "none":
+            term = terms(x, truth, factors(inputs, spec, x), spec) * weight
+            counted = (weight * denominator(truth.share, inputs, spec)).expand(x.shape if spec.sigmoid else (-1, 1, -1))
+            totals.add_terms(block, term if spec.sigmoid else term.sum(1, keepdim=True), counted)
+        if spec.region:
+            p = x.sigmoid() if spec.sigmoid else torch.softmax(x, 1)
+            block.rows(totals.intersection).add_((p * truth.share * weight).sum(2))
+            block.rows(totals.prediction).add_(((p if spec.power == 1 else p * p) * weight).sum(2))
+            block.rows(totals.truth).add_((truth.share * weight).sum(2))
+            pixels = block.rows(totals.pixels)
+            pixels.add_(weight.expand(*pixels.shape, x.shape[2]).sum(2))
 
-        labels = read_labels(target, pixel_weights, classes, spec, dtype)
-        share = torch.zeros(target.shape[0], classes, target.shape[1], dtype=dtype, device=target.device)
+
+def backward(logits: Logits, inputs: Inputs, spec: Spec, by_terms: Tensor, by_inter: Tensor, by_pred: Tensor) -> None:
+    """Write the gradient by the logits."""
+    for block in blocks(*logits.shape, logits.row):
+        truth = read_truth(inputs, block, spec, logits)
+        x = clean(logits.read(block), truth, logits.dtype)
+        of_terms = block.cut(by_terms) if spec.terms == "map" else by_terms
+        region = (block.rows(by_inter)[:, :, None], block.rows(by_pred)[:, :, None]) if spec.region else None
+        logits.write(
+            block,
+            gradient(x, truth, factors(inputs, spec, x), of_terms if spec.terms != "none" else None, region, spec),
+        )
+
+
+def read_truth(inputs: Inputs, block: Block, spec: Spec, logits: Logits) -> Truth:
+    """The truth of a block: numbers as they are, labels as one-hot (in this one block only)."""
+    if inputs.target.ndim == 2:
+        classes = logits.shape[1]
+        labels = read_labels(inputs, block, spec, classes, logits.dtype)
+        if labels.y.device.type == "cpu":
+            check_range(labels.y, classes, spec)
+        share = torch.zeros((len(labels.y), classes, labels.y.shape[1]), dtype=logits.dtype, device=logits.device)
         share.scatter_(1, labels.y[:, None], 1)
-        valid = None if labels.valid is None else labels.valid[:, None]
-        weight = None if labels.weight is None else labels.weight[:, None]
+        valid, weight = (None if t is None else t[:, None] for t in (labels.valid, labels.weight))
         return Truth(share if valid is None else torch.where(valid, share, 0), valid, weight)
-    valid, weight = None, None
+    target = block.cut(inputs.target)
+    pixel_weights = None if inputs.pixel_weights is None else block.cut(inputs.pixel_weights)[:, None]
+    valid, weight, share = None, None, target
     if not target.is_floating_point():
         valid = target.long() != spec.ignore_index
         share = torch.where(valid, target, 0)
-        if target.device.type == "cpu" and share.numel() and (int(share.max()) > 1 or int(share.min()) < 0):
-            raise ValueError(
-                f"{spec.function}: `target` must hold 0, 1 or {spec.ignore_index} (ignored), got {int(share.max())}. "
-                "If it holds class indices, use mode='multiclass'; 255 for foreground becomes 1 with (target > 0)."
-            )
-        weight = valid.to(dtype)
-    else:
-        share = target
+        if share.device.type == "cpu":
+            check_yes_or_no(share, spec)
+        weight = valid.to(logits.dtype)
     if pixel_weights is not None:
-        counts = (pixel_weights != 0)[:, None]
+        counts = pixel_weights != 0
         valid = counts if valid is None else valid & counts
-        weight = torch.where(valid, pixel_weights[:, None], 0).to(dtype)
+        weight = torch.where(valid, pixel_weights, 0).to(logits.dtype)
         share = torch.where(valid, share, 0)
-    return Truth(share.to(dtype), valid, weight)
+    return Truth(share.to(logits.dtype), valid, weight)
+
+
+def check_yes_or_no(share: Tensor, spec: Spec) -> None:
+    """Refuse labels other than 0 and 1."""
+    low, high = (int(x) for x in torch.aminmax(share)) if share.numel() else (0, 0)
+    if low < 0 or high > 1:
+        raise ValueError(
+            f"{spec.function}: `target` must hold 0, 1 or {spec.ignore_index} (ignored), got "
+            f"{low if low < 0 else high}. If it holds class indices, use mode='multiclass'; "
+            "255 for foreground becomes 1 with (target > 0)."
+        )
 
 
 def clean(x: Tensor, truth: Truth, dtype: torch.dtype) -> Tensor:
@@ -84,14 +126,14 @@ def gradient(
     truth: Truth,
     factors: Tensor,
     by_terms: Tensor | None,
-    by_inter: Tensor | None,
-    by_pred: Tensor | None,
+    region: tuple[Tensor, Tensor] | None,
     spec: Spec,
 ) -> Tensor:
-    """Gradient by the logits, [b, C, n]; the upstream gradients are [b, 1 or C, 1 or n], pixel weights not in them."""
+    """Gradient by the logits, [b, C, n], from those by the terms, and by intersection and prediction, [b, C, 1]."""
     p = x.sigmoid() if spec.sigmoid else torch.softmax(x, 1)
     grad = torch.zeros_like(p)
-    if by_inter is not None and by_pred is not None:
+    if region is not None:
+        by_inter, by_pred = region
         a = truth.share * by_inter + (by_pred if spec.power == 1 else 2 * by_pred * p)  # d loss / d p
         grad += p * (1 - p) * a if spec.sigmoid else p * (a - (p * a).sum(1, keepdim=True))
     if by_terms is not None and spec.sigmoid:
@@ -110,3 +152,21 @@ def gradient(
 def smooth(share: Tensor, spec: Spec) -> Tensor:
     """Spread a part of the truth evenly over all classes."""
     return share if spec.smoothing == 0 else share * (1 - spec.smoothing) + spec.smoothing / share.shape[1]
+
+
+def factors(inputs: Inputs, spec: Spec, x: Tensor) -> Tensor:
+    """Class weight times alpha: [C], for sigmoid [2, C] (of a no, of a yes)."""
+    table = x.new_ones((2, x.shape[1]) if spec.sigmoid else x.shape[1])
+    for part in (inputs.class_weights, inputs.alpha):
+        table = table if part is None else table * part
+    return table
+
+
+def denominator(share: Tensor, inputs: Inputs, spec: Spec) -> Tensor:
+    """The class weight of each pixel (for sigmoid of each channel of it): a mean divides by the sum of these."""
+    if inputs.class_weights is None:
+        return share.new_ones((1, 1, share.shape[2]))
+    table = inputs.class_weights
+    if spec.sigmoid:
+        return share * table[1][:, None] + (1 - share) * table[0][:, None]
+    return (share * table[:, None]).sum(1, keepdim=True)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from . import _core
+from ._blocks import wide_dtype
 from ._spec import Inputs, Spec, Sums
 
 
@@ -27,27 +30,37 @@ def _pixel_sums(
     power: int,
     terms: str,
     region: bool,
+    size: list[int],
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     spec = Spec(function, sigmoid, ignore_index, gamma, smoothing, power, terms, region)
-    sums, buffer = _core.forward(Inputs(logits, target, pixel_weights, class_weights, alpha), spec, keep)
+    sums, buffer = _core.forward(Inputs(logits, target, pixel_weights, class_weights, alpha), spec, size, keep)
     return (*sums, buffer)
 
 
 @_pixel_sums.register_fake
 def _(logits, target, pixel_weights, class_weights, alpha, *settings):  # type: ignore[no-untyped-def]
-    sigmoid, terms, keep = settings[1], settings[6], settings[8]
-    batch, classes, pixels = logits.shape
-    dtype = _core.wide_dtype(logits)
-    shape = (batch, classes if sigmoid else 1, pixels) if terms == "map" else (batch,)
-    per_class = [logits.new_empty((batch, classes), dtype=dtype) for _ in range(3)]
-    count = logits.new_empty((batch, classes if sigmoid else 1), dtype=dtype)
-    buffer = torch.empty_like(logits) if keep else logits.new_empty(0)
-    return (logits.new_empty(shape, dtype=dtype), logits.new_empty(batch, dtype=dtype), *per_class, count, buffer)
+    batch, classes, size = logits.shape[0], logits.shape[1], settings[8]
+    sigmoid, terms, region, keep = settings[1], settings[6], settings[7], settings[9]
+    channels = classes if sigmoid else 1
+
+    def empty(*shape: int) -> Tensor:
+        return logits.new_empty(shape, dtype=wide_dtype(logits))
+
+    scalar = terms in ("mean", "sum")
+    pixels = math.prod(size or logits.shape[2:])
+    return (
+        empty() if scalar else empty(batch, channels, pixels) if terms == "map" else empty(0),
+        empty() if scalar else empty(0),
+        *(empty(batch, classes) if region else empty(0) for _ in range(3)),
+        empty(batch, channels) if region else empty(0),
+        torch.empty_like(logits) if keep else logits.new_empty(0),
+    )
 
 
 @torch.library.custom_op("segkit::pixel_sums_backward", mutates_args=())
 def _pixel_sums_backward(
+    weight: Tensor,
     by_terms: Tensor,
     by_inter: Tensor,
     by_pred: Tensor,
@@ -64,22 +77,23 @@ def _pixel_sums_backward(
     power: int,
     terms: str,
     region: bool,
+    size: list[int],
 ) -> Tensor:
     spec = Spec(function, sigmoid, ignore_index, gamma, smoothing, power, terms, region)
     inputs = Inputs(logits, target, pixel_weights, class_weights, alpha)
-    return _core.backward(inputs, spec, by_terms, by_inter, by_pred, None)
+    return _core.backward(inputs, spec, size, weight, by_terms, by_inter, by_pred, None)
 
 
 @_pixel_sums_backward.register_fake
-def _(by_terms, by_inter, by_pred, logits, *rest):  # type: ignore[no-untyped-def]
+def _(weight, by_terms, by_inter, by_pred, logits, *rest):  # type: ignore[no-untyped-def]
     return torch.empty_like(logits)
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     ctx.set_materialize_grads(False)  # else the unused gradient of the buffer would be made, as large as the logits
-    tensors, ctx.spec, ctx.keep = inputs[:5], inputs[5:-1], inputs[-1]
+    tensors, ctx.settings, ctx.keep = inputs[:5], inputs[5:-1], inputs[-1]
     ctx.sizes = tuple(s.shape for s in (output[0], output[2], output[3]))
-    ctx.save_for_backward(*tensors, *((output[-1],) if ctx.keep else ()))
+    ctx.save_for_backward(*tensors, output[1], *((output[-1],) if ctx.keep else ()))
 
 
 def _backward(ctx: Any, by_terms: Any, _weight: Any, by_inter: Any, by_pred: Any, *_others: Any) -> tuple[Any, ...]:
@@ -88,19 +102,21 @@ def _backward(ctx: Any, by_terms: Any, _weight: Any, by_inter: Any, by_pred: Any
             "segkit.losses: a gradient of the gradient is not implemented. Call backward() or autograd.grad() without "
             "create_graph=True; for gradient penalties use the plain torch losses."
         )
-    *tensors, buffer = ctx.saved_tensors if ctx.keep else (*ctx.saved_tensors, None)
-    dtype = _core.wide_dtype(tensors[0])
+    *tensors, weight = ctx.saved_tensors[:6]
     upstream = [
-        tensors[0].new_zeros(size, dtype=dtype) if g is None else g
+        weight.new_zeros(size) if g is None else g
         for g, size in zip((by_terms, by_inter, by_pred), ctx.sizes, strict=True)
     ]
-    if buffer is not None:
+    if ctx.keep:
         # `.data` keeps the version counter: autograd may hand out the buffer once more, and we then compute anew.
         ctx.keep = False
-        grad = _core.backward(Inputs(*tensors), Spec(*ctx.spec), upstream[0], upstream[1], upstream[2], buffer.data)
+        *settings, size = ctx.settings
+        buffer = ctx.saved_tensors[6].data
+        by_terms, by_inter, by_pred = upstream
+        grad = _core.backward(Inputs(*tensors), Spec(*settings), size, weight, by_terms, by_inter, by_pred, buffer)
     else:
-        grad = _pixel_sums_backward(*upstream, *tensors[:5], *ctx.spec)
-    return (grad, *(None,) * 13)
+        grad = _pixel_sums_backward(weight, *upstream, *tensors, *ctx.settings)
+    return (grad, *(None,) * 14)
 
 
 def _refuse_vmap(*_args: Any) -> None:
@@ -114,14 +130,24 @@ _pixel_sums.register_autograd(_backward, setup_context=_setup)
 _pixel_sums.register_vmap(_refuse_vmap)
 
 
-def pixel_sums(inputs: Inputs, spec: Spec) -> Sums:
-    """One pass over the pixels, differentiable by the logits."""
+class _Eager(torch.autograd.Function):
+    """The same pass without the dispatcher: with 15 arguments that costs more than the pass over a small image."""
+
+    @staticmethod
+    def forward(*args: Any) -> tuple[Tensor, ...]:
+        *tensors_and_settings, size, keep = args
+        sums, buffer = _core.forward(Inputs(*args[:5]), Spec(*tensors_and_settings[5:]), size, keep)
+        return (*sums, buffer)
+
+    setup_context = staticmethod(_setup)
+    backward = staticmethod(_backward)
+    vmap = staticmethod(_refuse_vmap)
+
+
+def pixel_sums(inputs: Inputs, spec: Spec, size: Sequence[int] = ()) -> Sums:
+    """One pass over the pixels, differentiable by the logits; ``size`` as in `_core.forward`."""
     x = inputs.logits
-    keep = (
-        x.requires_grad
-        and torch.is_grad_enabled()
-        and type(x) in (Tensor, torch.nn.Parameter)  # traced tensors must not be written to behind the tracer's back
-        and not torch.compiler.is_compiling()
-        and _core.can_keep(inputs, spec)
-    )
-    return Sums._make(_pixel_sums(*inputs, *astuple(spec), keep)[:-1])
+    if torch.compiler.is_compiling() or _get_current_dispatch_mode() or type(x) not in (Tensor, torch.nn.Parameter):
+        return Sums._make(_pixel_sums(*inputs, *spec.settings(), list(size), False)[:-1])
+    keep = x.requires_grad and torch.is_grad_enabled() and _core.can_keep(inputs, spec, size)
+    return Sums._make(_Eager.apply(*inputs, *spec.settings(), list(size), keep)[:-1])  # type: ignore[no-untyped-call]

@@ -311,11 +311,11 @@ def _pixel_loss(
         function, logits, target, mode=mode, ignore_index=ignore_index, class_weights=class_weights,
         pixel_weights=pixel_weights, alpha=alpha,
     )  # fmt: skip
-    terms = "map" if reduction == "none" else "sum"
+    terms = "map" if reduction == "none" else reduction if process_group is None else "sum"
     spec = Spec(function, mode != "multiclass", ignore_index, gamma=float(gamma), smoothing=smoothing, terms=terms)
     sums = pixel_sums(inputs, spec)
     if reduction == "none":
         return sums.terms.reshape(shape)
-    if reduction == "sum":
-        return sum_over_ranks([sums.terms.sum()], process_group)[0]
+    if reduction == "sum" or process_group is None:
+        return sum_over_ranks([sums.terms], process_group)[0]
     return weighted_mean(sums.terms, sums.weight, process_group)

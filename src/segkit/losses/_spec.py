@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
+
+from ._blocks import Block
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,7 @@ class Spec:
         gamma: the focal exponent; 0 is cross-entropy.
         smoothing: the share of the label that is spread over all classes.
         power: 1 or 2: ``prediction`` sums p or p squared.
-        terms: ``"none"``, ``"sum"`` (one number for each sample) or ``"map"`` (one for each pixel).
+        terms: ``"none"``, ``"mean"`` and ``"sum"`` (one number), or ``"map"`` (one for each pixel).
         region: whether ``intersection``, ``prediction``, ``truth`` and ``pixels`` are wanted.
     """
 
@@ -32,13 +35,20 @@ class Spec:
     terms: str = "none"
     region: bool = False
 
+    def settings(self) -> tuple[str, bool, int, float, float, int, str, bool]:
+        """The fields in order, as arguments of the operator."""
+        return (
+            self.function, self.sigmoid, self.ignore_index, self.gamma, self.smoothing, self.power, self.terms,
+            self.region,
+        )  # fmt: skip
+
 
 class Inputs(NamedTuple):
     """Checked tensors in flat shapes.
 
-    ``logits`` ``[B, C, N]``; ``target`` ``[B, N]`` (class indices) or ``[B, C, N]`` (one number for each class);
-    ``pixel_weights`` ``[B, N]``; ``class_weights`` ``[C]``, for sigmoid ``[2, C]`` (of a no, of a yes): these count in
-    a mean's denominator; ``alpha`` in the same shapes: these do not.
+    ``logits`` ``[B, C, N]``, or ``[B, C, *coarse]`` to be interpolated; ``target`` ``[B, N]`` (class indices) or
+    ``[B, C, N]`` (a number for each class); ``pixel_weights`` ``[B, N]``; ``class_weights`` ``[C]``, for sigmoid
+    ``[2, C]`` (of a no, of a yes): these count in a mean's denominator; ``alpha`` in the same shapes: these do not.
     """
 
     logits: Tensor
@@ -52,8 +62,9 @@ class Sums(NamedTuple):
     """What one pass over the pixels gives; ignored pixels and pixels of weight 0 are in none of them.
 
     Attributes:
-        terms: sum over pixels of weight x focal cross-entropy, ``[B]``; or the terms themselves, in the target's shape.
-        weight: sum over pixels of weight (and class weight), ``[B]``: the denominator of a mean.
+        terms: the sum over pixels of weight x focal cross-entropy; their mean; or the terms themselves, ``[B, 1, N]``
+            (``[B, C, N]`` for sigmoid).
+        weight: sum over pixels of weight x class weight: the denominator of the mean.
         intersection: sum of p x truth, ``[B, C]``.
         prediction: sum of p (or p squared), ``[B, C]``.
         truth: sum of the truth, ``[B, C]``.
@@ -66,3 +77,52 @@ class Sums(NamedTuple):
     prediction: Tensor
     truth: Tensor
     pixels: Tensor
+
+
+class Totals:
+    """Sums that blocks are added to, in float64."""
+
+    def __init__(self, shape: tuple[int, int, int], spec: Spec, dtype: torch.dtype, device: torch.device) -> None:
+        batch, classes, pixels = shape
+        channels = classes if spec.sigmoid else 1
+        self.dtype, self.spec = dtype, spec
+        self.wide = torch.float32 if device.type == "mps" else torch.float64
+        self.none = torch.empty(0, dtype=dtype, device=device)
+        self.map = self.none
+        if spec.terms == "map":
+            self.map = torch.zeros((batch, channels, pixels), dtype=dtype, device=device)
+        self.terms: list[Tensor] = []
+        self.weights: list[Tensor | int] = []
+        if spec.region:
+            sums = torch.zeros((3, batch, classes), dtype=self.wide, device=device)
+            self.intersection, self.prediction, self.truth = sums.unbind(0)
+            self.pixels = torch.zeros((batch, channels), dtype=self.wide, device=device)
+
+    def add_terms(self, block: Block, term: Tensor, weight: Tensor | None) -> None:
+        """Add the terms of a block, [b, n] or [b, C, n], and what a mean divides by (1 for each term, if None)."""
+        if self.spec.terms == "map":
+            block.cut(self.map).copy_(term if term.ndim == 3 else term[:, None])
+        else:
+            self.terms.append(term.sum())
+            self.weights.append(term.numel() if weight is None else weight.sum())
+
+    def finish(self) -> Sums:
+        """All sums in the dtype of the losses; what was not asked for is empty."""
+        terms, weight = self.map, self.none.clone()  # an operator may not return one tensor twice
+        if self.spec.terms in ("mean", "sum"):
+            number = sum(w for w in self.weights if isinstance(w, int))
+            counted = [w for w in self.weights if not isinstance(w, int)]
+            terms = self._add_up(self.terms)
+            weight = self._add_up(counted) if counted else terms.new_full((), number)
+            if self.spec.terms == "mean":
+                terms = terms / (torch.where(weight == 0, 1, weight) if counted or not number else number)
+            terms, weight = terms.to(self.dtype), weight.to(self.dtype)
+        if not self.spec.region:
+            return Sums(terms, weight, *(self.none.clone() for _ in range(4)))
+        region = (self.intersection, self.prediction, self.truth, self.pixels)
+        return Sums(terms, weight, *(s.to(self.dtype, copy=True) for s in region))
+
+    def _add_up(self, parts: list[Tensor]) -> Tensor:
+        if len(parts) == 1:
+            return parts[0]
+        return torch.stack(parts).sum(dtype=self.wide) if parts else self.none.sum(dtype=self.wide)
