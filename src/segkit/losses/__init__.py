@@ -18,23 +18,40 @@ Example:
 from __future__ import annotations
 
 from . import functional
-from ._modules import (
-    BinaryCrossEntropyLoss,
-    CrossEntropyLoss,
+from ._backend import backend, use_backend
+from ._deep import CompoundLoss, DeepSupervision
+from ._pixel_modules import BinaryCrossEntropyLoss, CrossEntropyLoss, FocalLoss, OHEMCrossEntropyLoss
+from ._region_modules import (
+    BoundaryLoss,
+    CLDiceLoss,
     DiceCELoss,
     DiceFocalLoss,
     DiceLoss,
-    FocalLoss,
-    OHEMCrossEntropyLoss,
+    GeneralizedDiceLoss,
+    JaccardLoss,
+    LovaszLoss,
+    SkeletonRecallLoss,
+    TverskyLoss,
 )
 
 __all__ = [
     "BinaryCrossEntropyLoss",
+    "BoundaryLoss",
+    "CLDiceLoss",
+    "CompoundLoss",
     "CrossEntropyLoss",
+    "DeepSupervision",
     "DiceCELoss",
     "DiceFocalLoss",
     "DiceLoss",
     "FocalLoss",
+    "GeneralizedDiceLoss",
+    "JaccardLoss",
+    "LovaszLoss",
     "OHEMCrossEntropyLoss",
+    "SkeletonRecallLoss",
+    "TverskyLoss",
+    "backend",
     "functional",
+    "use_backend",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from ._spec import Inputs
 
 Mode = Literal["multiclass", "binary", "multilabel"]
 Reduction = Literal["mean", "sum", "none"]
+Upsample = Literal["bilinear"]
 Weights = Tensor | Sequence[float]
 
 
@@ -24,18 +25,27 @@ def choice(function: str, argument: str, value: object, choices: tuple[object, .
         raise ValueError(f"{function}: `{argument}` must be one of {', '.join(map(repr, choices))}, got {value!r}.")
 
 
-def flat_inputs(
+class Flat(NamedTuple):
+    """A checked problem: flat tensors, the shape of a map of losses, and the size the logits are interpolated to."""
+
+    inputs: Inputs
+    shape: tuple[int, ...]
+    size: tuple[int, ...]
+    sigmoid: bool
+
+
+def flatten(
     function: str,
     logits: Tensor,
     target: Tensor,
-    *,
     mode: Mode,
     ignore_index: int,
     class_weights: Weights | None,
     pixel_weights: Tensor | None,
-    alpha: Tensor | None = None,
-) -> tuple[Inputs, tuple[int, ...]]:
-    """Check and flatten; also returns the shape of a loss map."""
+    upsample: Upsample | None,
+) -> Flat:
+    """Check what every loss takes, and flatten the spatial axes."""
+    choice(function, "upsample", upsample, (None, "bilinear"))
     choice(function, "mode", mode, ("multiclass", "binary", "multilabel"))
     if not isinstance(logits, Tensor) or not logits.is_floating_point():
         got = logits.dtype if isinstance(logits, Tensor) else type(logits).__name__
@@ -57,21 +67,39 @@ def flat_inputs(
                 f"{function}: `{name}` must not require a gradient: only the logits get one. Pass {name}.detach()."
             )
     prepare = {"multiclass": _multiclass, "binary": _binary, "multilabel": _multilabel}[mode]
+    coarse = logits
+    if upsample:
+        logits = _as_if_fine(function, logits, target)
     logits, target, spatial = prepare(function, logits, target, ignore_index)
     batch, classes = logits.shape[:2]
+    if upsample:
+        coarse = coarse.reshape(batch, classes, *coarse.shape[coarse.ndim - len(spatial) :])
+        upsample = None if list(coarse.shape[2:]) == spatial else upsample
     pixels = math.prod(spatial)
     weights = None
     if pixel_weights is not None:
         weights = _pixel_weights(function, pixel_weights, batch, spatial)
     table = _class_weights(function, class_weights, classes, mode, logits)
-    flat = Inputs(
-        logits.reshape(batch, classes, pixels),
+    inputs = Inputs(
+        coarse if upsample else coarse.reshape(batch, classes, pixels),
         target.reshape(batch, classes, pixels) if target.ndim == logits.ndim else target.reshape(batch, pixels),
         weights,
         table,
-        None if alpha is None else alpha.to(logits.device),
+        None,
     )
-    return flat, (batch, classes, *spatial) if mode == "multilabel" else (batch, *spatial)
+    shape = (batch, classes, *spatial) if mode == "multilabel" else (batch, *spatial)
+    return Flat(inputs, shape, tuple(spatial) if upsample else (), mode != "multiclass")
+
+
+def _as_if_fine(function: str, logits: Tensor, target: Tensor) -> Tensor:
+    """A tensor without memory in the shape that the logits will have, for the checks."""
+    axes = logits.ndim - 2
+    if axes < 1 or target.ndim - axes not in (1, 2) or 0 in logits.shape[2:]:
+        raise ValueError(
+            f"{function}: with upsample='bilinear' `logits` must be [B, C, *coarse], with as many spatial axes as "
+            f"`target`, got {list(logits.shape)} and {list(target.shape)}."
+        )
+    return torch.empty((*logits.shape[:2], *target.shape[-axes:]), dtype=logits.dtype, device="meta")
 
 
 def _multiclass(function: str, logits: Tensor, target: Tensor, ignore_index: int) -> tuple[Tensor, Tensor, list[int]]:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from torch import Tensor
 
 from segkit import IGNORE_INDEX
 
-from ._check import Mode, Reduction, Weights, choice, flat_inputs
+from ._check import Flat, Mode, Reduction, Upsample, Weights, choice, flatten
 from ._op import pixel_sums
-from ._pixel import focal_alpha
+from ._overlap import dice_formula, generalized_dice_formula, jaccard_formula, tversky_formula
+from ._pixel import check_smoothing, focal_alpha
 from ._reduce import Absent, sum_over_ranks, weighted_mean
-from ._region import Entries, Scope, dice_formula, reduce_region
+from ._region import Entries, Formula, Scope, reduce_region
 from ._spec import Spec
 
 
@@ -25,6 +26,7 @@ def dice_ce(
     ignore_index: int = IGNORE_INDEX,
     class_weights: Weights | None = None,
     pixel_weights: Tensor | None = None,
+    upsample: Upsample | None = None,
     dice_weight: float = 1.0,
     ce_weight: float = 1.0,
     label_smoothing: float = 0.0,
@@ -47,6 +49,7 @@ def dice_ce(
         ignore_index: label of pixels that count nowhere.
         class_weights: C numbers, for both parts.
         pixel_weights: [B, *spatial], at least 0, for both parts.
+        upsample: as for `cross_entropy`.
         dice_weight: factor of `dice`.
         ce_weight: factor of `cross_entropy`.
         label_smoothing: of `cross_entropy`.
@@ -74,10 +77,19 @@ def dice_ce(
 
     Source: as nnU-Net and MONAI's DiceCELoss; the docs say at which settings the numbers are equal.
     """
-    return _dice_and_terms(
-        "dice_ce", logits, target, mode, ignore_index, class_weights, pixel_weights, dice_weight, ce_weight,
-        Entries(scope, classes, absent, reduction, process_group), smooth, eps, power, log, smoothing=label_smoothing,
-    )  # fmt: skip
+    flat = flatten("dice_ce", logits, target, mode, ignore_index, class_weights, pixel_weights, upsample)
+    entries = Entries(scope, classes, absent, reduction, process_group)
+    parts = [(dice_weight, dice_formula(smooth, eps, log))]
+    return one_pass(
+        "dice_ce",
+        flat,
+        ignore_index,
+        entries,
+        parts,
+        ce_weight,
+        power=power,
+        smoothing=check_smoothing("dice_ce", label_smoothing, mode),
+    )
 
 
 def dice_focal(
@@ -88,6 +100,7 @@ def dice_focal(
     ignore_index: int = IGNORE_INDEX,
     class_weights: Weights | None = None,
     pixel_weights: Tensor | None = None,
+    upsample: Upsample | None = None,
     dice_weight: float = 1.0,
     focal_weight: float = 1.0,
     gamma: float = 2.0,
@@ -111,6 +124,7 @@ def dice_focal(
         ignore_index: label of pixels that count nowhere.
         class_weights: C numbers, for both parts.
         pixel_weights: [B, *spatial], at least 0, for both parts.
+        upsample: as for `cross_entropy`.
         dice_weight: factor of `dice`.
         focal_weight: factor of `focal`.
         gamma: of `focal`.
@@ -139,50 +153,136 @@ def dice_focal(
 
     Source: as MONAI's DiceFocalLoss, whose focal part is a sigmoid by default; the docs compare them.
     """
-    function = "dice_focal"
-    if gamma < 0:
-        raise ValueError(f"{function}: `gamma` must be at least 0, got {gamma}.")
-    return _dice_and_terms(
-        function, logits, target, mode, ignore_index, class_weights, pixel_weights, dice_weight, focal_weight,
-        Entries(scope, classes, absent, reduction, process_group), smooth, eps, power, log, gamma=float(gamma),
-        alpha=focal_alpha(function, alpha, mode, logits),
-    )  # fmt: skip
+    flat = flatten("dice_focal", logits, target, mode, ignore_index, class_weights, pixel_weights, upsample)
+    entries = Entries(scope, classes, absent, reduction, process_group)
+    table = focal_alpha("dice_focal", flat, gamma, alpha)
+    parts = [(dice_weight, dice_formula(smooth, eps, log))]
+    return one_pass(
+        "dice_focal", flat, ignore_index, entries, parts, focal_weight, power=power, gamma=float(gamma), alpha=table
+    )
 
 
-def _dice_and_terms(
+def one_pass(
     function: str,
-    logits: Tensor,
-    target: Tensor,
-    mode: Mode,
+    flat: Flat,
     ignore_index: int,
-    class_weights: Weights | None,
-    pixel_weights: Tensor | None,
-    dice_weight: float,
-    terms_weight: float,
     entries: Entries,
-    smooth: float,
-    eps: float,
-    power: int,
-    log: bool,
+    regions: Sequence[tuple[float, Formula]],
+    terms_weight: float | None,
     *,
+    power: int = 1,
     gamma: float = 0.0,
     smoothing: float = 0.0,
     alpha: Tensor | None = None,
 ) -> Tensor:
+    """Weighted sum of region formulas, and of focal cross-entropy (if it has a weight), from one pass."""
     choice(function, "reduction", entries.reduction, ("mean", "sum"))
     entries.check(function)
     choice(function, "power", power, (1, 2))
-    inputs, _ = flat_inputs(
-        function, logits, target, mode=mode, ignore_index=ignore_index, class_weights=class_weights,
-        pixel_weights=pixel_weights, alpha=alpha,
-    )  # fmt: skip
-    how = "sum" if entries.group is not None else entries.reduction
-    spec = Spec(function, mode != "multiclass", ignore_index, gamma, smoothing, power, terms=how, region=True)
-    sums = pixel_sums(inputs, spec)
-    overlap = reduce_region(function, dice_formula(smooth, eps, log), sums, inputs, entries)
-    terms = sums.terms
-    if entries.group is not None and entries.reduction == "mean":
-        terms = weighted_mean(sums.terms, sums.weight, entries.group)
-    elif entries.group is not None:
-        terms = sum_over_ranks([sums.terms], entries.group)[0]
-    return dice_weight * overlap + terms_weight * terms
+    group = entries.group
+    how = "none" if terms_weight is None else "sum" if group is not None else entries.reduction
+    spec = Spec(function, flat.sigmoid, ignore_index, gamma, smoothing, power, terms=how, region=bool(regions))
+    sums = pixel_sums(flat.inputs._replace(alpha=alpha), spec, flat.size)
+    total: Tensor | float = 0.0
+    for weight, formula in regions:
+        total = total + weight * reduce_region(function, formula, sums, flat.inputs, entries)
+    if terms_weight is not None:
+        terms = sums.terms
+        if group is not None and entries.reduction == "mean":
+            terms = weighted_mean(sums.terms, sums.weight, group)
+        elif group is not None:
+            terms = sum_over_ranks([sums.terms], group)[0]
+        total = total + terms_weight * terms
+    assert isinstance(total, Tensor)
+    return total
+
+
+FORMULAS: dict[str, tuple[Callable[..., Formula], dict[str, Any]]] = {
+    "dice": (dice_formula, {"smooth": 0.0, "eps": 1e-7, "log": False}),
+    "jaccard": (jaccard_formula, {"smooth": 0.0, "eps": 1e-7, "log": False}),
+    "tversky": (tversky_formula, {"alpha": 0.5, "beta": 0.5, "gamma": 1.0, "smooth": 0.0, "eps": 1e-7}),
+    "generalized_dice": (generalized_dice_formula, {"smooth": 0.0, "eps": 1e-7}),
+}
+TERMS: dict[str, dict[str, Any]] = {
+    "cross_entropy": {"label_smoothing": 0.0},
+    "focal": {"gamma": 2.0, "alpha": None},
+}
+
+
+def combine(
+    parts: Mapping[str, float],
+    *,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    mode: Mode = "multiclass",
+    ignore_index: int = IGNORE_INDEX,
+    class_weights: Weights | None = None,
+    upsample: Upsample | None = None,
+    scope: Scope = "image",
+    classes: Sequence[int] | None = None,
+    absent: Absent = "skip",
+    reduction: Reduction = "mean",
+    process_group: Any = None,
+) -> Callable[..., Tensor]:
+    """A weighted sum of losses as one function, from one pass over the pixels.
+
+    Args:
+        parts: name -> weight. ``"dice"``, ``"jaccard"``, ``"tversky"``, ``"generalized_dice"``, ``"cross_entropy"`` and
+            ``"focal"`` (the last two: one of them shares the pass, the other takes one more).
+        options: name -> options of that part, for example ``{"tversky": {"alpha": 0.3, "beta": 0.7}}``.
+        mode: as for `cross_entropy`, for all parts; so are the options below.
+        ignore_index: label of pixels that count nowhere.
+        class_weights: C numbers.
+        upsample: as for `cross_entropy`.
+        scope: of the region losses.
+        classes: of the region losses.
+        absent: of the region losses.
+        reduction: ``"mean"`` or ``"sum"``, of each part.
+        process_group: ranks that share the sums and means.
+
+    Returns:
+        A function of ``(logits, target, *, pixel_weights=None)`` that gives a scalar.
+
+    Raises:
+        ValueError: an unknown part or option.
+
+    Example:
+        >>> import torch
+        >>> loss = combine({"dice": 1.0, "cross_entropy": 0.5})
+        >>> loss(torch.zeros(1, 2, 2), torch.tensor([[0, 1]]))  # 1/2 + log(2) / 2
+        tensor(0.8466)
+    """
+    function = "combine"
+    options = {} if options is None else options
+    known = [*FORMULAS, *TERMS]
+    if not parts:
+        raise ValueError(f"{function}: `parts` must name at least one loss, got none. Known are {', '.join(known)}.")
+    for name in [*parts, *options]:
+        choice(function, "parts", name, tuple(known))
+    chosen: dict[str, dict[str, Any]] = {}
+    for name in parts:
+        defaults = FORMULAS[name][1] if name in FORMULAS else TERMS[name]
+        for option in options.get(name, {}):
+            choice(function, f"options[{name!r}]", option, tuple(defaults))
+        chosen[name] = {**defaults, **options.get(name, {})}
+    regions = [(float(parts[name]), FORMULAS[name][0](**chosen[name])) for name in parts if name in FORMULAS]
+    terms = [name for name in parts if name in TERMS]
+    entries = Entries(scope, classes, absent, reduction, process_group)
+    entries.check(function)
+
+    def loss(logits: Tensor, target: Tensor, *, pixel_weights: Tensor | None = None) -> Tensor:
+        flat = flatten(function, logits, target, mode, ignore_index, class_weights, pixel_weights, upsample)
+        total: Tensor | None = None
+        for number, name in enumerate(terms or [None]):
+            how: dict[str, Any] = {}
+            if name == "focal":
+                how["gamma"] = float(chosen[name]["gamma"])
+                how["alpha"] = focal_alpha(function, flat, how["gamma"], chosen[name]["alpha"])
+            elif name is not None:
+                how["smoothing"] = check_smoothing(function, chosen[name]["label_smoothing"], mode)
+            weight = None if name is None else float(parts[name])
+            part = one_pass(function, flat, ignore_index, entries, regions if number == 0 else [], weight, **how)
+            total = part if total is None else total + part
+        assert total is not None
+        return total
+
+    return loss

@@ -63,8 +63,7 @@ def read_truth(inputs: Inputs, block: Block, spec: Spec, logits: Logits) -> Trut
     if inputs.target.ndim == 2:
         classes = logits.shape[1]
         labels = read_labels(inputs, block, spec, classes, logits.dtype)
-        if labels.y.device.type == "cpu":
-            check_range(labels.y, classes, spec)
+        check_range(labels.y, classes, spec)
         share = torch.zeros((len(labels.y), classes, labels.y.shape[1]), dtype=logits.dtype, device=logits.device)
         share.scatter_(1, labels.y[:, None], 1)
         valid, weight = (None if t is None else t[:, None] for t in (labels.valid, labels.weight))
@@ -75,8 +74,7 @@ def read_truth(inputs: Inputs, block: Block, spec: Spec, logits: Logits) -> Trut
     if not target.is_floating_point():
         valid = target.long() != spec.ignore_index
         share = torch.where(valid, target, 0)
-        if share.device.type == "cpu":
-            check_yes_or_no(share, spec)
+        check_yes_or_no(share, spec)
         weight = valid.to(logits.dtype)
     if pixel_weights is not None:
         counts = pixel_weights != 0
@@ -88,6 +86,8 @@ def read_truth(inputs: Inputs, block: Block, spec: Spec, logits: Logits) -> Trut
 
 def check_yes_or_no(share: Tensor, spec: Spec) -> None:
     """Refuse labels other than 0 and 1."""
+    if share.device.type != "cpu" or torch.compiler.is_compiling():
+        return  # reading it would wait for the device, or break the graph
     low, high = (int(x) for x in torch.aminmax(share)) if share.numel() else (0, 0)
     if low < 0 or high > 1:
         raise ValueError(

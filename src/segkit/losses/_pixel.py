@@ -1,4 +1,4 @@
-"""Losses that are a sum over pixels: cross-entropy, its binary form, focal, and the hardest pixels only."""
+"""Losses that are a sum over pixels: cross-entropy, its binary form, and focal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from segkit import IGNORE_INDEX
 
-from ._check import Mode, Reduction, Weights, choice, flat_inputs
+from ._check import Flat, Mode, Reduction, Upsample, Weights, choice, flatten
 from ._op import pixel_sums
 from ._reduce import sum_over_ranks, weighted_mean
 from ._spec import Spec
@@ -24,6 +24,7 @@ def cross_entropy(
     ignore_index: int = IGNORE_INDEX,
     class_weights: Weights | None = None,
     pixel_weights: Tensor | None = None,
+    upsample: Upsample | None = None,
     label_smoothing: float = 0.0,
     reduction: Reduction = "mean",
     process_group: Any = None,
@@ -40,6 +41,8 @@ def cross_entropy(
         ignore_index: label of pixels that count nowhere. In soft targets pixels are left out by a pixel weight of 0.
         class_weights: C numbers, for ``"binary"`` the weights of label 0 and label 1. The mean divides by the weights.
         pixel_weights: [B, *spatial], at least 0; 0 is the same as ignored.
+        upsample: ``"bilinear"`` if the logits [B, C, *coarse] are coarser than the target: they are interpolated block
+            by block (align_corners=False, any number of axes), and never exist in full size.
         label_smoothing: share in [0, 1] of the label that is spread over all C classes (multiclass).
         reduction: ``"mean"`` divides by the sum of weights, ``"sum"`` does not, ``"none"`` gives the map of losses.
         process_group: ranks of `torch.distributed` that share the mean: the loss is that of the whole batch.
@@ -60,16 +63,9 @@ def cross_entropy(
     Source: as `torch.nn.functional.cross_entropy`, but any integer labels, float32 sums, and 0 for an empty mean.
     """
     function = "cross_entropy"
-    if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"{function}: `label_smoothing` must be in [0, 1], got {label_smoothing}.")
-    if label_smoothing and mode != "multiclass":
-        raise ValueError(
-            f"{function}: `label_smoothing` must be 0 in mode {mode!r}, got {label_smoothing}. Pass a soft target."
-        )
-    return _pixel_loss(
-        function, logits, target, mode, ignore_index, class_weights, pixel_weights, None, reduction, process_group,
-        smoothing=label_smoothing,
-    )  # fmt: skip
+    smoothing = check_smoothing(function, label_smoothing, mode)
+    flat = flatten(function, logits, target, mode, ignore_index, class_weights, pixel_weights, upsample)
+    return pixel_loss(function, flat, ignore_index, reduction, process_group, smoothing=smoothing)
 
 
 def binary_cross_entropy(
@@ -80,6 +76,7 @@ def binary_cross_entropy(
     ignore_index: int = IGNORE_INDEX,
     class_weights: Weights | None = None,
     pixel_weights: Tensor | None = None,
+    upsample: Upsample | None = None,
     pos_weight: float | Weights | None = None,
     reduction: Reduction = "mean",
     process_group: Any = None,
@@ -93,6 +90,7 @@ def binary_cross_entropy(
         ignore_index: label of elements that count nowhere.
         class_weights: as for `cross_entropy`; the mean divides by them.
         pixel_weights: [B, *spatial], at least 0; 0 is the same as ignored.
+        upsample: as for `cross_entropy`.
         pos_weight: one number, or C of them: weight of the ones; the mean does not divide by it.
         reduction: as for `cross_entropy`; ``"none"`` gives the target's shape (without a channel axis of length 1).
         process_group: as for `cross_entropy`.
@@ -112,13 +110,17 @@ def binary_cross_entropy(
     """
     function = "binary_cross_entropy"
     choice(function, "mode", mode, ("binary", "multilabel"))
-    yes_or_no = None
+    flat = flatten(function, logits, target, mode, ignore_index, class_weights, pixel_weights, upsample)
+    table = None
     if pos_weight is not None:
-        yes = torch.as_tensor(pos_weight, dtype=torch.float32).reshape(-1)
-        yes_or_no = torch.stack([torch.ones_like(yes), yes])
-    return _pixel_loss(
-        function, logits, target, mode, ignore_index, class_weights, pixel_weights, yes_or_no, reduction, process_group
-    )
+        yes = torch.as_tensor(pos_weight, dtype=torch.float32, device=logits.device).reshape(-1)
+        if len(yes) not in (1, flat.inputs.logits.shape[1]):
+            raise ValueError(
+                f"{function}: `pos_weight` must be one number, or one for each of the {flat.inputs.logits.shape[1]} "
+                f"channels, got {len(yes)}."
+            )
+        table = torch.stack([torch.ones_like(yes), yes])
+    return pixel_loss(function, flat, ignore_index, reduction, process_group, alpha=table)
 
 
 def focal(
@@ -129,6 +131,7 @@ def focal(
     ignore_index: int = IGNORE_INDEX,
     class_weights: Weights | None = None,
     pixel_weights: Tensor | None = None,
+    upsample: Upsample | None = None,
     gamma: float = 2.0,
     alpha: float | Sequence[float] | None = None,
     reduction: Reduction = "mean",
@@ -143,6 +146,7 @@ def focal(
         ignore_index: label of pixels that count nowhere.
         class_weights: as for `cross_entropy`; the mean divides by them.
         pixel_weights: [B, *spatial], at least 0; 0 is the same as ignored.
+        upsample: as for `cross_entropy`.
         gamma: at least 0; 0 is cross-entropy.
         alpha: balance of classes that the mean does not divide by. ``"multiclass"``: C numbers. Sigmoid modes: one
             number in [0, 1], the weight of the ones; zeros get 1 - alpha.
@@ -163,159 +167,60 @@ def focal(
     Source: Lin et al. 2017; the mean is over pixels that count, not over positives.
     """
     function = "focal"
+    flat = flatten(function, logits, target, mode, ignore_index, class_weights, pixel_weights, upsample)
+    table = focal_alpha(function, flat, gamma, alpha)
+    return pixel_loss(function, flat, ignore_index, reduction, process_group, gamma=float(gamma), alpha=table)
+
+
+def check_smoothing(function: str, label_smoothing: float, mode: Mode) -> float:
+    """The share that is spread over all classes, if it can be."""
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"{function}: `label_smoothing` must be in [0, 1], got {label_smoothing}.")
+    if label_smoothing and mode != "multiclass":
+        raise ValueError(
+            f"{function}: `label_smoothing` must be 0 in mode {mode!r}, got {label_smoothing}. Pass a soft target."
+        )
+    return float(label_smoothing)
+
+
+def focal_alpha(function: str, flat: Flat, gamma: float, alpha: float | Sequence[float] | None) -> Tensor | None:
+    """Check gamma, and alpha as a table: [C] for softmax, [2, 1] (of a no, of a yes) for sigmoid."""
     if gamma < 0:
         raise ValueError(f"{function}: `gamma` must be at least 0, got {gamma}.")
-    return _pixel_loss(
-        function, logits, target, mode, ignore_index, class_weights, pixel_weights,
-        focal_alpha(function, alpha, mode, logits), reduction, process_group, gamma=gamma,
-    )  # fmt: skip
-
-
-def focal_alpha(function: str, alpha: float | Sequence[float] | None, mode: Mode, logits: Tensor) -> Tensor | None:
-    """Alpha as a table: [C] for softmax, [2, 1] (of a no, of a yes) for sigmoid."""
     if alpha is None:
         return None
-    if mode == "multiclass":
-        table = torch.as_tensor(alpha, dtype=torch.float32)
-        if table.shape != logits.shape[1:2]:
+    device, classes = flat.inputs.logits.device, flat.inputs.logits.shape[1]
+    if not flat.sigmoid:
+        table = torch.as_tensor(alpha, dtype=torch.float32, device=device)
+        if table.shape != (classes,):
             raise ValueError(
-                f"{function}: `alpha` must hold one number for each of the {logits.shape[1]} classes in mode "
-                f"'multiclass', got shape {list(table.shape)}. One number alone is for mode 'binary' or 'multilabel'."
+                f"{function}: `alpha` must hold one number for each of the {classes} classes in mode 'multiclass', got "
+                f"shape {list(table.shape)}. One number alone is for mode 'binary' or 'multilabel'."
             )
         return table
     if not isinstance(alpha, (int, float)) or not 0 <= alpha <= 1:
-        raise ValueError(f"{function}: `alpha` must be one number in [0, 1] in mode {mode!r}, got {alpha!r}.")
-    return torch.tensor([[1 - float(alpha)], [float(alpha)]])
+        raise ValueError(f"{function}: `alpha` must be one number in [0, 1] in the sigmoid modes, got {alpha!r}.")
+    return torch.tensor([[1 - float(alpha)], [float(alpha)]], device=device)
 
 
-def ohem_cross_entropy(
-    logits: Tensor,
-    target: Tensor,
-    *,
-    mode: Mode = "multiclass",
-    ignore_index: int = IGNORE_INDEX,
-    class_weights: Weights | None = None,
-    pixel_weights: Tensor | None = None,
-    keep_ratio: float | None = None,
-    min_kept: int | None = None,
-    threshold: float | None = None,
-    scope: str = "batch",
-    reduction: Reduction = "mean",
-    process_group: Any = None,
-) -> Tensor:
-    """Cross-entropy of the hardest pixels only; the others have no loss and no gradient.
-
-    Args:
-        logits: as for `cross_entropy`.
-        target: as for `cross_entropy`.
-        mode: ``"multiclass"`` or ``"binary"``.
-        ignore_index: label of pixels that count nowhere, not in the quota either.
-        class_weights: as for `cross_entropy`; the pixels are chosen by their weighted loss.
-        pixel_weights: [B, *spatial], at least 0; 0 is the same as ignored.
-        keep_ratio: share in (0, 1] of the pixels that count to keep; 0.25 if nothing else is given.
-        min_kept: keep at least as many pixels.
-        threshold: keep the pixels whose *loss* is above it (0.7 as a probability is -log 0.7 = 0.357).
-        scope: choose in the whole ``"batch"``, or in each ``"image"``.
-        reduction: ``"mean"`` over the pixels kept (weighted), ``"sum"``, or ``"none"``: the map, 0 where not kept.
-        process_group: ranks that share the mean. Each chooses among its own pixels.
-
-    Returns:
-        A scalar or a map, as for `cross_entropy`.
-
-    Raises:
-        ValueError: shapes, weights or labels that do not belong together.
-
-    Example:
-        >>> logits = torch.tensor([[[0.0, 9.0, 9.0, 9.0], [0.0, 0.0, 0.0, 0.0]]])
-        >>> ohem_cross_entropy(logits, torch.tensor([[1, 0, 0, 0]]), keep_ratio=0.25)  # the one hard pixel: log 2
-        tensor(0.6931)
-
-    Source: Shrivastava et al. 2016, on pixels. The selection is `mining.hard_mask`, without a sort.
-    """
-    loss, _ = select_hard(
-        "ohem_cross_entropy", logits, target, mode, ignore_index, class_weights, pixel_weights, keep_ratio, min_kept,
-        threshold, scope, reduction, process_group,
-    )  # fmt: skip
-    return loss
-
-
-def select_hard(
+def pixel_loss(
     function: str,
-    logits: Tensor,
-    target: Tensor,
-    mode: Mode,
+    flat: Flat,
     ignore_index: int,
-    class_weights: Weights | None,
-    pixel_weights: Tensor | None,
-    keep_ratio: float | None,
-    min_kept: int | None,
-    threshold: float | None,
-    scope: str,
-    reduction: Reduction,
-    process_group: Any,
-) -> tuple[Tensor, Tensor]:
-    """The loss of the hardest pixels, and how many these are (a tensor, so that nothing waits for it)."""
-    from segkit.mining import hard_mask
-
-    choice(function, "mode", mode, ("multiclass", "binary"))
-    choice(function, "reduction", reduction, ("mean", "sum", "none"))
-    if keep_ratio is None and min_kept is None and threshold is None:
-        keep_ratio = 0.25
-    inputs, shape = flat_inputs(
-        function, logits, target, mode=mode, ignore_index=ignore_index, class_weights=class_weights,
-        pixel_weights=pixel_weights,
-    )  # fmt: skip
-    spec = Spec(function, mode != "multiclass", ignore_index, terms="map")
-    losses = pixel_sums(inputs, spec).terms[:, 0]  # [B, N]
-    if inputs.target.is_floating_point():
-        valid = torch.ones_like(losses, dtype=torch.bool)
-    else:
-        valid = (inputs.target.long() != ignore_index).view(losses.shape)
-    if inputs.pixel_weights is not None:
-        valid = valid & (inputs.pixel_weights != 0)
-    kept = hard_mask(
-        losses.detach(), keep_ratio=keep_ratio, min_kept=min_kept, threshold=threshold, scope=scope, valid=valid
-    )
-    losses = torch.where(kept, losses, 0)
-    if reduction == "none":
-        return losses.view(shape), kept.sum()
-    if reduction == "sum":
-        return sum_over_ranks([losses.sum()], process_group)[0], kept.sum()
-    weight = kept.to(losses.dtype)
-    if inputs.pixel_weights is not None:
-        weight = weight * inputs.pixel_weights
-    if inputs.class_weights is not None and not inputs.target.is_floating_point():
-        index = torch.where(valid, inputs.target.long().view(losses.shape), 0)
-        table = inputs.class_weights if inputs.class_weights.ndim == 1 else inputs.class_weights[:, 0]
-        weight = weight * table[index]
-    return weighted_mean(losses, torch.where(kept, weight, 0), process_group), kept.sum()
-
-
-def _pixel_loss(
-    function: str,
-    logits: Tensor,
-    target: Tensor,
-    mode: Mode,
-    ignore_index: int,
-    class_weights: Weights | None,
-    pixel_weights: Tensor | None,
-    alpha: Tensor | None,
     reduction: Reduction,
     process_group: Any,
     *,
     gamma: float = 0.0,
     smoothing: float = 0.0,
+    alpha: Tensor | None = None,
 ) -> Tensor:
+    """One pass for the sum, the mean or the map of focal cross-entropy."""
     choice(function, "reduction", reduction, ("mean", "sum", "none"))
-    inputs, shape = flat_inputs(
-        function, logits, target, mode=mode, ignore_index=ignore_index, class_weights=class_weights,
-        pixel_weights=pixel_weights, alpha=alpha,
-    )  # fmt: skip
     terms = "map" if reduction == "none" else reduction if process_group is None else "sum"
-    spec = Spec(function, mode != "multiclass", ignore_index, gamma=float(gamma), smoothing=smoothing, terms=terms)
-    sums = pixel_sums(inputs, spec)
+    spec = Spec(function, flat.sigmoid, ignore_index, gamma, smoothing, terms=terms)
+    sums = pixel_sums(flat.inputs._replace(alpha=alpha), spec, flat.size)
     if reduction == "none":
-        return sums.terms.reshape(shape)
-    if reduction == "sum" or process_group is None:
-        return sum_over_ranks([sums.terms], process_group)[0]
-    return weighted_mean(sums.terms, sums.weight, process_group)
+        return sums.terms.reshape(flat.shape)
+    if reduction == "mean" and process_group is not None:
+        return weighted_mean(sums.terms, sums.weight, process_group)
+    return sum_over_ranks([sums.terms], process_group)[0]

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from segkit import IGNORE_INDEX
 
-from ._check import Mode, Reduction, Weights, choice, flat_inputs
+from ._check import Flat, Mode, Reduction, Upsample, Weights, choice, flatten
 from ._op import pixel_sums
 from ._reduce import Absent, reduce_entries, sum_over_ranks
 from ._spec import Inputs, Spec, Sums
@@ -31,14 +31,14 @@ class Entries:
 
     scope: Scope = "image"
     classes: Sequence[int] | None = None
-    absent: Absent = "skip"
+    absent: Absent | Literal["all"] = "skip"  # "all": a class counts whether or not it is there
     reduction: Reduction = "mean"
     group: Any = None
 
     def check(self, function: str) -> None:
         """Refuse unknown choices."""
         choice(function, "scope", self.scope, ("image", "batch"))
-        choice(function, "absent", self.absent, ("skip", "zero", "one"))
+        choice(function, "absent", self.absent, ("skip", "zero", "one", *(("all",) if self.absent == "all" else ())))
         choice(function, "reduction", self.reduction, ("mean", "sum", "none"))
 
 
@@ -51,6 +51,7 @@ def region_loss(
     ignore_index: int = IGNORE_INDEX,
     class_weights: Weights | None = None,
     pixel_weights: Tensor | None = None,
+    upsample: Upsample | None = None,
     scope: Scope = "image",
     classes: Sequence[int] | None = None,
     absent: Absent = "skip",
@@ -69,6 +70,7 @@ def region_loss(
         ignore_index: label of pixels that count nowhere.
         class_weights: C numbers; the mean over classes divides by them.
         pixel_weights: [B, *spatial], at least 0; 0 is the same as ignored.
+        upsample: as for `cross_entropy`.
         scope: a loss for each ``"image"``, or one for the sums of the whole ``"batch"``.
         classes: which classes count, chosen after the softmax; None for all.
         absent: a class that is not in the truth (of the image or the batch) is left out (``"skip"``), or has loss 0
@@ -89,99 +91,20 @@ def region_loss(
         >>> region_loss(missed, logits, torch.tensor([[0, 0]]), reduction="none")
         tensor([[0.5000, 0.0000]])
     """
-    return one_region_loss(
-        "region_loss", formula, logits, target, mode, ignore_index, class_weights, pixel_weights,
-        Entries(scope, classes, absent, reduction, process_group), power=power,
-    )  # fmt: skip
+    function = "region_loss"
+    flat = flatten(function, logits, target, mode, ignore_index, class_weights, pixel_weights, upsample)
+    entries = Entries(scope, classes, absent, reduction, process_group)
+    return region_formula(function, formula, flat, ignore_index, entries, power)
 
 
-def dice(
-    logits: Tensor,
-    target: Tensor,
-    *,
-    mode: Mode = "multiclass",
-    ignore_index: int = IGNORE_INDEX,
-    class_weights: Weights | None = None,
-    pixel_weights: Tensor | None = None,
-    scope: Scope = "image",
-    classes: Sequence[int] | None = None,
-    absent: Absent = "skip",
-    smooth: float = 0.0,
-    eps: float = 1e-7,
-    power: Literal[1, 2] = 1,
-    log: bool = False,
-    reduction: Reduction = "mean",
-    process_group: Any = None,
+def region_formula(
+    function: str, formula: Formula, flat: Flat, ignore_index: int, entries: Entries, power: int = 1
 ) -> Tensor:
-    """One minus the soft Dice overlap: 1 - (2 I + smooth) / (P + T + smooth).
-
-    Args:
-        logits: as for `region_loss`.
-        target: as for `region_loss`.
-        mode: as for `region_loss`.
-        ignore_index: label of pixels that count nowhere, not below the fraction either.
-        class_weights: C numbers; the mean over classes divides by them.
-        pixel_weights: [B, *spatial], at least 0; 0 is the same as ignored.
-        scope: as for `region_loss`.
-        classes: as for `region_loss`.
-        absent: as for `region_loss`.
-        smooth: pixels added above and below.
-        eps: smallest value below the fraction, and under the logarithm.
-        power: 2 squares p below the fraction, as in V-Net.
-        log: minus the logarithm of the overlap instead of one minus it.
-        reduction: as for `region_loss`.
-        process_group: as for `region_loss`.
-
-    Returns:
-        A scalar or [B, C] in [0, 1] (without ``log``), as for `region_loss`.
-
-    Raises:
-        ValueError: shapes, weights or labels that do not belong together.
-
-    Example:
-        >>> logits = torch.tensor([[[9.0, -9.0], [-9.0, 9.0]]])  # one image, 2 classes, 2 pixels
-        >>> dice(logits, torch.tensor([[0, 0]])).round(decimals=3)  # class 0: 1 - 2/3; class 1 is not there
-        tensor(0.3330)
-
-    Source: Milletari et al. 2016 (V-Net) with ``power=2``; absent classes are left out of the mean.
-    """
-    return one_region_loss(
-        "dice", dice_formula(smooth, eps, log), logits, target, mode, ignore_index, class_weights, pixel_weights,
-        Entries(scope, classes, absent, reduction, process_group), power=power,
-    )  # fmt: skip
-
-
-def dice_formula(smooth: float, eps: float, log: bool) -> Formula:
-    """The loss of `dice` as a function of the sums."""
-
-    def formula(s: Sums) -> Tensor:
-        score = (2 * s.intersection + smooth) / (s.prediction + s.truth + smooth).clamp_min(eps)
-        return -score.clamp_min(eps).log() if log else 1 - score
-
-    return formula
-
-
-def one_region_loss(
-    function: str,
-    formula: Formula,
-    logits: Tensor,
-    target: Tensor,
-    mode: Mode,
-    ignore_index: int,
-    class_weights: Weights | None,
-    pixel_weights: Tensor | None,
-    entries: Entries,
-    power: int = 1,
-) -> Tensor:
-    """Check, one pass over the pixels, formula, reduction."""
+    """One pass over the pixels, the formula, and the reduction."""
     entries.check(function)
     choice(function, "power", power, (1, 2))
-    inputs, _ = flat_inputs(
-        function, logits, target, mode=mode, ignore_index=ignore_index, class_weights=class_weights,
-        pixel_weights=pixel_weights,
-    )  # fmt: skip
-    spec = Spec(function, mode != "multiclass", ignore_index, power=power, region=True)
-    return reduce_region(function, formula, pixel_sums(inputs, spec), inputs, entries)
+    spec = Spec(function, flat.sigmoid, ignore_index, power=power, region=True)
+    return reduce_region(function, formula, pixel_sums(flat.inputs, spec, flat.size), flat.inputs, entries)
 
 
 def reduce_region(function: str, formula: Formula, sums: Sums, inputs: Inputs, entries: Entries) -> Tensor:
@@ -194,10 +117,10 @@ def reduce_region(function: str, formula: Formula, sums: Sums, inputs: Inputs, e
         weights = weights if entries.classes is None else weights[list(entries.classes)]
     return reduce_entries(
         formula(sums),
-        sums.truth > 0,
+        sums.truth > 0 if entries.absent != "all" else torch.ones_like(sums.truth, dtype=torch.bool),
         (sums.pixels > 0).expand_as(sums.truth),
         weights,
-        absent=entries.absent,
+        absent="skip" if entries.absent == "all" else entries.absent,
         reduction=entries.reduction,
         group=entries.group if entries.scope == "image" else None,
     )

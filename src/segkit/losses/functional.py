@@ -10,17 +10,30 @@ Example:
 
 from __future__ import annotations
 
-from ._compound import dice_ce, dice_focal
-from ._pixel import binary_cross_entropy, cross_entropy, focal, ohem_cross_entropy
-from ._region import dice, region_loss
+from ._cl_dice import cl_dice
+from ._compound import combine, dice_ce, dice_focal
+from ._distance import boundary, skeleton_recall
+from ._lovasz import lovasz
+from ._ohem import ohem_cross_entropy
+from ._overlap import dice, generalized_dice, jaccard, tversky
+from ._pixel import binary_cross_entropy, cross_entropy, focal
+from ._region import region_loss
 
 __all__ = [
     "binary_cross_entropy",
+    "boundary",
+    "cl_dice",
+    "combine",
     "cross_entropy",
     "dice",
     "dice_ce",
     "dice_focal",
     "focal",
+    "generalized_dice",
+    "jaccard",
+    "lovasz",
     "ohem_cross_entropy",
     "region_loss",
+    "skeleton_recall",
+    "tversky",
 ]

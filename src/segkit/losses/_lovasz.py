@@ -1,0 +1,262 @@
+"""The Lovász extension of the Jaccard loss, in linear time.
+
+With errors e = |truth - p| of one class, the loss is the mean over all levels t in (0, 1] of the Jaccard loss of the
+set of pixels whose error is at least t. Only how many pixels lie above each level counts, so instead of sorting we
+round the errors to 65,536 levels and count. The extension is 1-Lipschitz in the largest change of an error, and
+rounding changes none by more than half a step of 1/65,535: so much, at most, the loss is off, which is below 2**-16.
+
+The gradient by an error is the slope of the Jaccard loss at its level: one table per class, read by level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from segkit import IGNORE_INDEX
+
+from . import _dense
+from ._blocks import Block, Logits, blocks, wide_dtype
+from ._check import Flat, Mode, Reduction, Upsample, Weights, choice, flatten
+from ._reduce import reduce_entries
+from ._region import Scope
+from ._spec import Inputs, Spec
+from ._upsample import CoarseLogits
+
+STEPS = 65535
+SLOTS = 2 * STEPS + 1  # (truth - p) from -1 to 1: a miss of a background pixel left of the middle, of the class right
+
+
+def lovasz(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    mode: Mode = "multiclass",
+    ignore_index: int = IGNORE_INDEX,
+    class_weights: Weights | None = None,
+    pixel_weights: Tensor | None = None,
+    upsample: Upsample | None = None,
+    scope: Scope = "batch",
+    classes: Literal["present", "all"] | Sequence[int] = "present",
+    exact: bool = False,
+    reduction: Reduction = "mean",
+    process_group: Any = None,
+) -> Tensor:
+    """The Jaccard loss of each class, made convex in the errors |truth - p| (Lovász-softmax).
+
+    Args:
+        logits: as for `cross_entropy`.
+        target: class indices, or 0 and 1, as for `cross_entropy`; soft targets are refused.
+        mode: ``"multiclass"``: softmax over C. ``"binary"`` and ``"multilabel"``: a sigmoid for each channel.
+        ignore_index: label of pixels that count nowhere.
+        class_weights: C numbers; the mean over classes divides by them.
+        pixel_weights: [B, *spatial], at least 0: how many pixels a pixel counts for; 0 is the same as ignored.
+        upsample: as for `cross_entropy`; not together with ``exact``.
+        scope: the sets of the whole ``"batch"``, or of each ``"image"``.
+        classes: those ``"present"`` in the truth (of the image or batch), ``"all"``, or a list of them.
+        exact: sort the errors instead of rounding them to 65,536 levels.
+        reduction: ``"mean"`` over images and classes that count, ``"sum"``, or ``"none"``: [B, C] ([1, C] for
+            ``"batch"``), 0 where left out.
+        process_group: ranks that share the mean over images; for scope ``"image"`` only.
+
+    Returns:
+        A scalar or [B, C], in [0, 1], within 2**-16 of the exact loss.
+
+    Raises:
+        ValueError: shapes, weights or labels that do not belong together.
+        TypeError: a soft target.
+
+    Example:
+        >>> logits = torch.tensor([[[0.0, 0.0], [0.0, 0.0]]])  # every error is 1/2: so is the loss
+        >>> lovasz(logits, torch.tensor([[0, 1]]))
+        tensor(0.5000)
+
+    Source: Berman et al. 2018. For sigmoid modes the errors are of probabilities; there the hinge of logits.
+    """
+    function = "lovasz"
+    choice(function, "scope", scope, ("image", "batch"))
+    choice(function, "reduction", reduction, ("mean", "sum", "none"))
+    if isinstance(classes, str):
+        choice(function, "classes", classes, ("present", "all"))
+    if target.is_floating_point():
+        raise TypeError(f"{function}: `target` must hold class indices, got {target.dtype}. Soft targets have no set.")
+    if process_group is not None and scope == "batch":
+        raise ValueError(
+            f"{function}: `process_group` must be None for scope 'batch': sets of pixels do not add up over ranks. "
+            "Pass scope='image', or average the losses of the ranks."
+        )
+    flat = flatten(function, logits, target, mode, ignore_index, class_weights, pixel_weights, upsample)
+    spec = Spec(function, flat.sigmoid, ignore_index)
+    if exact and flat.size:
+        raise ValueError(f"{function}: `exact` must be False with upsample='bilinear'. Interpolate the logits first.")
+    # Below as many pixels as levels sorting takes less memory than the tables.
+    few = not flat.size and flat.inputs.logits[0].numel() < STEPS and scope == "image"
+    if exact or few:
+        loss, truth = _by_sorting(flat, spec, scope)
+    else:
+        loss, truth, _ = _lovasz(
+            *flat.inputs[:3], function, flat.sigmoid, ignore_index, list(flat.size), scope == "image"
+        )
+    if not isinstance(classes, str):
+        loss, truth = loss[:, list(classes)], truth[:, list(classes)]
+    weights = flat.inputs.class_weights
+    if weights is not None:
+        weights = (weights if weights.ndim == 1 else weights[1]).expand(flat.inputs.logits.shape[1])
+        weights = weights if isinstance(classes, str) else weights[list(classes)]
+    counted = truth > 0 if classes == "present" else (truth.sum(1, keepdim=True) > 0).expand_as(truth)
+    if flat.sigmoid and classes != "present":
+        counted = torch.ones_like(counted)
+    return reduce_entries(loss, counted, counted, weights, absent="skip", reduction=reduction, group=process_group)
+
+
+def _errors(
+    logits: Logits, inputs: Inputs, spec: Spec
+) -> Iterator[tuple[Block, Tensor, Tensor, Tensor | None, Tensor]]:
+    """Blocks as (block, p, truth - p, weight, truth), all [b, C, n] (weight [b, 1 or C, n] or None)."""
+    for block in blocks(*logits.shape, logits.row):
+        truth = _dense.read_truth(inputs, block, spec, logits)
+        x = _dense.clean(logits.read(block), truth, logits.dtype)
+        p = x.sigmoid() if spec.sigmoid else torch.softmax(x, 1)
+        yield block, p, truth.share - p, truth.weight, truth.share
+
+
+def _slots(miss: Tensor, block: Block, per_image: bool) -> Tensor:
+    """Where each element counts in [rows, C, SLOTS], flat."""
+    slot = miss.add(1).mul_(STEPS).add_(0.5).long()
+    batch, classes, _ = miss.shape
+    slot += (torch.arange(classes, device=miss.device) * SLOTS)[:, None]
+    if per_image:
+        images = torch.arange(block.samples.start, block.samples.start + batch, device=miss.device)
+        slot += (images * (classes * SLOTS))[:, None, None]
+    return slot
+
+
+@torch.library.custom_op("segkit::lovasz", mutates_args=())
+def _lovasz(
+    logits: Tensor,
+    target: Tensor,
+    pixel_weights: Tensor | None,
+    function: str,
+    sigmoid: bool,
+    ignore_index: int,
+    size: list[int],
+    per_image: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    inputs, spec = Inputs(logits, target, pixel_weights, None, None), Spec(function, sigmoid, ignore_index)
+    source = CoarseLogits(logits, size) if size else Logits(logits)
+    rows, classes = logits.shape[0] if per_image else 1, logits.shape[1]
+    # float32 counts to 2**24 exactly; where a slot could hold more, and for weights, count in float64.
+    weighted = pixel_weights is not None or target.numel() > 2**24
+    counts = torch.zeros(
+        (rows, classes, SLOTS), dtype=torch.float64 if weighted else torch.float32, device=logits.device
+    )
+    truth = torch.zeros((rows, classes), dtype=torch.float64, device=logits.device)
+    one = counts.new_ones(())
+    for block, _, miss, weight, share in _errors(source, inputs, spec):
+        each = (one if weight is None else weight.to(counts.dtype)).expand_as(miss)
+        counts.view(-1).index_add_(0, _slots(miss, block, per_image).view(-1), each.reshape(-1))
+        mine = (share if weight is None else share * weight).sum(2)
+        truth[block.samples if per_image else slice(None)] += mine if per_image else mine.sum(0, keepdim=True)
+    table = torch.empty((rows, classes, SLOTS), dtype=wide_dtype(logits), device=logits.device)
+    loss = torch.empty_like(truth)
+    for row in range(rows):
+        for c in range(classes):
+            loss[row, c] = _level_sums(counts[row, c], truth[row, c], table[row, c])
+    return loss.to(table.dtype), truth.to(table.dtype), table
+
+
+def _level_sums(count: Tensor, truth: Tensor, table: Tensor) -> Tensor:
+    """The loss of one class; writes the slope of each slot, d loss / d p, into ``table``."""
+    other = count[:STEPS].double().cumsum(0)  # pixels of other classes at the highest level, and from there down
+    own = count[STEPS + 1 :].flip(0).double().cumsum(0)
+    union = truth + other
+    jaccard = 1 - (truth - own) / torch.where(union == 0, 1, union)
+    before = union - count[:STEPS]  # the union before this level's pixels of other classes come in
+    before = torch.where(before == 0, 1, before)
+    table[:STEPS] = (truth - own) / (before * torch.where(union == 0, 1, union))
+    table[STEPS + 1 :] = (-1 / before).flip(0)
+    table[STEPS] = 0
+    return torch.where(union == 0, 0, jaccard).sum() / STEPS
+
+
+@_lovasz.register_fake
+def _(logits, target, pixel_weights, function, sigmoid, ignore_index, size, per_image):  # type: ignore[no-untyped-def]
+    shape = (logits.shape[0] if per_image else 1, logits.shape[1])
+    dtype = wide_dtype(logits)
+    one = logits.new_empty(shape, dtype=dtype)
+    return one, torch.empty_like(one), logits.new_empty((*shape, SLOTS), dtype=dtype)
+
+
+@torch.library.custom_op("segkit::lovasz_backward", mutates_args=())
+def _lovasz_backward(
+    by_loss: Tensor,
+    table: Tensor,
+    logits: Tensor,
+    target: Tensor,
+    pixel_weights: Tensor | None,
+    function: str,
+    sigmoid: bool,
+    ignore_index: int,
+    size: list[int],
+    per_image: bool,
+) -> Tensor:
+    inputs, spec = Inputs(logits, target, pixel_weights, None, None), Spec(function, sigmoid, ignore_index)
+    source = CoarseLogits(logits, size) if size else Logits(logits)
+    for block, p, miss, weight, _ in _errors(source, inputs, spec):
+        slope = table.view(-1).index_select(0, _slots(miss, block, per_image).view(-1)).view(p.shape)
+        slope *= by_loss[block.samples if per_image else slice(None), :, None]
+        if weight is not None:
+            slope *= weight
+        slope *= p
+        source.write(block, slope * (1 - p) if sigmoid else slope.sub_(p * slope.sum(1, keepdim=True)))
+    return source.gradient().view(logits.shape)
+
+
+@_lovasz_backward.register_fake
+def _(by_loss, table, logits, *rest):  # type: ignore[no-untyped-def]
+    return torch.empty_like(logits)
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.set_materialize_grads(False)
+    ctx.settings = inputs[3:]
+    ctx.save_for_backward(output[2], *inputs[:3])
+
+
+def _backward(ctx: Any, by_loss: Tensor | None, *_others: Any) -> tuple[Any, ...]:
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            "segkit.losses: a gradient of the gradient is not implemented. Call backward() or autograd.grad() without "
+            "create_graph=True."
+        )
+    grad = None if by_loss is None else _lovasz_backward(by_loss, *ctx.saved_tensors, *ctx.settings)
+    return (grad, *(None,) * 7)
+
+
+_lovasz.register_autograd(_backward, setup_context=_setup)
+
+
+def _by_sorting(flat: Flat, spec: Spec, scope: Scope) -> tuple[Tensor, Tensor]:
+    """The exact loss [rows, C] and the size of the truth, by sorting each class of each row; plain torch."""
+    inputs = flat.inputs
+    logits = Logits(inputs.logits)
+    whole = Block(slice(None), slice(None), True)
+    truth = _dense.read_truth(inputs, whole, spec, logits)
+    x = _dense.clean(inputs.logits, truth, logits.dtype)
+    p = x.sigmoid() if spec.sigmoid else torch.softmax(x, 1)
+    weight = (p.new_ones(()) if truth.weight is None else truth.weight).expand_as(p)
+    parts = [(truth.share - p).abs(), truth.share, weight]
+    if scope == "batch":
+        parts = [part.transpose(0, 1).reshape(1, part.shape[1], -1) for part in parts]
+    errors, share, weight = parts
+    errors, order = (errors * (weight > 0)).sort(dim=2, descending=True)
+    share, weight = share.gather(2, order).double(), weight.gather(2, order).double()
+    size = (share * weight).sum(2, keepdim=True)
+    own, other = (share * weight).cumsum(2), ((1 - share) * weight).cumsum(2)
+    jaccard = 1 - (size - own) / torch.where(size + other == 0, 1, size + other)
+    jaccard = torch.where(size + other == 0, 0, jaccard)
+    step = jaccard.diff(dim=2, prepend=torch.zeros_like(size))
+    return (errors * step).sum(2).to(p.dtype), size[:, :, 0].to(p.dtype)

@@ -1,0 +1,290 @@
+"""Losses of overlap: Dice and its relatives. Each is its formula on the sums of `_region`, and a docstring."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from segkit import IGNORE_INDEX
+
+from ._check import Mode, Reduction, Upsample, Weights, flatten
+from ._reduce import Absent
+from ._region import Entries, Formula, Scope, region_formula
+from ._spec import Sums
+
+
+def dice_formula(smooth: float, eps: float, log: bool) -> Formula:
+    """1 - (2 I + smooth) / (P + T + smooth)."""
+
+    def formula(s: Sums) -> Tensor:
+        score = (2 * s.intersection + smooth) / (s.prediction + s.truth + smooth).clamp_min(eps)
+        return -score.clamp_min(eps).log() if log else 1 - score
+
+    return formula
+
+
+def jaccard_formula(smooth: float, eps: float, log: bool) -> Formula:
+    """1 - (I + smooth) / (P + T - I + smooth)."""
+
+    def formula(s: Sums) -> Tensor:
+        union = s.prediction + s.truth - s.intersection
+        score = (s.intersection + smooth) / (union + smooth).clamp_min(eps)
+        return -score.clamp_min(eps).log() if log else 1 - score
+
+    return formula
+
+
+def tversky_formula(alpha: float, beta: float, gamma: float, smooth: float, eps: float) -> Formula:
+    """(1 - (I + smooth) / (I + alpha (P - I) + beta (T - I) + smooth))**gamma."""
+
+    def formula(s: Sums) -> Tensor:
+        false_positive, false_negative = s.prediction - s.intersection, s.truth - s.intersection
+        below = s.intersection + alpha * false_positive + beta * false_negative + smooth
+        loss = 1 - (s.intersection + smooth) / below.clamp_min(eps)
+        # Rounding may give -1e-8, of which a fraction's power is not a number; and the slope of 0**gamma is infinite.
+        return loss if gamma == 1 else loss.clamp_min(1e-6) ** gamma
+
+    return formula
+
+
+def generalized_dice_formula(smooth: float, eps: float) -> Formula:
+    """1 - (2 sum_c w_c I_c + smooth) / (sum_c w_c (P_c + T_c) + smooth), with w_c = 1 / T_c**2; one number an image."""
+
+    def formula(s: Sums) -> Tensor:
+        # A class that is not there has no weight; dividing by the smallest T keeps the weights in (0, 1].
+        there = s.truth > 0
+        smallest = torch.where(there, s.truth, torch.inf).amin(1, keepdim=True)
+        weight = torch.where(there, (smallest / torch.where(there, s.truth, 1)) ** 2, 0)
+        unit = torch.where(there.any(1, keepdim=True), smallest, 1) ** 2  # smooth is in the units of w_c = 1 / T_c**2
+        above = 2 * (weight * s.intersection).sum(1, keepdim=True) + smooth * unit
+        below = (weight * (s.prediction + s.truth)).sum(1, keepdim=True) + smooth * unit
+        return (1 - above / below.clamp_min(eps)).expand_as(s.truth)
+
+    return formula
+
+
+def dice(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    mode: Mode = "multiclass",
+    ignore_index: int = IGNORE_INDEX,
+    class_weights: Weights | None = None,
+    pixel_weights: Tensor | None = None,
+    upsample: Upsample | None = None,
+    scope: Scope = "image",
+    classes: Sequence[int] | None = None,
+    absent: Absent = "skip",
+    smooth: float = 0.0,
+    eps: float = 1e-7,
+    power: Literal[1, 2] = 1,
+    log: bool = False,
+    reduction: Reduction = "mean",
+    process_group: Any = None,
+) -> Tensor:
+    """One minus the soft Dice overlap: 1 - (2 I + smooth) / (P + T + smooth).
+
+    Args:
+        logits: as for `region_loss`.
+        target: as for `region_loss`.
+        mode: as for `region_loss`.
+        ignore_index: label of pixels that count nowhere, not below the fraction either.
+        class_weights: C numbers; the mean over classes divides by them.
+        pixel_weights: [B, *spatial], at least 0; 0 is the same as ignored.
+        upsample: as for `cross_entropy`.
+        scope: as for `region_loss`.
+        classes: as for `region_loss`.
+        absent: as for `region_loss`.
+        smooth: pixels added above and below.
+        eps: smallest value below the fraction, and under the logarithm.
+        power: 2 squares p below the fraction, as in V-Net.
+        log: minus the logarithm of the overlap instead of one minus it.
+        reduction: as for `region_loss`.
+        process_group: as for `region_loss`.
+
+    Returns:
+        A scalar or [B, C] in [0, 1] (without ``log``), as for `region_loss`.
+
+    Raises:
+        ValueError: shapes, weights or labels that do not belong together.
+
+    Example:
+        >>> logits = torch.tensor([[[9.0, -9.0], [-9.0, 9.0]]])  # one image, 2 classes, 2 pixels
+        >>> dice(logits, torch.tensor([[0, 0]])).round(decimals=3)  # class 0: 1 - 2/3; class 1 is not there
+        tensor(0.3330)
+
+    Source: Milletari et al. 2016 (V-Net) with ``power=2``; absent classes are left out of the mean.
+    """
+    flat = flatten("dice", logits, target, mode, ignore_index, class_weights, pixel_weights, upsample)
+    entries = Entries(scope, classes, absent, reduction, process_group)
+    return region_formula("dice", dice_formula(smooth, eps, log), flat, ignore_index, entries, power)
+
+
+def jaccard(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    mode: Mode = "multiclass",
+    ignore_index: int = IGNORE_INDEX,
+    class_weights: Weights | None = None,
+    pixel_weights: Tensor | None = None,
+    upsample: Upsample | None = None,
+    scope: Scope = "image",
+    classes: Sequence[int] | None = None,
+    absent: Absent = "skip",
+    smooth: float = 0.0,
+    eps: float = 1e-7,
+    log: bool = False,
+    reduction: Reduction = "mean",
+    process_group: Any = None,
+) -> Tensor:
+    """One minus the soft intersection over union: 1 - (I + smooth) / (P + T - I + smooth).
+
+    Args:
+        logits: as for `region_loss`.
+        target: as for `region_loss`.
+        mode: as for `region_loss`.
+        ignore_index: label of pixels that count nowhere, not below the fraction either.
+        class_weights: C numbers; the mean over classes divides by them.
+        pixel_weights: [B, *spatial], at least 0; 0 is the same as ignored.
+        upsample: as for `cross_entropy`.
+        scope: as for `region_loss`.
+        classes: as for `region_loss`.
+        absent: as for `region_loss`.
+        smooth: pixels added above and below.
+        eps: smallest value below the fraction, and under the logarithm.
+        log: minus the logarithm of the overlap instead of one minus it.
+        reduction: as for `region_loss`.
+        process_group: as for `region_loss`.
+
+    Returns:
+        A scalar or [B, C] in [0, 1] (without ``log``), as for `region_loss`.
+
+    Raises:
+        ValueError: shapes, weights or labels that do not belong together.
+
+    Example:
+        >>> logits = torch.tensor([[[9.0, -9.0], [-9.0, 9.0]]])  # one image, 2 classes, 2 pixels
+        >>> jaccard(logits, torch.tensor([[0, 0]])).round(decimals=3)  # class 0: 1 - 1/2; class 1 is not there
+        tensor(0.5000)
+
+    Source: Rahman and Wang 2016; absent classes are left out of the mean.
+    """
+    flat = flatten("jaccard", logits, target, mode, ignore_index, class_weights, pixel_weights, upsample)
+    entries = Entries(scope, classes, absent, reduction, process_group)
+    return region_formula("jaccard", jaccard_formula(smooth, eps, log), flat, ignore_index, entries)
+
+
+def tversky(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    mode: Mode = "multiclass",
+    ignore_index: int = IGNORE_INDEX,
+    class_weights: Weights | None = None,
+    pixel_weights: Tensor | None = None,
+    upsample: Upsample | None = None,
+    scope: Scope = "image",
+    classes: Sequence[int] | None = None,
+    absent: Absent = "skip",
+    alpha: float = 0.5,
+    beta: float = 0.5,
+    gamma: float = 1.0,
+    smooth: float = 0.0,
+    eps: float = 1e-7,
+    reduction: Reduction = "mean",
+    process_group: Any = None,
+) -> Tensor:
+    """Dice with a price of its own for false positives and false negatives: 1 - I / (I + alpha FP + beta FN).
+
+    Args:
+        logits: as for `region_loss`.
+        target: as for `region_loss`.
+        mode: as for `region_loss`.
+        ignore_index: label of pixels that count nowhere, not below the fraction either.
+        class_weights: C numbers; the mean over classes divides by them.
+        pixel_weights: [B, *spatial], at least 0; 0 is the same as ignored.
+        upsample: as for `cross_entropy`.
+        scope: as for `region_loss`.
+        classes: as for `region_loss`.
+        absent: as for `region_loss`.
+        alpha: price of false positives, P - I. 0.5 and 0.5 is Dice.
+        beta: price of false negatives, T - I. 1 and 1 is Jaccard.
+        gamma: exponent of the whole, the focal Tversky loss; 1 for none.
+        smooth: pixels added above and below.
+        eps: smallest value below the fraction.
+        reduction: as for `region_loss`.
+        process_group: as for `region_loss`.
+
+    Returns:
+        A scalar or [B, C] in [0, 1], as for `region_loss`.
+
+    Raises:
+        ValueError: shapes, weights or labels that do not belong together.
+
+    Example:
+        >>> logits = torch.tensor([[[9.0, -9.0], [-9.0, 9.0]]])  # one image, 2 classes, 2 pixels
+        >>> tversky(logits, torch.tensor([[0, 0]]), alpha=0.3, beta=0.7).round(decimals=3)  # 1 - 1 / (1 + 0.7)
+        tensor(0.4120)
+
+    Source: Salehi et al. 2017; Abraham and Khan 2019 for gamma, there written 1 / gamma.
+    """
+    flat = flatten("tversky", logits, target, mode, ignore_index, class_weights, pixel_weights, upsample)
+    entries = Entries(scope, classes, absent, reduction, process_group)
+    return region_formula("tversky", tversky_formula(alpha, beta, gamma, smooth, eps), flat, ignore_index, entries)
+
+
+def generalized_dice(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    mode: Mode = "multiclass",
+    ignore_index: int = IGNORE_INDEX,
+    class_weights: Weights | None = None,
+    pixel_weights: Tensor | None = None,
+    upsample: Upsample | None = None,
+    scope: Scope = "image",
+    classes: Sequence[int] | None = None,
+    absent: Absent = "skip",
+    smooth: float = 0.0,
+    eps: float = 1e-7,
+    reduction: Reduction = "mean",
+    process_group: Any = None,
+) -> Tensor:
+    """Dice of all classes at once, each weighted by one over its squared size: one number for each image.
+
+    Args:
+        logits: as for `region_loss`.
+        target: as for `region_loss`.
+        mode: as for `region_loss`.
+        ignore_index: label of pixels that count nowhere, not below the fraction either.
+        class_weights: C numbers; the mean over classes divides by them.
+        pixel_weights: [B, *spatial], at least 0; 0 is the same as ignored.
+        upsample: as for `cross_entropy`.
+        scope: as for `region_loss`.
+        classes: as for `region_loss`.
+        absent: as for `region_loss`.
+        smooth: pixels added above and below.
+        eps: smallest value below the fraction.
+        reduction: as for `region_loss`.
+        process_group: as for `region_loss`.
+
+    Returns:
+        A scalar; for ``"none"`` [B, C] as for `region_loss`, the same number for each class of an image.
+
+    Raises:
+        ValueError: shapes, weights or labels that do not belong together.
+
+    Example:
+        >>> logits = torch.tensor([[[9.0, -9.0], [-9.0, 9.0]]])  # one image, 2 classes, 2 pixels
+        >>> generalized_dice(logits, torch.tensor([[0, 1]])).round(decimals=3)  # all right
+        tensor(0.)
+
+    Source: Sudre et al. 2017; classes that are not there have weight 0 instead of infinity.
+    """
+    flat = flatten("generalized_dice", logits, target, mode, ignore_index, class_weights, pixel_weights, upsample)
+    entries = Entries(scope, classes, absent, reduction, process_group)
+    return region_formula("generalized_dice", generalized_dice_formula(smooth, eps), flat, ignore_index, entries)
