@@ -139,3 +139,147 @@ def dice_formula(smooth=0.0, eps=1e-7, log=False):
         return -math.log(max(score, eps)) if log else 1 - score
 
     return formula
+
+
+def jaccard_formula(smooth=0.0, eps=1e-7, log=False):
+    def formula(inter, pred, truth):
+        score = (inter + smooth) / max(pred + truth - inter + smooth, eps)
+        return -math.log(max(score, eps)) if log else 1 - score
+
+    return formula
+
+
+def tversky_formula(alpha=0.5, beta=0.5, gamma=1.0, smooth=0.0, eps=1e-7):
+    def formula(inter, pred, truth):
+        below = inter + alpha * (pred - inter) + beta * (truth - inter) + smooth
+        loss = 1 - (inter + smooth) / max(below, eps)
+        return loss if gamma == 1 else max(loss, 1e-6) ** gamma
+
+    return formula
+
+
+def generalized_dice(logits, target, *, mode, ignore_index, pixel_weights, scope, smooth=0.0):
+    """One number for each image: weights 1 / T**2 for the classes that are there."""
+    inter, pred, truth, _ = region_sums(
+        logits, target, mode=mode, ignore_index=ignore_index, pixel_weights=pixel_weights, power=1, scope=scope
+    )
+    values = []
+    for b in range(1 if scope == "batch" else logits.shape[0]):
+        there = [c for c in range(logits.shape[1]) if truth[b, c] > 0]
+        above = 2 * math.fsum(inter[b, c] / truth[b, c] ** 2 for c in there) + smooth
+        below = math.fsum((pred[b, c] + truth[b, c]) / truth[b, c] ** 2 for c in there) + smooth
+        if there:
+            values.append(1 - above / below)
+    return math.fsum(values) / len(values) if values else 0.0
+
+
+def jaccard_of_set(missed_truth, extra, truth):
+    """The Jaccard loss when so much of the truth is missed, and so much else taken in."""
+    union = truth + extra
+    return 1 - (truth - missed_truth) / union if union else 0.0
+
+
+def lovasz(logits, target, *, mode="multiclass", ignore_index=255, class_weights=None, pixel_weights=None,
+           reduction="mean", scope="batch", classes="present"):  # fmt: skip
+    """Sort the errors of each class, add pixel by pixel, and sum error x growth of the Jaccard loss."""
+    number = logits.shape[1]
+    rows = 1 if scope == "batch" else logits.shape[0]
+    members = {(b, c): [] for b in range(rows) for c in range(number)}
+    for b, _, weight, scores, share, gone in pixels_of(logits, target, mode, ignore_index, pixel_weights):
+        probs = softmax(scores) if mode == "multiclass" else [math.exp(log_sigmoid(s)) for s in scores]
+        for c in range(number):
+            if not gone[c] and weight:
+                members[0 if scope == "batch" else b, c].append((abs(share[c] - probs[c]), share[c], weight))
+    chosen = list(range(number)) if isinstance(classes, str) else list(classes)
+    table, weights = np.zeros((rows, len(chosen))), []
+    for b in range(rows):
+        for k, c in enumerate(chosen):
+            truth = math.fsum(w * t for _, t, w in members[b, c])
+            if not members[b, c] or (classes == "present" and truth == 0):
+                continue
+            loss = missed = extra = before = 0.0
+            for error, is_truth, weight in sorted(members[b, c], reverse=True):
+                missed, extra = missed + weight * is_truth, extra + weight * (1 - is_truth)
+                now = jaccard_of_set(missed, extra, truth)
+                loss, before = loss + error * (now - before), now
+            weight = 1.0
+            if class_weights is not None:
+                weight = float(class_weights[1] if mode == "binary" else class_weights[c])
+            table[b, k] = weight * loss
+            weights.append(weight)
+    if reduction == "none":
+        return table
+    total = math.fsum(table.ravel().tolist())
+    return total if reduction == "sum" else total / math.fsum(weights) if math.fsum(weights) else 0.0
+
+
+def ohem(logits, target, *, keep, scope="batch", **options):
+    """Mean of the `keep(n)` largest losses of the n pixels that count, over the batch or in each image."""
+    losses = pixel_loss(logits, target, **{**options, "reduction": "none"})
+    weights = options.get("pixel_weights")
+    counts = target.reshape(losses.shape) != options.get("ignore_index", 255)
+    if weights is not None:
+        counts &= weights != 0
+    groups = [slice(None)] if scope == "batch" else list(range(len(losses)))
+    total = above = 0.0
+    for group in groups:
+        values = losses[group][counts[group]].tolist()
+        share = (np.ones(losses.shape) if weights is None else weights)[group][counts[group]].tolist()
+        order = sorted(range(len(values)), key=lambda i: -values[i])[: keep(len(values))]
+        total += math.fsum(values[i] for i in order)
+        above += math.fsum(share[i] for i in order)
+    return total / above if above else 0.0
+
+
+def window(place, spatial, reach):
+    """The places of a cube around one that are in the image."""
+    ranges = [range(max(0, p - reach), min(n, p + reach + 1)) for p, n in zip(place, spatial, strict=True)]
+    return itertools.product(*ranges)
+
+
+def soft_skeleton(image, counts, iterations):
+    """Of one class: [*spatial] in [0, 1]; places that do not count are as if outside of the image."""
+    places = [p for p in itertools.product(*map(range, image.shape)) if counts[p]]
+
+    def erode(x):
+        out = np.zeros_like(x)
+        for p in places:
+            cross = [q for q in window(p, x.shape, 1) if sum(a != b for a, b in zip(p, q, strict=True)) <= 1]
+            out[p] = min(x[q] for q in cross if counts[q])
+        return out
+
+    def opening_removes(x):
+        small = erode(x)
+        out = np.zeros_like(x)
+        for p in places:
+            out[p] = max(0.0, x[p] - max(small[q] for q in window(p, x.shape, 1) if counts[q]))
+        return out
+
+    skeleton = opening_removes(image)
+    for _ in range(iterations):
+        image = erode(image)
+        rest = opening_removes(image)
+        skeleton = skeleton + np.maximum(rest - skeleton * rest, 0)
+    return skeleton
+
+
+def cl_dice(logits, target, *, ignore_index=255, pixel_weights=None, iterations=2, smooth=1.0):
+    """Multiclass, one loss for each image and class that is there, averaged."""
+    values = []
+    for b in range(logits.shape[0]):
+        weight = np.ones(target.shape[1:]) if pixel_weights is None else pixel_weights[b]
+        counts = (target[b] != ignore_index) & (weight > 0)
+        p = np.zeros(logits.shape[1:])
+        for place in itertools.product(*map(range, target.shape[1:])):
+            if counts[place]:
+                p[(slice(None), *place)] = softmax([float(s) for s in logits[(b, slice(None), *place)]])
+        for c in range(logits.shape[1]):
+            truth = ((target[b] == c) & counts).astype(float)
+            if not truth.sum():
+                continue
+            of_p, of_truth = (soft_skeleton(x, counts, iterations) for x in (p[c], truth))
+            w = weight * counts
+            precision = ((of_p * truth * w).sum() + smooth) / ((of_p * w).sum() + smooth)
+            sensitivity = ((of_truth * p[c] * w).sum() + smooth) / ((of_truth * w).sum() + smooth)
+            values.append(1 - 2 * precision * sensitivity / (precision + sensitivity))
+    return math.fsum(values) / len(values) if values else 0.0

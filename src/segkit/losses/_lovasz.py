@@ -95,20 +95,18 @@ def lovasz(
     # Below as many pixels as levels sorting takes less memory than the tables.
     few = not flat.size and flat.inputs.logits[0].numel() < STEPS and scope == "image"
     if exact or few:
-        loss, truth = _by_sorting(flat, spec, scope)
+        loss, truth, pixels = _by_sorting(flat, spec, scope)
     else:
-        loss, truth, _ = _lovasz(
+        loss, truth, pixels, _ = _lovasz(
             *flat.inputs[:3], function, flat.sigmoid, ignore_index, list(flat.size), scope == "image"
         )
     if not isinstance(classes, str):
-        loss, truth = loss[:, list(classes)], truth[:, list(classes)]
+        loss, truth, pixels = (t[:, list(classes)] for t in (loss, truth, pixels))
     weights = flat.inputs.class_weights
     if weights is not None:
         weights = (weights if weights.ndim == 1 else weights[1]).expand(flat.inputs.logits.shape[1])
         weights = weights if isinstance(classes, str) else weights[list(classes)]
-    counted = truth > 0 if classes == "present" else (truth.sum(1, keepdim=True) > 0).expand_as(truth)
-    if flat.sigmoid and classes != "present":
-        counted = torch.ones_like(counted)
+    counted = truth > 0 if classes == "present" else pixels > 0
     return reduce_entries(loss, counted, counted, weights, absent="skip", reduction=reduction, group=process_group)
 
 
@@ -144,7 +142,7 @@ def _lovasz(
     ignore_index: int,
     size: list[int],
     per_image: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     inputs, spec = Inputs(logits, target, pixel_weights, None, None), Spec(function, sigmoid, ignore_index)
     source = CoarseLogits(logits, size) if size else Logits(logits)
     rows, classes = logits.shape[0] if per_image else 1, logits.shape[1]
@@ -161,11 +159,11 @@ def _lovasz(
         mine = (share if weight is None else share * weight).sum(2)
         truth[block.samples if per_image else slice(None)] += mine if per_image else mine.sum(0, keepdim=True)
     table = torch.empty((rows, classes, SLOTS), dtype=wide_dtype(logits), device=logits.device)
-    loss = torch.empty_like(truth)
+    loss, pixels = torch.empty_like(truth), counts.sum(2, dtype=torch.float64)
     for row in range(rows):
         for c in range(classes):
             loss[row, c] = _level_sums(counts[row, c], truth[row, c], table[row, c])
-    return loss.to(table.dtype), truth.to(table.dtype), table
+    return loss.to(table.dtype), truth.to(table.dtype), pixels.to(table.dtype), table
 
 
 def _level_sums(count: Tensor, truth: Tensor, table: Tensor) -> Tensor:
@@ -187,7 +185,7 @@ def _(logits, target, pixel_weights, function, sigmoid, ignore_index, size, per_
     shape = (logits.shape[0] if per_image else 1, logits.shape[1])
     dtype = wide_dtype(logits)
     one = logits.new_empty(shape, dtype=dtype)
-    return one, torch.empty_like(one), logits.new_empty((*shape, SLOTS), dtype=dtype)
+    return one, torch.empty_like(one), torch.empty_like(one), logits.new_empty((*shape, SLOTS), dtype=dtype)
 
 
 @torch.library.custom_op("segkit::lovasz_backward", mutates_args=())
@@ -223,7 +221,7 @@ def _(by_loss, table, logits, *rest):  # type: ignore[no-untyped-def]
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     ctx.set_materialize_grads(False)
     ctx.settings = inputs[3:]
-    ctx.save_for_backward(output[2], *inputs[:3])
+    ctx.save_for_backward(output[3], *inputs[:3])
 
 
 def _backward(ctx: Any, by_loss: Tensor | None, *_others: Any) -> tuple[Any, ...]:
@@ -239,8 +237,8 @@ def _backward(ctx: Any, by_loss: Tensor | None, *_others: Any) -> tuple[Any, ...
 _lovasz.register_autograd(_backward, setup_context=_setup)
 
 
-def _by_sorting(flat: Flat, spec: Spec, scope: Scope) -> tuple[Tensor, Tensor]:
-    """The exact loss [rows, C] and the size of the truth, by sorting each class of each row; plain torch."""
+def _by_sorting(flat: Flat, spec: Spec, scope: Scope) -> tuple[Tensor, Tensor, Tensor]:
+    """The exact loss [rows, C], the size of the truth, and of all that counts: sorts each class of each row."""
     inputs = flat.inputs
     logits = Logits(inputs.logits)
     whole = Block(slice(None), slice(None), True)
@@ -259,4 +257,5 @@ def _by_sorting(flat: Flat, spec: Spec, scope: Scope) -> tuple[Tensor, Tensor]:
     jaccard = 1 - (size - own) / torch.where(size + other == 0, 1, size + other)
     jaccard = torch.where(size + other == 0, 0, jaccard)
     step = jaccard.diff(dim=2, prepend=torch.zeros_like(size))
-    return (errors * step).sum(2).to(p.dtype), size[:, :, 0].to(p.dtype)
+    loss = (errors * step).sum(2)
+    return loss.to(p.dtype), size[:, :, 0].to(p.dtype), weight.sum(2).to(p.dtype)

@@ -61,7 +61,7 @@ def generalized_dice_formula(smooth: float, eps: float) -> Formula:
         unit = torch.where(there.any(1, keepdim=True), smallest, 1) ** 2  # smooth is in the units of w_c = 1 / T_c**2
         above = 2 * (weight * s.intersection).sum(1, keepdim=True) + smooth * unit
         below = (weight * (s.prediction + s.truth)).sum(1, keepdim=True) + smooth * unit
-        return (1 - above / below.clamp_min(eps)).expand_as(s.truth)
+        return 1 - above / below.clamp_min(eps)  # [B, 1]
 
     return formula
 
@@ -273,7 +273,7 @@ def generalized_dice(
         process_group: as for `region_loss`.
 
     Returns:
-        A scalar; for ``"none"`` [B, C] as for `region_loss`, the same number for each class of an image.
+        A scalar; for ``"none"`` [B, 1], one number for each image.
 
     Raises:
         ValueError: shapes, weights or labels that do not belong together.

@@ -63,7 +63,8 @@ def region_loss(
 
     Args:
         formula: takes sums with ``.intersection``, ``.prediction``, ``.truth`` ([B, C] each; [1, C] for scope
-            ``"batch"``) and ``.pixels`` ([B, 1] or [B, C]); returns the loss of each image and class, [B, C].
+            ``"batch"``) and ``.pixels`` ([B, 1] or [B, C]); returns the loss of each image and class, [B, C], or of
+            each image, [B, 1].
         logits: [B, C, *spatial] raw scores; in mode ``"binary"`` [B, *spatial] or [B, 1, *spatial].
         target: as for `cross_entropy`.
         mode: ``"multiclass"``: softmax over C. ``"binary"`` and ``"multilabel"``: a sigmoid for each channel.
@@ -115,10 +116,14 @@ def reduce_region(function: str, formula: Formula, sums: Sums, inputs: Inputs, e
         weights = weights if weights.ndim == 1 else weights[1]
         weights = weights.expand(inputs.logits.shape[1])
         weights = weights if entries.classes is None else weights[list(entries.classes)]
+    loss, truth, pixels = formula(sums), sums.truth, sums.pixels
+    if loss.shape[1] == 1 < truth.shape[1]:  # one number for all classes of an image
+        truth, pixels, weights = truth.sum(1, keepdim=True), pixels.amax(1, keepdim=True), None
+    every = entries.absent == "all"
     return reduce_entries(
-        formula(sums),
-        sums.truth > 0 if entries.absent != "all" else torch.ones_like(sums.truth, dtype=torch.bool),
-        (sums.pixels > 0).expand_as(sums.truth),
+        loss,
+        torch.ones_like(truth, dtype=torch.bool) if every else truth > 0,
+        (pixels > 0).expand_as(truth),
         weights,
         absent="skip" if entries.absent == "all" else entries.absent,
         reduction=entries.reduction,
