@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segkit.cli import main
+from segkit.cli import build_parser, main
 
 
 @pytest.fixture
@@ -73,6 +74,99 @@ def test_info_says_what_is_in_a_file(folders, capsys):
     assert capsys.readouterr().out.startswith("images/0.png: PNG 32 x 40 x 3 uint8, 8 bits, rgb")
     assert main(["info", "--json", "images/0.png"]) == 0
     assert json.loads(capsys.readouterr().out)["width"] == 40
+
+
+def test_stats_shows_channels_and_classes(folders, capsys):
+    assert main(["stats", "images", "masks", "--num-classes", "3", "--json", "s.json"]) == 0
+    out, err = capsys.readouterr()
+    assert "6 images, 3 channels of uint8" in out
+    assert "weight" in out
+    assert err == ""
+    content = json.loads((folders / "s.json").read_text())
+    assert sum(content["class_pixels"]) == 6 * 32 * 40
+    assert main(["stats", "images", "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 6
+
+
+def test_stats_names_what_it_leaves_out_and_gives_1(folders, capsys):
+    (folders / "images/0.png").write_bytes(b"")
+    assert main(["stats", "images", "masks"]) == 1
+    assert "images/0.png is left out" in capsys.readouterr().err
+    for i in range(1, 6):
+        (folders / f"images/{i}.png").write_bytes(b"")
+    assert main(["stats", "images"]) == 2
+
+
+def test_convert_masks_turns_colours_into_classes(folders, capsys):
+    (folders / "coded").mkdir()
+    colored = np.zeros((8, 9, 3), np.uint8)
+    colored[:, 4:] = 255, 0, 0
+    Image.fromarray(colored).save("coded/a.png")
+    (folders / "colors.json").write_text('{"0,0,0": 0, "#ff0000": 2}')
+    assert main(["convert-masks", "coded", "new", "--colors", "colors.json"]) == 0
+    mask = np.array(Image.open("new/a.png"))
+    assert np.unique(mask[:, :4]).tolist() == [0]
+    assert np.unique(mask[:, 4:]).tolist() == [2]
+    Image.fromarray(np.full((8, 9, 3), 7, np.uint8)).save("coded/b.png")
+    capsys.readouterr()
+    assert main(["convert-masks", "coded", "new", "--colors", "colors.json"]) == 1
+    out, err = capsys.readouterr()
+    assert "b.png" in err
+    assert "1 of 2 masks written" in out
+
+
+def test_convert_masks_renumbers(folders, capsys):
+    assert main(["convert-masks", "masks", "new", "--map", "2=1", "--map", "0=255"]) == 0
+    old, new = (np.array(Image.open(f"{name}/3.png")) for name in ("masks", "new"))
+    np.testing.assert_array_equal(new, np.array([255, 1, 1], np.uint8)[old])
+    assert main(["convert-masks", "masks", "new"]) == 2
+    assert main(["convert-masks", "masks", "new", "--map", "two=1"]) == 2
+    assert "must be OLD=NEW" in capsys.readouterr().err
+
+
+def test_expand_writes_copies(folders, capsys):
+    assert main(["expand", "images", "masks", "more", "--copies", "2", "--flip", "--crop", "16", "16"]) == 0
+    assert "12 pairs in more" in capsys.readouterr().out
+    assert main(["audit", "more/images", "more/masks", "--num-classes", "3"]) in (0, 1)
+    assert main(["expand", "images", "masks", "other", "--copies", "1"]) == 0
+
+
+def test_audit_takes_splits_and_lists_the_usable_pairs(folders, capsys):
+    (folders / "splits.csv").write_text(
+        "file,split\n" + "".join(f"{i}.png,{'val' if i else 'train'}\n" for i in range(6))
+    )
+    (folders / "images/1.png").write_bytes((folders / "images/0.png").read_bytes())
+    (folders / "masks/1.png").write_bytes((folders / "masks/0.png").read_bytes())
+    assert main(["audit", "images", "masks", "--splits", "splits.csv", "--list-clean", "clean.csv"]) == 1
+    assert "split-leak" in capsys.readouterr().out
+    lines = (folders / "clean.csv").read_text().splitlines()
+    assert lines[0] == "image,mask"
+    assert len(lines) == 1 + 5
+    (folders / "bad.csv").write_text("a,b\n")
+    assert main(["audit", "images", "--splits", "bad.csv"]) == 2
+
+
+def test_a_progress_bar_is_for_terminals_only(folders, capsys):
+    assert main(["audit", "images", "masks"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_help_names_every_command_and_option(capsys):
+    for command in ("audit", "stats", "info", "convert-masks", "expand"):
+        assert main([command, "--help"]) == 0
+        assert "usage: segkit " + command in capsys.readouterr().out
+    assert main([]) == 2
+    assert main(["--version"]) == 0
+
+
+def test_options_and_signature_agree():
+    from segkit.audit import audit_dataset
+
+    options = {"num_classes", "ignore_index", "colors", "splits", "pattern"}
+    assert options <= set(inspect.signature(audit_dataset).parameters)
+    arguments = build_parser().parse_args(["audit", "images"])
+    assert options <= set(vars(arguments))
+    assert arguments.ignore_index == inspect.signature(audit_dataset).parameters["ignore_index"].default
 
 
 def test_the_module_runs_as_a_command():

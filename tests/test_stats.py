@@ -250,3 +250,53 @@ def test_statistics_are_json():
     content = json.loads(statistics_of(*random_set("uint8", 3)).to_json())
     assert content["kinds"][0]["channels"] == 3
     assert len(content["kinds"][0]["mean"]) == 3
+
+
+# --- drift
+
+
+def one_image_set(values, dtype=np.uint8):
+    result = stats.DatasetStatistics()
+    result.add(np.asarray(values, dtype).reshape(1, -1, 1))
+    return result
+
+
+def test_the_distance_is_scipys_wasserstein_distance_in_deviations():
+    from scipy.stats import wasserstein_distance
+
+    a, b = (rng(seed).normal(100 + 20 * seed, 10 + seed, 5000).clip(0, 255).astype(np.uint8) for seed in (0, 1))
+    drift = stats.compare(one_image_set(a), one_image_set(b))
+    np.testing.assert_allclose(drift.distance, wasserstein_distance(a, b) / a.std(), rtol=1e-9)
+    np.testing.assert_allclose(drift.mean_shift, (b.mean() - a.mean()) / a.std(), rtol=1e-9)
+    assert drift.level == "large"
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_a_set_does_not_drift_from_itself(dtype):
+    images, masks = random_set(dtype, 3)
+    drift = stats.compare(statistics_of(images, masks), statistics_of(images, masks))
+    np.testing.assert_allclose(drift.distance, 0, atol=1e-12)
+    np.testing.assert_allclose(drift.overlap, 1)
+    np.testing.assert_allclose(drift.std_ratio, 1)
+    assert np.abs(drift.class_shift).max() == 0
+    assert drift.level == "none"
+    assert json.loads(drift.to_json())["level"] == "none"
+
+
+def test_normalisation_is_recommended_with_its_reason():
+    a = one_image_set(rng(0).normal(100, 20, 4000).clip(0, 255))
+    near, far = one_image_set(rng(1).normal(102, 20, 4000).clip(0, 255)), one_image_set(rng(1).normal(180, 20, 4000))
+    fixed = stats.recommend_normalization(a, near)
+    assert (fixed.method, round(float(fixed.mean[0]), 2)) == ("fixed", 0.39)
+    own = stats.recommend_normalization(a, far)
+    assert own.method == "per-image"
+    assert "deviations from the training set" in own.reason
+    centred = one_image_set(rng(0).normal(0, 1, 4000), np.float32)
+    assert stats.recommend_normalization(centred).method == "none"
+
+
+def test_sets_of_different_kinds_are_not_compared():
+    with pytest.raises(DataError, match="1 channels of uint8, got 1 channels of uint16"):
+        stats.compare(one_image_set([1, 2]), one_image_set([1, 2], np.uint16))
+    with pytest.raises(TypeError, match="`test` must be DatasetStatistics or a list of pairs, got int"):
+        stats.compare(one_image_set([1, 2]), 3)

@@ -91,7 +91,7 @@ CODES: dict[str, Code] = {
         "error", "Mask holds colours, not classes", "Convert it: segkit convert-masks IN OUT --colors colors.json"
     ),
     "foreground-is-ignored": Code(
-        "error", "Foreground has the ignore label", "Renumber it: labels.remap(mask, {0: 0, 255: 1})."
+        "error", "Foreground has the ignore label", "Renumber it, for example by labels.remap(mask, {0: 0, 255: 1})."
     ),
     "interpolated-mask": Code(
         "error", "Resized or smoothed with interpolation", "Make it again, with nearest neighbour and no anti-aliasing."

@@ -59,7 +59,8 @@ def _brightness(items: Sequence[Item], rows: np.ndarray) -> list[Finding]:
     judged = rows["image_ok"] & ~rows["constant"] & (rows["non_finite"] == 0)
 
     def report(code: str, far: np.ndarray, name: str, text: str, digits: int = 2) -> None:
-        usual = float(np.nanmedian(rows[name][judged])) if judged.any() else 0.0
+        known = rows[name][judged & np.isfinite(rows[name])]
+        usual = float(np.median(known)) if known.size else 0.0
         for i in far.nonzero()[0].tolist():
             value = round(float(rows[name][i]), digits)
             if not any(f.code == code and f.path == items[i][1] for f in findings):
@@ -107,7 +108,8 @@ def _brightness(items: Sequence[Item], rows: np.ndarray) -> list[Finding]:
         ("lopsided", 1, 0.75, 5.0, "Its detail differs by {value:g} octaves between directions, usually {usual:.2g}."),
     ):
         values = np.where(clear, rows[name], np.nan)
-        usual = float(np.median(rows[name][clear])) if clear.any() else 0.0
+        known = values[np.isfinite(values)]
+        usual = float(np.median(known)) if known.size else 0.0
         # However mixed the set: nothing that is in focus falls off as steeply as `always`.
         at_most = max((always - usual) * side, at_least)
         report("blurred", outside(values, side=side, at_least=at_least, at_most=at_most, far=5.0), name, said)

@@ -88,7 +88,7 @@ def _groups(report: AuditReport) -> Iterator[dict[str, Any]]:
             "findings": shown,
             "more": len(findings) - len(shown),
             "pictures": pictures,
-            "command": _command(code, findings),
+            "command": _command(code, findings, report.options.ignore_index),
         }
 
 
@@ -126,10 +126,12 @@ def _thumbnail(pair: tuple[str | None, str | None] | None, report: AuditReport) 
     }
 
 
-def _command(code: str, findings: list[Finding]) -> str:
+def _command(code: str, findings: list[Finding], ignore_index: int | None) -> str:
     """A line for the shell that repairs, or puts aside, what was found."""
     if code == "color-coded-mask":
         return "segkit convert-masks MASKS NEW_MASKS --colors colors.json"
+    if code == "foreground-is-ignored":
+        return f"segkit convert-masks MASKS NEW_MASKS --map {ignore_index}=1"
     paths = list(dict.fromkeys(finding.path for finding in findings if finding.path))
     # A name with a line break or with bytes that are no text cannot be copied from a page.
     paths = [path for path in paths if path.isprintable()]

@@ -11,6 +11,16 @@ Example:
 
 from segkit.stats._chunks import map_in_chunks
 from segkit.stats._dataset import DatasetStatistics, dataset_statistics
+from segkit.stats._drift import Drift, Recommendation, compare, recommend_normalization
 from segkit.stats._weights import class_weights
 
-__all__ = ["DatasetStatistics", "class_weights", "dataset_statistics", "map_in_chunks"]
+__all__ = [
+    "DatasetStatistics",
+    "Drift",
+    "Recommendation",
+    "class_weights",
+    "compare",
+    "dataset_statistics",
+    "map_in_chunks",
+    "recommend_normalization",
+]

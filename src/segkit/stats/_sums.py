@@ -123,7 +123,7 @@ class ChannelSums:
     def percentile(self, q: float) -> np.ndarray:
         """float64 [C]: as `numpy.percentile` of all pixels for 8 and 16 bit; within 1/256 of it for wider types."""
         result = np.full(self.channels, np.nan)
-        values = self._bin_values()
+        values = self.bin_values()
         for channel, counts in enumerate(self.histogram):
             n = int(counts.sum())
             if n == 0:
@@ -137,7 +137,8 @@ class ChannelSums:
                 result[channel] = min(max(result[channel], self.low[channel]), self.high[channel])
         return result
 
-    def _bin_values(self) -> np.ndarray:
+    def bin_values(self) -> np.ndarray:
+        """float64 [bins]: the value that each bin of the histogram stands for, in increasing order."""
         bins = self.histogram.shape[1]
         if not self.exact:
             return _bin_centres()
@@ -151,7 +152,7 @@ class ChannelSums:
             return float("nan"), float("nan")
         if self.exact:
             used = counts.nonzero()[0]
-            values = self._bin_values()[used].astype(np.int64).tolist()
+            values = self.bin_values()[used].astype(np.int64).tolist()
             times = counts[used].tolist()
             total = Fraction(sum(v * t for v, t in zip(values, times, strict=True)))
             squares = Fraction(sum(v * v * t for v, t in zip(values, times, strict=True)))
@@ -166,7 +167,7 @@ class ChannelSums:
         for channel, counts in enumerate(self.histogram):
             used = counts.nonzero()[0]
             if used.size:
-                value = self._bin_values()[used[0 if first else -1]]
+                value = self.bin_values()[used[0 if first else -1]]
                 result[channel] = value if self.exact else (self.low if first else self.high)[channel]
         return result
 

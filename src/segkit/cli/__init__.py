@@ -1,0 +1,149 @@
+"""segkit from a shell: look at a data set, at a file, before training on it.
+
+Exit codes: 0 clean, 1 findings, 2 unusable input. Results go to standard output, progress and errors to standard error.
+
+Example:
+    >>> build_parser().parse_args(["audit", "images", "masks", "--num-classes", "4"]).num_classes
+    4
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+__all__ = ["build_parser", "main"]
+
+# Nothing heavy is imported up here: `segkit --help` answers at once.
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: the words after ``segkit``; those of the process when None.
+
+    Returns:
+        0 clean, 1 findings, 2 unusable input.
+
+    Example:
+        >>> main(["info", "no-such-file.png"])
+        2
+    """
+    parser = build_parser()
+    try:
+        arguments = parser.parse_args(argv)
+    except SystemExit as leaving:  # argparse has said what is wrong, or shown the help
+        return int(leaving.code or 0)
+    commands = importlib.import_module("segkit.cli._commands")
+    from segkit.errors import SegkitError
+
+    try:
+        return int(getattr(commands, arguments.run)(arguments))
+    except BrokenPipeError:
+        return 1
+    except KeyboardInterrupt:
+        print("segkit: interrupted", file=sys.stderr)
+        return 2
+    except (SegkitError, OSError, ValueError) as error:
+        print(f"segkit: {commands.one_line(error)}", file=sys.stderr)
+        return 2
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands.
+
+    Example:
+        >>> build_parser().prog
+        'segkit'
+    """
+    import segkit
+
+    parser = argparse.ArgumentParser(
+        prog="segkit",
+        description="Look at images and masks before training on them.",
+        epilog="Exit codes: 0 clean, 1 findings, 2 unusable input. `segkit COMMAND --help` says more.",
+    )
+    parser.add_argument("--version", action="version", version=f"segkit {segkit.__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    audit = commands.add_parser(
+        "audit",
+        help="find what is wrong with a data set",
+        description="Read every file once and say what is wrong with it, by itself and against the rest of the set.",
+        epilog="Exit code 0: no error or warning (notes do not count), 1: some, 2: unusable input.",
+    )
+    _data_set(audit)
+    audit.add_argument("--splits", metavar="FILE", help="CSV with columns file (or stem) and split: finds leaks")
+    audit.add_argument("--html", metavar="FILE", help="write the report as one page")
+    audit.add_argument("--json", metavar="FILE", help="write the report as JSON; - is standard output")
+    audit.add_argument("--list-clean", metavar="FILE", help="write the usable pairs as CSV: image, mask")
+    audit.set_defaults(run="audit")
+
+    stats = commands.add_parser(
+        "stats",
+        help="the numbers of a data set",
+        description="Mean, spread and percentiles of each channel, pixels and images of each class, and the sizes.",
+        epilog="Exit code 1: some files could not be counted.",
+    )
+    _data_set(stats)
+    stats.add_argument("--scheme", default="inverse", help="of the class weights: inverse, median, effective or log")
+    stats.add_argument("--json", metavar="FILE", help="write the numbers as JSON; - is standard output")
+    stats.set_defaults(run="stats")
+
+    info = commands.add_parser(
+        "info",
+        help="what is in these files",
+        description="What each file's header says: size, channels, number type, compression.",
+        epilog="Exit code 2: a file cannot be read.",
+    )
+    info.add_argument("files", nargs="+", metavar="FILE")
+    info.add_argument("--json", action="store_true", help="one JSON object a line")
+    info.set_defaults(run="info")
+
+    convert = commands.add_parser(
+        "convert-masks",
+        help="turn colours into classes, or renumber classes",
+        description="Write masks of classes as PNG (TIFF where labels exceed 65535) under the same names.",
+        epilog="Exit code 1: some masks could not be converted; they are named and left out.",
+    )
+    convert.add_argument("source", metavar="IN", help="folder of masks, or one mask")
+    convert.add_argument("out", metavar="OUT", help="folder for the new masks, made if it is not there")
+    convert.add_argument("--colors", metavar="FILE", help='colour table as JSON: {"255,0,0": 1, "#00ff00": 2}')
+    convert.add_argument(
+        "--map", metavar="OLD=NEW", action="append", default=[], help="renumber a label; may be given many times"
+    )
+    convert.set_defaults(run="convert_masks")
+
+    expand = commands.add_parser(
+        "expand",
+        help="write augmented copies of a data set",
+        description="Write augmented copies of every pair, with a manifest; a stopped run is resumed by the same call.",
+        epilog="Without any of the last options: --flip --rotate 15 --zoom 0.15 --jitter 0.2.",
+    )
+    expand.add_argument("images", metavar="IMAGES", help="folder of images")
+    expand.add_argument("masks", metavar="MASKS", help="folder of masks")
+    expand.add_argument("out", metavar="OUT", help="folder for the copies")
+    expand.add_argument("--copies", type=int, required=True, metavar="K", help="copies of each pair")
+    expand.add_argument("--seed", type=int, default=0, metavar="S", help="same seed, same files (0)")
+    expand.add_argument("--pattern", metavar="P", help="how names belong together: '{stem}_mask', or an expression")
+    expand.add_argument("--quiet", action="store_true", help="no progress bar")
+    expand.add_argument("--flip", action="store_true", help="flip left to right and upside down")
+    expand.add_argument("--rotate", type=float, metavar="DEGREES", help="turn by up to this much")
+    expand.add_argument("--zoom", type=float, metavar="SHARE", help="scale by up to 1 + SHARE")
+    expand.add_argument("--jitter", type=float, metavar="SHARE", help="change brightness and contrast by up to SHARE")
+    expand.add_argument("--crop", type=int, nargs=2, metavar=("H", "W"), help="random crops of this size")
+    expand.set_defaults(run="expand")
+    return parser
+
+
+def _data_set(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("images", metavar="IMAGES", help="folder of images")
+    parser.add_argument("masks", metavar="MASKS", nargs="?", help="folder of masks; without it, images alone")
+    parser.add_argument("--num-classes", type=int, metavar="N", help="labels must lie in [0, N)")
+    parser.add_argument("--ignore-index", type=int, default=255, metavar="I", help="label of ignored pixels (255)")
+    parser.add_argument("--colors", metavar="FILE", help='colour table of coded masks, as JSON: {"255,0,0": 1}')
+    parser.add_argument("--pattern", metavar="P", help="how names belong together: '{stem}_mask', or an expression")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
