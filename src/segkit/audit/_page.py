@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import importlib.resources
 import math
+import os
 import shlex
 from collections import Counter
 from collections.abc import Iterator
@@ -22,11 +23,11 @@ if TYPE_CHECKING:
 
 __all__ = ["page_of"]
 
-# What bounds the page below 5 MiB: a thumbnail is 3 to 6 KiB, a row about half a KiB.
-_THUMBNAILS, _THUMBNAILS_PER_CODE = 300, 16
-_ROWS, _ROWS_PER_CODE = 3000, 200
-_TILE = 176
-_BARS = 40
+# What bounds the page below 5 MiB: characters of all pictures, and of all rows.
+_PICTURES, _PICTURES_PER_CODE = 5 * 2**19, 12
+_ROWS, _ROWS_PER_CODE = 3 * 2**19, 200
+_TILE = 160
+_BARS, _STRANGE_BARS = 40, 6
 _DOTS = 400
 _MOST_FILES_TO_MOVE = 50
 
@@ -37,11 +38,15 @@ def page_of(report: AuditReport) -> str:
 
     source = importlib.resources.files("segkit.audit").joinpath("report.html.j2").read_text("utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    folder = _common_folder(report)
+    environment.filters["short"] = lambda path: path.removeprefix(f"{folder}{os.sep}") if folder else path
     page = environment.from_string(source).render(
+        folder=folder,
         version=segkit.__version__,
         numbers=_numbers(report),
         groups=list(_groups(report)),
         classes=_class_bars(report),
+        more_labels=max(0, len(report.labels) - len(_class_bars(report))),
         sizes=_size_dots(report),
     )
     # A name that is not UTF-8 holds lone surrogates; they are shown as \udcff, since a page is UTF-8.
@@ -61,23 +66,36 @@ def _numbers(report: AuditReport) -> dict[str, Any]:
     }
 
 
+def _common_folder(report: AuditReport) -> str:
+    """The folder that all files are in: it is said once, and names are shown without it."""
+    folders = {os.path.dirname(path) for pair in report.files for path in pair if path is not None}
+    try:
+        common = os.path.commonpath(folders) if folders else ""
+    except ValueError:  # some are absolute and some are not
+        return ""
+    return "" if ".." in common.split(os.sep) else common.rstrip(os.sep)
+
+
 def _groups(report: AuditReport) -> Iterator[dict[str, Any]]:
     """One dict for each code that was found, errors first."""
     of_code: dict[tuple[str, str], list[Finding]] = {}
     for finding in report.findings:
         of_code.setdefault((finding.severity, finding.code), []).append(finding)
     partner = {path: pair for pair in report.files for path in pair if path is not None}
-    thumbnails, rows = _THUMBNAILS, _ROWS
+    pictures_left, rows_left = _PICTURES, _ROWS
     for (severity, code), findings in of_code.items():
         pictures = []
-        for finding in findings[: min(_THUMBNAILS_PER_CODE, thumbnails)]:
+        for finding in findings[:_PICTURES_PER_CODE]:
             for path in [finding.path] + ([finding.related] if "duplicate" in code or "leak" in code else []):
-                picture = _thumbnail(partner.get(path or ""), report)
+                picture = _thumbnail(partner.get(path or ""), report) if pictures_left > 0 else None
                 if picture is not None:
                     pictures.append({"path": path, "reason": finding.reason, **picture})
-        thumbnails -= len(pictures)
-        shown = findings[: max(0, min(_ROWS_PER_CODE, rows))]
-        rows -= len(shown)
+                    pictures_left -= len(picture["data"]) + 400
+        shown = []
+        for finding in findings[:_ROWS_PER_CODE]:
+            rows_left -= 200 + sum(len(str(part)) for part in finding[2:6])
+            if rows_left > 0:
+                shown.append(finding)
         yield {
             "code": code,
             "severity": severity,
@@ -111,7 +129,9 @@ def _thumbnail(pair: tuple[str | None, str | None] | None, report: AuditReport) 
                 rows = ((np.arange(height) + 0.5) * mask.shape[0] / height).astype(int)
                 columns = ((np.arange(width) + 0.5) * mask.shape[1] / width).astype(int)
                 small = mask[rows[:, None], columns]
-                picture = viz.overlay(picture, small, alpha=0.45, ignore_index=report.options.ignore_index)
+                laid = viz.overlay(picture, small, alpha=0.55, ignore_index=report.options.ignore_index)
+                gap = np.full((height, 4, 3), 128, np.uint8)
+                picture = np.concatenate([picture, gap, laid], 1)
                 masked = True
         except (OSError, ValueError, MemoryError):
             masked = False
@@ -120,8 +140,8 @@ def _thumbnail(pair: tuple[str | None, str | None] | None, report: AuditReport) 
         return None
     return {
         "data": base64.b64encode(code.tobytes()).decode("ascii"),
-        "width": width,
-        "height": height,
+        "width": picture.shape[1],
+        "height": picture.shape[0],
         "masked": masked,
     }
 
@@ -139,7 +159,7 @@ def _command(code: str, findings: list[Finding], ignore_index: int | None) -> st
         return ""
     more = f"  # and {len(paths) - _MOST_FILES_TO_MOVE} more" if len(paths) > _MOST_FILES_TO_MOVE else ""
     names = " ".join(shlex.quote(path) for path in paths[:_MOST_FILES_TO_MOVE])
-    return f"mkdir -p set-aside && mv -t set-aside -- {names}{more}"
+    return f"mkdir -p set-aside && mv -- {names} set-aside{more}"
 
 
 def _class_bars(report: AuditReport) -> list[dict[str, Any]]:
@@ -151,9 +171,12 @@ def _class_bars(report: AuditReport) -> list[dict[str, Any]]:
     total = sum(pixels for pixels, _ in labels.values())
     if not total:
         return []
-    shown = sorted(sorted(labels), key=lambda label: -labels[label][0])[:_BARS]
-    colors = viz.class_colors(256)
     limit = report.options.num_classes
+    frequent = sorted(sorted(labels), key=lambda label: -labels[label][0])
+    strange = [label for label in frequent if limit is not None and not 0 <= label < limit]
+    shown = {label for label in frequent if label not in strange[_STRANGE_BARS:]}
+    shown = set([label for label in frequent if label in shown][:_BARS])
+    colors = viz.class_colors(256)
     return [
         {
             "label": label,
