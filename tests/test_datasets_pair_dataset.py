@@ -146,7 +146,9 @@ def test_an_index_outside_is_refused(pairs, index):
 
 
 def test_negative_indices_count_from_the_end(pairs):
-    assert PairDataset(pairs)[-1]["index"] == 2
+    dataset = PairDataset(pairs)
+    assert dataset[-1]["index"] == 2
+    assert [dataset.pair(i) for i in (-3, -2, -1)] == pairs
 
 
 def test_pairs_must_be_pairs(pairs):
