@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Sequence
 from typing import Literal
 
@@ -37,7 +36,6 @@ class ImageHandle:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._source = Source(path)
-        self._lock = threading.Lock()
         self._headers: dict[tuple[int, int], Header] = {}
         try:
             self._info = parse(self._source, survey=True).info
@@ -79,10 +77,11 @@ class ImageHandle:
         )
 
     def _header(self, page: int, level: int) -> Header:
-        with self._lock:
-            if (page, level) not in self._headers:
-                self._headers[page, level] = parse(self._source, page, level)
-            return self._headers[page, level]
+        # No lock: one that another thread held during a fork would never open in the child. Parsing twice is harmless.
+        header = self._headers.get((page, level))
+        if header is None:
+            header = self._headers[page, level] = parse(self._source, page, level)
+        return header
 
     def close(self) -> None:
         """Close the file. Closing twice is harmless."""

@@ -37,8 +37,8 @@ def parse_gif(source: Source) -> Header:
         position += len(palette)
     frames, pieces, first = 0, 0, (0, 0, 0, 0, 0)
     for _ in range(MAX_BLOCKS):
-        kind = source.pread(position, 1)[0]
-        if kind == 0x3B:
+        # A missing trailer harms nobody once a frame is whole.
+        if (position == source.size and frames) or (kind := source.pread(position, 1)[0]) == 0x3B:
             break
         if kind == 0x2C:
             frame = struct.unpack("<HHHHB", source.pread(position + 1, 9))

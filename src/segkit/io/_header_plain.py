@@ -61,9 +61,11 @@ def parse_bmp(source: Source) -> Header:
     elif not (
         (depth == 24 and not compression)
         or (depth == 16 and (not compression or masks in MASKS_16))
-        or (depth == 32 and (not compression or (masks == MASK_BGRX and _no_alpha(source, size))))
+        or (depth == 32 and (not compression or (masks == MASK_BGRX and _alpha_mask(source, size) in (0, 0xFF000000))))
     ):
         raise bad(f"{depth} bits per pixel with the masks {masks} are unusual", "save it with 24 bits per pixel")
+    if depth == 32 and compression and _alpha_mask(source, size):
+        channels = 4
     stride = (width * depth + 31) // 32 * 4
     if offset < place or offset + stride * abs(height) > source.size:
         raise bad(f"it holds {source.size - offset} of {stride * abs(height)} bytes of pixels")
@@ -77,11 +79,11 @@ def parse_bmp(source: Source) -> Header:
         "palette" if palette is not None else "rgb",
         level_shapes=((abs(height), width),),
     )
-    return Header(info, source, depth, palette=palette)
+    return Header(info, source, depth, palette=palette, alpha="straight" if channels == 4 else "none")
 
 
-def _no_alpha(source: Source, size: int) -> bool:
-    return size < 56 or source.pread(66, 4) == bytes(4)
+def _alpha_mask(source: Source, size: int) -> int:
+    return struct.unpack("<I", source.pread(66, 4))[0] if size >= 56 else 0
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import numpy as np
 
 from segkit.errors import ImageReadError
 from segkit.io._header_jpeg import minimal_jpeg
-from segkit.io._header_png import minimal_png
+from segkit.io._header_png import minimal_png, verify_data
 from segkit.io._info import Header
 from segkit.io._protocol import Request, crop
 from segkit.io._tiff_blocks import block_numbers, minimal_tiff, read_blocks
@@ -48,6 +48,7 @@ class OpenCV:
         if info.format == "JPEG":
             data = minimal_jpeg(header)
         elif info.format in ("PNG", "APNG"):
+            verify_data(header)  # libpng does too, but only tells stderr which chunk it was
             data = minimal_png(header, as_grey=info.photometric == "palette")
         elif info.format == "PNM":
             data = header.source.read_all()

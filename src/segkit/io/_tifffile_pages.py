@@ -121,6 +121,9 @@ class _Blocks:
         """The samples [rows, columns, channels] of one block."""
         page, stored = self.page, self.header.source.pread(offset, size)
         row = number // page.grid[1] % page.grid[0]
+        if page.compression == JPEG and b"\xff\xd9" not in stored[-64:]:
+            reason = f"the end (EOI) of the JPEG in its block {number} is missing"
+            raise ImageReadError(self.header.path, reason, "it is truncated: copy or export it again")
         if page.compression == LZW:
             return _decode_plain(page, row, _unlzw(page, row, stored))
         rows = page.block_rows(row)
