@@ -21,24 +21,13 @@ class OpenCV:
 
     def refuses(self, header: Header) -> str:
         """Why the stored samples would not come out exactly; an empty text if they do."""
-        try:
-            import cv2  # noqa: F401
-        except ImportError as error:
-            return f"OpenCV cannot be imported ({error}); pip install opencv-python-headless needs no X libraries"
-        info = header.info
-        if info.height * info.width > 1 << 30 or max(info.height, info.width) > 1 << 20:
-            return "OpenCV opens at most 2**30 pixels and 2**20 of a side"
-        if info.format in ("PNG", "APNG"):
-            return ""
-        if info.format == "JPEG":
-            if info.bits_per_sample != 8 or info.compression != "jpeg":
-                return "OpenCV decodes 8-bit lossy JPEGs only"
-            return "" if info.channels in (1, 3) else "OpenCV turns a CMYK JPEG into RGB"
-        if info.format in ("TIFF", "BigTIFF"):
-            return _refuses_page(header)
-        if info.format == "PNM":
-            return "" if header.detail.kind in ("P5", "P6") else "OpenCV spreads bits over 0..255"
-        return f"OpenCV is not proven to keep the samples of {info.format}"
+        reason = _refuses(header)
+        if not reason:
+            try:
+                import cv2  # noqa: F401
+            except Exception as error:  # a slim container lacks its X libraries; a small one the memory
+                reason = f"OpenCV cannot be imported ({error}); pip install opencv-python-headless needs no X libraries"
+        return reason
 
     def read(self, header: Header, request: Request) -> np.ndarray:
         """The stored samples of `request`."""
@@ -73,6 +62,23 @@ class OpenCV:
             # libpng spreads fewer bits over 0..255
             whole = whole // (255 // ((1 << info.bits_per_sample) - 1)) if info.bits_per_sample < 8 else whole
         return crop(whole, request)
+
+
+def _refuses(header: Header) -> str:
+    info = header.info
+    if info.height * info.width > 1 << 30 or max(info.height, info.width) > 1 << 20:
+        return "OpenCV opens at most 2**30 pixels and 2**20 of a side"
+    if info.format in ("PNG", "APNG"):
+        return ""
+    if info.format == "JPEG":
+        if info.bits_per_sample != 8 or info.compression != "jpeg":
+            return "OpenCV decodes 8-bit lossy JPEGs only"
+        return "" if info.channels in (1, 3) else "OpenCV turns a CMYK JPEG into RGB"
+    if info.format in ("TIFF", "BigTIFF"):
+        return _refuses_page(header)
+    if info.format == "PNM":
+        return "" if header.detail.kind in ("P5", "P6") else "OpenCV spreads bits over 0..255"
+    return f"OpenCV is not proven to keep the samples of {info.format}"
 
 
 def _refuses_page(header: Header) -> str:
