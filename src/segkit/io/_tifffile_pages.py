@@ -37,6 +37,10 @@ def refuses_page(page: TiffPage) -> str:
         return f"tifffile does not decode the compression {name}"
     if page.photometric == 6 and page.subsampling != (1, 1) and (page.compression != 7 or page.planar):
         return "its chroma is subsampled without JPEG, which tifffile does not decode"
+    if page.compression in CCITT and not _decodes_fax():
+        return f"{name} needs imagecodecs 2025.8.2 or newer (and Python 3.11)"
+    if page.bits == 24 and page.sample_format != 3 and page.predictor != 1:
+        return "24-bit samples with a predictor are not proven"
     if page.compression in CCITT and (page.bits != 1 or page.samples != 1):
         return f"{name} is for 1-bit images, this one has {page.samples} x {page.bits} bits"
     if page.predictor not in (1, 2, 3):
@@ -46,6 +50,12 @@ def refuses_page(page: TiffPage) -> str:
     if page.fill_order == 2 and page.compression in (7, 33003, 33005, 34712, 50001, 50002):
         return "a reversed bit order makes no sense for this compression"
     return ""
+
+
+def _decodes_fax() -> bool:
+    import imagecodecs
+
+    return bool(getattr(getattr(imagecodecs, "CCITTFAX4", None), "available", False))
 
 
 def _agree(header: Header, page: TiffPage, row: int, number: int, stored: bytes, data: np.ndarray) -> None:
@@ -61,9 +71,29 @@ def _agree(header: Header, page: TiffPage, row: int, number: int, stored: bytes,
         raise ImageReadError(header.path, reason, "the file is damaged: copy or scan it again")
 
 
+def _facts(page: TiffPage, rows: int) -> TiffPage:
+    """What tifffile is told about a block. 24-bit samples are decoded as three of 8 bits, then joined.
+
+    Older versions of imagecodecs unpack 24 bits wrongly, in silence.
+    """
+    facts = block_page(page, rows)
+    if page.bits == 24 and page.sample_format != 3:
+        facts = replace(facts, bits=8, samples=3 * facts.samples, photometric=1, extra=())
+    return facts
+
+
+def _joined(page: TiffPage, data: np.ndarray) -> np.ndarray:
+    """The samples of a block, those of 24 bits put together from their bytes."""
+    if page.bits != 24 or page.sample_format == 3:
+        return data
+    parts = data.reshape(*data.shape[:2], -1, 3).astype(np.uint32)
+    # A stream of bits, the highest first, whatever the byte order of the file: so GDAL and tifffile have it, too.
+    return parts[..., 0] << 16 | parts[..., 1] << 8 | parts[..., 2]
+
+
 def _decode_plain(page: TiffPage, row: int, plain: bytes) -> np.ndarray:
     """Samples from the bytes of a block that is decompressed already."""
-    facts = replace(block_page(page, page.block_rows(row)), compression=1, fill_order=1)
+    facts = replace(_facts(page, page.block_rows(row)), compression=1, fill_order=1)
     data, _, _ = _decoder(minimal_tiff(facts, [bytes(16)]))(plain, 0)
     return data[0]
 
@@ -125,19 +155,19 @@ class _Blocks:
             reason = f"the end (EOI) of the JPEG in its block {number} is missing"
             raise ImageReadError(self.header.path, reason, "it is truncated: copy or export it again")
         if page.compression == LZW:
-            return _decode_plain(page, row, _unlzw(page, row, stored))
+            return _joined(page, _decode_plain(page, row, _unlzw(page, row, stored)))
         rows = page.block_rows(row)
         if rows not in self.decoders:
-            self.decoders[rows] = _decoder(minimal_tiff(block_page(page, rows), [self.first]))
+            self.decoders[rows] = _decoder(minimal_tiff(_facts(page, rows), [self.first]))
         try:
             data, _, _ = self.decoders[rows](stored, 0, **self.options)
         except Exception:
             if page.compression not in DEFLATE:
                 raise
-            return _decode_plain(page, row, _inflate(page, row, stored))
+            return _joined(page, _decode_plain(page, row, _inflate(page, row, stored)))
         if page.compression in CCITT:
             _agree(self.header, page, row, number, stored, data)
-        return data[0]
+        return _joined(page, data[0])
 
 
 def read_page(header: Header, request: Request) -> np.ndarray:
