@@ -212,14 +212,15 @@ def test_no_descriptor_is_left_open(tmp_path):
     (tmp_path / "broken.tif").write_bytes((tmp_path / "good.tif").read_bytes()[:-150])
     (tmp_path / "text.txt").write_text("no image")
     before = len(os.listdir("/proc/self/fd"))
-    for _ in range(100_000 // 8 if LONG else 150):
+    for _ in range(100_000 // 13 if LONG else 150):
         for name in ("good.png", "good.tif"):
             sio.read_image(tmp_path / name)
             handle = sio.open_image(tmp_path / name)
             del handle  # a forgotten handle closes itself
-        for name in ("broken.png", "broken.tif", "text.txt", "missing.png"):
-            with pytest.raises(ImageReadError):
-                sio.read_image(tmp_path / name)
+        for name in ("broken.png", "broken.tif", "text.txt", "missing.png", "."):
+            for read in (sio.read_image, sio.open_image) if name != "broken.tif" else (sio.read_image,):
+                with pytest.raises(ImageReadError):
+                    read(tmp_path / name)
     assert len(os.listdir("/proc/self/fd")) == before
 
 

@@ -164,14 +164,17 @@ def test_a_png_that_claims_more_than_its_data_can_hold_is_refused(tmp_path):
 
 
 def test_a_png_whose_data_end_early_is_refused(tmp_path):
-    data = zlib.compress(bytes(9 * 5))  # 5 of 8 rows
-    (tmp_path / "a.png").write_bytes(png(8, 8, data))
-    refused(tmp_path / "a.png")
+    for row in (bytes(9), b"\1" + bytes(8)):  # without and with a filter: they take different ways
+        (tmp_path / "a.png").write_bytes(png(8, 8, zlib.compress(row * 5)))  # 5 of 8 rows
+        refused(tmp_path / "a.png")
+        (tmp_path / "a.png").write_bytes(png(8, 8, zlib.compress(row * 8)[:-4]))  # all rows, but not the checksum
+        refused(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("place", ["checksum", "data"])
 def test_a_png_with_damaged_pixel_data_is_refused(tmp_path, place):
-    data = bytearray(png(64, 64, zlib.compress(np.random.default_rng(1).bytes(65 * 64))))
+    rows = b"".join(b"\0" + np.random.default_rng(y).bytes(64) for y in range(64))
+    data = bytearray(png(64, 64, zlib.compress(rows)))
     start = data.index(b"IDAT")
     data[-13 if place == "checksum" else start + 500] ^= 1
     (tmp_path / "a.png").write_bytes(data)
@@ -204,6 +207,61 @@ def test_a_named_pipe_does_not_block(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     with pytest.raises(ImageReadError, match="no regular file"):
         sio.read_image(tmp_path / "pipe.png")
+
+
+def test_fax_codes_about_which_two_decoders_disagree_are_refused(tmp_path):
+    rng = np.random.default_rng(2)
+    shape = np.kron(rng.random((9, 12)) > 0.5, np.ones((11, 13), bool))
+    Image.fromarray(shape).save(tmp_path / "a.tif", compression="group4")
+    if "needs imagecodecs" in {n: r for n, _, r in sio.explain_backends(tmp_path / "a.tif")}["tifffile"]:
+        pytest.skip("this version of imagecodecs decodes no fax codes")
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    whole = sio.read_image(tmp_path / "a.tif", samples="stored")
+    outcomes = []
+    for place in range(8, 60, 3):
+        damaged = bytearray(data)
+        damaged[place] ^= 0x18
+        (tmp_path / "b.tif").write_bytes(damaged)
+        try:
+            outcomes.append(bool((sio.read_image(tmp_path / "b.tif", samples="stored") == whole).all()))
+        except ImageReadError as error:
+            outcomes.append("decoders disagree" in error.reason)
+    assert outcomes.count(True) > len(outcomes) // 2  # some damage looks like other, sound codes to both
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_damaged_lzw_code_neither_crashes_nor_gives_wrong_samples(tmp_path, order):
+    # Clear, then code 376, which names a table entry that cannot exist yet; then 258 and the end.
+    bits = f"{256:09b}{376:09b}{258:09b}{257:09b}"
+    codes = int(bits.ljust(40, "0"), 2).to_bytes(5, "big")
+    entries = page(8, 8, compression=5, size=len(codes))
+    (tmp_path / "a.tif").write_bytes(tiff(entries, order=order, blocks=bytes(200 - 122) + codes))
+    path = str(tmp_path / "a.tif")
+    code = f"import segkit.io\ntry: segkit.io.read_image({path!r})\nexcept OSError: print('refused')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "refused\n")
+
+
+def test_ycbcr_coefficients_that_divide_by_zero_are_refused(tmp_path):
+    entries = [entry for entry in page(8, 8, size=192) if entry[0] not in (258, 262, 277)]
+    entries += [(258, 3, 3, 180), (262, 3, 1, 6), (277, 3, 1, 3), (529, 5, 3, 186)]
+    side = struct.pack("<HHH", 8, 8, 8) + struct.pack("<IIIIII", 299, 0, 587, 1000, 114, 1000)
+    blocks = bytes(180 - 134) + side
+    (tmp_path / "a.tif").write_bytes(tiff(sorted(entries), blocks=blocks + bytes(300)))
+    refused(tmp_path / "a.tif", match="tag 529 is malformed")
+    wrong = blocks.replace(struct.pack("<II", 299, 0), struct.pack("<II", 2990, 1000))
+    (tmp_path / "a.tif").write_bytes(tiff(sorted(entries), blocks=wrong + bytes(300)))
+    refused(tmp_path / "a.tif", match="coefficients are 2.99")
+
+
+def test_overlapping_directories_do_not_cost_minutes(tmp_path):
+    # 3000 directories of 4096 entries each, one starting 14 bytes after the other, all in 100 kB.
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, 0) for tag in range(300, 4396))
+    body = bytearray(entries * 2)
+    for i in range(3000):
+        struct.pack_into("<H", body, 14 * i, 4096)
+    (tmp_path / "a.tif").write_bytes(b"II*\0\x08\0\0\0" + bytes(body))
+    refused(tmp_path / "a.tif")
 
 
 @pytest.fixture

@@ -107,26 +107,34 @@ def read_header(
         _limit(header, math.prod(header.detail.tile), max(max_pixels, 2**29))  # a block is decoded whole
     else:
         _limit(header, info.height * info.width, max_pixels)
+    reader = choose(header, backend)
+    try:
+        pixels = _pixels(header, reader, shown, channels, samples)
+        return upright(pixels, turn)
+    except MemoryError as error:
+        reason = "it does not fit into memory"
+        raise ImageReadError(header.path, reason, "read a window of it, or use a machine with more memory") from error
+
+
+def _pixels(
+    header: Header, reader: Backend, window: Window, channels: Sequence[int] | None, samples: str
+) -> np.ndarray:
+    count = header.info.channels
     mixes = samples == "display" and changes_channels(header)
-    everything = tuple(range(info.channels))
-    wanted = everything if mixes or channels is None else _channels(channels, info.channels)
-    stored = _decode(header, Request(shown, wanted), backend)
+    wanted = tuple(range(count)) if mixes or channels is None else _channels(channels, count)
+    stored = _decode(header, Request(window, wanted), reader)
     if samples == "display":
         stored = display(stored, header)
         if mixes and channels is not None:
             stored = stored[..., list(_channels(channels, stored.shape[2]))]
-    return upright(stored, turn)
+    return stored
 
 
-def _decode(header: Header, request: Request, backend: str) -> np.ndarray:
-    reader = choose(header, backend)
+def _decode(header: Header, request: Request, reader: Backend) -> np.ndarray:
     try:
         stored = reader.read(header, request)
-    except ImageReadError:
+    except (ImageReadError, MemoryError):
         raise
-    except MemoryError as error:
-        reason = f"{reader.name} ran out of memory"
-        raise ImageReadError(header.path, reason, "read a window of it, or use a machine with more memory") from error
     except Exception as error:
         text = " ".join(str(error).split())[:200]
         reason = f"{reader.name} cannot decode it: {type(error).__name__}: {text}"

@@ -38,7 +38,7 @@ def refuses_page(page: TiffPage) -> str:
     if page.photometric == 6 and page.subsampling != (1, 1) and (page.compression != 7 or page.planar):
         return "its chroma is subsampled without JPEG, which tifffile does not decode"
     if page.compression in CCITT and not _decodes_fax():
-        return f"{name} needs imagecodecs 2025.8.2 or newer (and Python 3.11)"
+        return f"{name} needs imagecodecs 2026.3.6 or newer"
     if page.bits == 24 and page.sample_format != 3 and page.predictor != 1:
         return "24-bit samples with a predictor are not proven"
     if page.compression in CCITT and (page.bits != 1 or page.samples != 1):
