@@ -42,7 +42,8 @@ class DifficultyLedger:
 
     Feed it the per-sample losses of each training step; ask it which samples are easy or hard. It holds 22 bytes a
     sample, in memory or, with `path`, in a memory-mapped file that outlives the process. Losses that are not finite
-    are kept out and counted.
+    are kept out and counted. `update` only notes the losses; they are taken in when someone looks, when the ledger is
+    saved or dropped, or when 65,536 wait.
 
     Args:
         num_samples: number of samples; indices are [0, num_samples).

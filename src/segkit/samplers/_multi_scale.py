@@ -46,6 +46,7 @@ class MultiScaleBatchSampler(Sampler[list[SampleKey]]):
         {(64, 64): 3, (32, 32): 12}
     """
 
+    sampler: OrderedSampler
     _cached: tuple[int, int, Plan] | None = None
     _first_run = 16
     _longest_run = 256
@@ -65,20 +66,22 @@ class MultiScaleBatchSampler(Sampler[list[SampleKey]]):
         tail: str | None = None,
     ) -> None:
         name = "MultiScaleBatchSampler"
-        given = sampler_or_n if isinstance(sampler_or_n, OrderedSampler) else None
-        if given is None and not hasattr(sampler_or_n, "__index__"):
+        if isinstance(sampler_or_n, OrderedSampler):
+            # It is asked for the whole order only; which rank gets what is decided here.
+            self.sampler = sampler_or_n
+        elif hasattr(sampler_or_n, "__index__"):
+            self.sampler = ShuffleSampler(sampler_or_n, seed=0 if seed is None else seed)
+        else:
             raise TypeError(
                 f"{name}: `sampler_or_n` must be a number of samples or a sampler of segkit.samplers, "
                 f"got {type(sampler_or_n).__name__}. Pass len(data_set)."
             )
         super().__init__(
-            seed=seed if seed is not None else given.seed if given else 0,
-            rank=rank if rank is not None else given.rank if given else 0,
-            world_size=world_size if world_size is not None else given.world_size if given else 1,
-            tail=tail if tail is not None else given.tail if given else "pad",
+            seed=self.sampler.seed if seed is None else seed,
+            rank=self.sampler.rank if rank is None else rank,
+            world_size=self.sampler.world_size if world_size is None else world_size,
+            tail=self.sampler.tail if tail is None else tail,
         )
-        # The inner sampler is asked for the whole order only; which rank gets what is decided here.
-        self.sampler = given if given is not None else ShuffleSampler(sampler_or_n, seed=self.seed)  # type: ignore[arg-type]
         self.multiple_of = whole_number(name, "multiple_of", multiple_of, 1)
         self.scales = [_size(name, scale, self.multiple_of) for scale in scales]
         if not self.scales:
