@@ -126,7 +126,7 @@ def test_every_sampler_keeps_its_promise(kind, n, batch):
         per_rank = check(kind, n, world, tail, batch)
         for rank in {0, world - 1}:
             length = len(per_rank[rank])
-            everywhere = LONG or length < 10
+            everywhere = length < 10 or (LONG and (world, tail) == (3, "pad"))
             places = range(length + 1) if everywhere else sorted({1, length // 3, length - 1})
             if everywhere or world in (1, 8):
                 check_resuming(kind, n, world, tail, batch, rank, places, per_rank)
