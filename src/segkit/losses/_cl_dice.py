@@ -107,6 +107,8 @@ def cl_dice(
 
 def soft_skeleton(x: Tensor, valid: Tensor | None, iterations: int) -> Tensor:
     """What opening removes, at each of several erosions: [B, C, *spatial] in [0, 1], as x."""
+    if x.numel() == 0:
+        return x
     skeleton = torch.relu(x - _dilate(_erode(x, valid), valid))
     for _ in range(iterations):
         x = _erode(x, valid)

@@ -34,7 +34,7 @@ def forward(logits: Logits, inputs: Inputs, spec: Spec, totals: Totals) -> None:
         weight = x.new_ones(()) if truth.weight is None else truth.weight
         if spec.terms != "none":
             term = terms(x, truth, factors(inputs, spec, x), spec) * weight
-            counted = (weight * denominator(truth.share, inputs, spec)).expand(x.shape if spec.sigmoid else (-1, 1, -1))
+            counted = (weight * denominator(truth.share, inputs, spec)).expand(len(x), x.shape[1] if spec.sigmoid else 1, -1)
             totals.add_terms(block, term if spec.sigmoid else term.sum(1, keepdim=True), counted)
         if spec.region:
             p = x.sigmoid() if spec.sigmoid else torch.softmax(x, 1)

@@ -10,6 +10,7 @@ The gradient by an error is the slope of the Jaccard loss at its level: one tabl
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
@@ -93,7 +94,7 @@ def lovasz(
     if exact and flat.size:
         raise ValueError(f"{function}: `exact` must be False with upsample='bilinear'. Interpolate the logits first.")
     # Below as many pixels as levels sorting takes less memory than the tables.
-    few = not flat.size and flat.inputs.logits[0].numel() < STEPS and scope == "image"
+    few = not flat.size and math.prod(flat.inputs.logits.shape[1:]) < STEPS and scope == "image"
     if exact or few:
         loss, truth, pixels = _by_sorting(flat, spec, scope)
     else:
