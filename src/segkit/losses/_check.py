@@ -79,7 +79,7 @@ def flatten(
     weights = None
     if pixel_weights is not None:
         weights = _pixel_weights(function, pixel_weights, batch, spatial)
-    table = _class_weights(function, class_weights, classes, mode, logits)
+    table = _class_weights(function, class_weights, classes, mode, coarse)
     inputs = Inputs(
         coarse if upsample else coarse.reshape(batch, classes, pixels),
         target.reshape(batch, classes, pixels) if target.ndim == logits.ndim else target.reshape(batch, pixels),

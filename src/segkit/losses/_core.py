@@ -7,6 +7,7 @@ logits, a second backward, a compiled graph) the backward computes the probabili
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -40,6 +41,8 @@ def forward(inputs: Inputs, spec: Spec, size: Sequence[int], keep: bool) -> tupl
     Returns:
         The sums, and the buffer (empty if ``keep`` is false).
     """
+    if not spec.sigmoid and inputs.logits.device.type == "cpu" and inputs.logits.numel():
+        warn_of_probabilities(inputs.logits, spec)
     logits = CoarseLogits(inputs.logits, list(size)) if size else Logits(inputs.logits)
     totals = Totals(logits.shape, spec, logits.dtype, logits.device)
     buffer = torch.empty_like(inputs.logits) if keep else inputs.logits.new_empty(0)
@@ -69,3 +72,17 @@ def backward(
     else:
         _dense.backward(logits, inputs, spec, by_terms, by_inter, by_pred)
     return (logits.gradient() if buffer is None else buffer).view(inputs.logits.shape)
+
+
+def warn_of_probabilities(x: Tensor, spec: Spec) -> None:
+    """Warn where the logits are probabilities already: looks at one pixel, at more if it adds up to 1."""
+    pixels = x.detach().flatten(2)
+    if abs(float(pixels[0, :, 0].sum()) - 1) > 1e-2:
+        return
+    some = pixels[0, :, :1000].float()
+    if float(some.min()) >= 0 and float((some.sum(0) - 1).abs().max()) < 1e-2 and bool((some != some[0, 0]).any()):
+        warnings.warn(
+            f"{spec.function}: `logits` look like probabilities (at least 0, and adding up to 1 over the classes). The "
+            "softmax is taken here: pass the network's raw scores, without softmax.",
+            stacklevel=1,
+        )

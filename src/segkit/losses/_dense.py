@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from ._blocks import Block, Logits, blocks
+from ._blocks import Block, Logits, blocks, readable
 from ._focal import focal_slope, focal_term
 from ._index import check_range, read_labels
 from ._spec import Inputs, Spec, Totals
@@ -34,7 +34,8 @@ def forward(logits: Logits, inputs: Inputs, spec: Spec, totals: Totals) -> None:
         weight = x.new_ones(()) if truth.weight is None else truth.weight
         if spec.terms != "none":
             term = terms(x, truth, factors(inputs, spec, x), spec) * weight
-            counted = (weight * denominator(truth.share, inputs, spec)).expand(len(x), x.shape[1] if spec.sigmoid else 1, -1)
+            channels = x.shape[1] if spec.sigmoid else 1
+            counted = (weight * denominator(truth.share, inputs, spec)).expand(len(x), channels, -1)
             totals.add_terms(block, term if spec.sigmoid else term.sum(1, keepdim=True), counted)
         if spec.region:
             p = x.sigmoid() if spec.sigmoid else torch.softmax(x, 1)
@@ -86,8 +87,8 @@ def read_truth(inputs: Inputs, block: Block, spec: Spec, logits: Logits) -> Trut
 
 def check_yes_or_no(share: Tensor, spec: Spec) -> None:
     """Refuse labels other than 0 and 1."""
-    if share.device.type != "cpu" or torch.compiler.is_compiling():
-        return  # reading it would wait for the device, or break the graph
+    if not readable(share):
+        return
     low, high = (int(x) for x in torch.aminmax(share)) if share.numel() else (0, 0)
     if low < 0 or high > 1:
         raise ValueError(

@@ -63,7 +63,7 @@ def boundary(
         raise TypeError(f"{function}: `distance_maps` must be floating point, got {distance_maps.dtype}.")
     flat = flatten(function, logits, distance_maps, mode, IGNORE_INDEX, class_weights, pixel_weights, upsample)
     # Every class of an image with pixels counts, whatever the sign of its distances.
-    entries = Entries("image", classes, "all", reduction, process_group)
+    entries = Entries("image", classes, "skip", reduction, process_group, every=True)
     return region_formula(function, lambda s: s.intersection / s.pixels.clamp_min(1e-7), flat, IGNORE_INDEX, entries)
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ._blocks import Block, Logits, blocks
+from ._blocks import Block, Logits, blocks, readable
 from ._focal import ALMOST_ZERO, focal_slope, focal_term
 from ._spec import Inputs, Spec, Totals
 
@@ -137,8 +137,8 @@ def read_labels(
 
 def check_range(y: Tensor, classes: int, spec: Spec) -> None:
     """Refuse labels that name no class."""
-    if y.device.type != "cpu" or torch.compiler.is_compiling():
-        return  # reading it would wait for the device, or break the graph
+    if not readable(y):
+        return
     low, high = (int(x) for x in torch.aminmax(y)) if y.numel() else (0, 0)
     if low < 0 or high >= classes:
         raise ValueError(

@@ -22,6 +22,7 @@ from segkit import IGNORE_INDEX
 from . import _dense
 from ._blocks import Block, Logits, blocks, wide_dtype
 from ._check import Flat, Mode, Reduction, Upsample, Weights, choice, flatten
+from ._op import once, refuse_vmap
 from ._reduce import reduce_entries
 from ._region import Scope
 from ._spec import Inputs, Spec
@@ -82,14 +83,16 @@ def lovasz(
     choice(function, "reduction", reduction, ("mean", "sum", "none"))
     if isinstance(classes, str):
         choice(function, "classes", classes, ("present", "all"))
-    if target.is_floating_point():
-        raise TypeError(f"{function}: `target` must hold class indices, got {target.dtype}. Soft targets have no set.")
     if process_group is not None and scope == "batch":
         raise ValueError(
             f"{function}: `process_group` must be None for scope 'batch': sets of pixels do not add up over ranks. "
             "Pass scope='image', or average the losses of the ranks."
         )
     flat = flatten(function, logits, target, mode, ignore_index, class_weights, pixel_weights, upsample)
+    if flat.inputs.target.is_floating_point():
+        raise TypeError(
+            f"{function}: `target` must hold class indices, got {flat.inputs.target.dtype}. Soft targets have no set."
+        )
     spec = Spec(function, flat.sigmoid, ignore_index)
     if exact and flat.size:
         raise ValueError(f"{function}: `exact` must be False with upsample='bilinear'. Interpolate the logits first.")
@@ -226,16 +229,13 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> Non
 
 
 def _backward(ctx: Any, by_loss: Tensor | None, *_others: Any) -> tuple[Any, ...]:
-    if torch.is_grad_enabled():
-        raise RuntimeError(
-            "segkit.losses: a gradient of the gradient is not implemented. Call backward() or autograd.grad() without "
-            "create_graph=True."
-        )
-    grad = None if by_loss is None else _lovasz_backward(by_loss, *ctx.saved_tensors, *ctx.settings)
+    table, *tensors = ctx.saved_tensors
+    grad = None if by_loss is None else once(_lovasz_backward(by_loss, table, *tensors, *ctx.settings), tensors[0])
     return (grad, *(None,) * 7)
 
 
 _lovasz.register_autograd(_backward, setup_context=_setup)
+_lovasz.register_vmap(refuse_vmap)
 
 
 def _by_sorting(flat: Flat, spec: Spec, scope: Scope) -> tuple[Tensor, Tensor, Tensor]:

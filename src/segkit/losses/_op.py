@@ -89,6 +89,32 @@ def _(weight, by_terms, by_inter, by_pred, logits, *rest):  # type: ignore[no-un
     return torch.empty_like(logits)
 
 
+class _Once(torch.autograd.Function):
+    """Passes a gradient on; says so if somebody wants the gradient of that."""
+
+    @staticmethod
+    def forward(grad: Tensor, logits: Tensor) -> Tensor:
+        return grad.view_as(grad)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        raise RuntimeError(
+            "segkit.losses: a gradient of the gradient is not implemented. Call backward() or autograd.grad() without "
+            "create_graph=True; for gradient penalties use the plain torch losses."
+        )
+
+
+def once(grad: Tensor, logits: Tensor) -> Tensor:
+    """The gradient, which depends on the logits in a way that cannot be differentiated."""
+    if not torch.is_grad_enabled():
+        return grad
+    return _Once.apply(grad, logits)  # type: ignore[no-untyped-call]
+
+
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     ctx.set_materialize_grads(False)  # else the unused gradient of the buffer would be made, as large as the logits
     tensors, ctx.settings, ctx.keep = inputs[:5], inputs[5:-1], inputs[-1]
@@ -97,12 +123,8 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> Non
 
 
 def _backward(ctx: Any, by_terms: Any, _weight: Any, by_inter: Any, by_pred: Any, *_others: Any) -> tuple[Any, ...]:
-    if torch.is_grad_enabled():
-        raise RuntimeError(
-            "segkit.losses: a gradient of the gradient is not implemented. Call backward() or autograd.grad() without "
-            "create_graph=True; for gradient penalties use the plain torch losses."
-        )
-    *tensors, weight = ctx.saved_tensors[:6]
+    saved = ctx.saved_tensors  # once: checkpointing computes them anew at each look
+    *tensors, weight = saved[:6]
     upstream = [
         weight.new_zeros(size) if g is None else g
         for g, size in zip((by_terms, by_inter, by_pred), ctx.sizes, strict=True)
@@ -111,15 +133,16 @@ def _backward(ctx: Any, by_terms: Any, _weight: Any, by_inter: Any, by_pred: Any
         # `.data` keeps the version counter: autograd may hand out the buffer once more, and we then compute anew.
         ctx.keep = False
         *settings, size = ctx.settings
-        buffer = ctx.saved_tensors[6].data
+        buffer = saved[6].data
         by_terms, by_inter, by_pred = upstream
-        grad = _core.backward(Inputs(*tensors), Spec(*settings), size, weight, by_terms, by_inter, by_pred, buffer)
+        with torch.no_grad():
+            grad = _core.backward(Inputs(*tensors), Spec(*settings), size, weight, by_terms, by_inter, by_pred, buffer)
     else:
         grad = _pixel_sums_backward(weight, *upstream, *tensors, *ctx.settings)
-    return (grad, *(None,) * 14)
+    return (once(grad, tensors[0]), *(None,) * 14)
 
 
-def _refuse_vmap(*_args: Any) -> None:
+def refuse_vmap(*_args: Any) -> None:
     raise RuntimeError(
         "segkit.losses: torch.func.vmap is not supported, since a loss sums over the batch. "
         "Pass the whole batch with reduction='none' (one loss per pixel, or per sample and class)."
@@ -127,7 +150,7 @@ def _refuse_vmap(*_args: Any) -> None:
 
 
 _pixel_sums.register_autograd(_backward, setup_context=_setup)
-_pixel_sums.register_vmap(_refuse_vmap)
+_pixel_sums.register_vmap(refuse_vmap)
 
 
 class _Eager(torch.autograd.Function):
@@ -141,7 +164,7 @@ class _Eager(torch.autograd.Function):
 
     setup_context = staticmethod(_setup)
     backward = staticmethod(_backward)
-    vmap = staticmethod(_refuse_vmap)
+    vmap = staticmethod(refuse_vmap)
 
 
 def pixel_sums(inputs: Inputs, spec: Spec, size: Sequence[int] = ()) -> Sums:

@@ -31,14 +31,15 @@ class Entries:
 
     scope: Scope = "image"
     classes: Sequence[int] | None = None
-    absent: Absent | Literal["all"] = "skip"  # "all": a class counts whether or not it is there
+    absent: Absent = "skip"
     reduction: Reduction = "mean"
     group: Any = None
+    every: bool = False  # whether a class counts even if it is not there
 
     def check(self, function: str) -> None:
         """Refuse unknown choices."""
         choice(function, "scope", self.scope, ("image", "batch"))
-        choice(function, "absent", self.absent, ("skip", "zero", "one", *(("all",) if self.absent == "all" else ())))
+        choice(function, "absent", self.absent, ("skip", "zero", "one"))
         choice(function, "reduction", self.reduction, ("mean", "sum", "none"))
 
 
@@ -119,13 +120,12 @@ def reduce_region(function: str, formula: Formula, sums: Sums, inputs: Inputs, e
     loss, truth, pixels = formula(sums), sums.truth, sums.pixels
     if loss.shape[1] == 1 < truth.shape[1]:  # one number for all classes of an image
         truth, pixels, weights = truth.sum(1, keepdim=True), pixels.amax(1, keepdim=True), None
-    every = entries.absent == "all"
     return reduce_entries(
         loss,
-        torch.ones_like(truth, dtype=torch.bool) if every else truth > 0,
+        torch.ones_like(truth, dtype=torch.bool) if entries.every else truth > 0,
         (pixels > 0).expand_as(truth),
         weights,
-        absent="skip" if entries.absent == "all" else entries.absent,
+        absent=entries.absent,
         reduction=entries.reduction,
         group=entries.group if entries.scope == "image" else None,
     )

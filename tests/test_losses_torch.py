@@ -1,0 +1,240 @@
+"""The losses inside torch: compiled, traced, deterministic, over ranks, checkpointed."""
+
+from __future__ import annotations
+
+import inspect
+import os
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from segkit import losses
+from segkit.losses import functional as L
+
+NAMES = ["cross_entropy", "focal", "dice", "jaccard", "tversky", "generalized_dice", "lovasz", "cl_dice", "dice_ce", "dice_focal", "ohem_cross_entropy"]  # fmt: skip  # noqa: E501
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler():
+    torch._dynamo.reset()
+
+
+def sample(batch=2, classes=3, spatial=(5, 6)):
+    g = torch.Generator().manual_seed(0)
+    target = torch.randint(0, classes, (batch, *spatial), generator=g, dtype=torch.uint8)
+    target[:, 0] = 255
+    return torch.randn(batch, classes, *spatial, generator=g), target
+
+
+def value_and_gradient(loss, logits, target):
+    x = logits.detach().clone().requires_grad_()
+    value = loss(x, target)
+    value.backward()
+    return value.detach(), x.grad
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_losses_compile_without_a_graph_break(name):
+    logits, target = sample()
+    loss = getattr(L, name)
+    compiled = torch.compile(lambda x, y: loss(x * 1.5, y) * 2, fullgraph=True, backend="aot_eager")
+    expected = value_and_gradient(lambda x, y: loss(x * 1.5, y) * 2, logits, target)
+    actual = value_and_gradient(compiled, logits, target)
+    torch.testing.assert_close(actual[0], expected[0])
+    torch.testing.assert_close(actual[1], expected[1], rtol=1e-5, atol=1e-7)
+
+
+def test_modules_and_coarse_logits_compile():
+    logits, target = sample(spatial=(8, 8))
+    module = losses.DeepSupervision(losses.CompoundLoss({"dice": 1.0, "focal": 1.0}, class_weights=[1.0, 2.0, 3.0]))
+    compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
+    outputs = [logits, logits[..., ::2, ::2]]
+    torch.testing.assert_close(compiled(outputs, target), module(outputs, target))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, while it loads its compiler
+def test_losses_compile_to_machine_code():
+    logits, target = sample()
+    compiled = torch.compile(L.dice_ce, fullgraph=True)
+    actual, expected = value_and_gradient(compiled, logits, target), value_and_gradient(L.dice_ce, logits, target)
+    torch.testing.assert_close(actual, expected)
+
+
+@pytest.mark.parametrize("per_pixel", [False, True])
+def test_the_operators_keep_their_promises_to_the_compiler(per_pixel):
+    from segkit.losses import _lovasz, _op
+    from segkit.losses._check import flatten
+    from segkit.losses._spec import Spec
+
+    logits, target = sample()
+    flat = flatten("dice_ce", logits.requires_grad_(), target, "multiclass", 255, None, None, None)
+    spec = Spec("dice_ce", False, 255, terms="map" if per_pixel else "mean", region=not per_pixel)
+    tests = ("test_schema", "test_faketensor", "test_autograd_registration")
+    torch.library.opcheck(_op._pixel_sums, (*flat.inputs, *spec.settings(), [], False), test_utils=tests)
+    torch.library.opcheck(_lovasz._lovasz, (*flat.inputs[:3], "lovasz", False, 255, [], False), test_utils=tests)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_losses_run_with_deterministic_algorithms(name):
+    logits, target = sample()
+    torch.use_deterministic_algorithms(True)
+    try:
+        first = value_and_gradient(getattr(L, name), logits, target)
+        second = value_and_gradient(getattr(L, name), logits, target)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert torch.equal(first[0], second[0])
+    assert torch.equal(first[1], second[1])
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "dice", "lovasz"])
+def test_vmap_is_refused_in_a_sentence(name):
+    logits, target = sample()
+    with pytest.raises(RuntimeError, match="vmap is not supported, since a loss sums over the batch"):
+        torch.func.vmap(getattr(L, name))(logits[:, None], target[:, None])
+
+
+def test_func_grad_works():
+    logits, target = sample()
+    expected = value_and_gradient(L.dice_ce, logits, target)[1]
+    torch.testing.assert_close(torch.func.grad(L.dice_ce)(logits, target), expected)
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_checkpointing_gives_the_same_gradient(reentrant):
+    logits, target = sample()
+    checkpointed = lambda x, y: torch.utils.checkpoint.checkpoint(  # noqa: E731
+        lambda a: L.dice_ce(a * 2, y), x, use_reentrant=reentrant
+    )
+    expected = value_and_gradient(lambda x, y: L.dice_ce(x * 2, y), logits, target)
+    torch.testing.assert_close(value_and_gradient(checkpointed, logits, target), expected)
+
+
+class Operators(TorchDispatchMode):
+    """Lists the names of all operators that run."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "_to_copy.cpu", "item", "index.Tensor(bool)")
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("cl_dice",)])
+def test_no_operator_waits_for_the_device(name):
+    logits, target = sample()
+    with Operators() as seen:
+        getattr(L, name)(logits.requires_grad_(), target).backward()
+    assert seen.names
+    assert [n for n in seen.names if any(w in n for w in WAITS)] == []
+
+
+def test_the_list_of_operators_can_show_a_wait():
+    with Operators() as seen:
+        torch.ones(3).sum().item()
+    assert any("_local_scalar_dense" in n for n in seen.names)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shapes_are_known_without_data(name):
+    """On fake tensors nothing can be read, so that whatever would wait for a device fails."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode():
+        logits = torch.empty(2, 3, 5, 6, requires_grad=True)
+        value = getattr(L, name)(logits, torch.empty(2, 5, 6, dtype=torch.uint8))
+        value.backward()
+    assert value.shape == ()
+    assert logits.grad.shape == logits.shape
+
+
+def test_modules_have_the_arguments_of_their_functions():
+    for name in losses.__all__:
+        module = getattr(losses, name)
+        if not (inspect.isclass(module) and issubclass(module, torch.nn.Module)) or name == "DeepSupervision":
+            continue
+        function = L.combine if name == "CompoundLoss" else module._function
+        wanted = [p for p in inspect.signature(function).parameters.values() if p.kind == p.KEYWORD_ONLY]
+        wanted = [(p.name, p.default) for p in wanted if p.name != "pixel_weights"]
+        given = [p for p in inspect.signature(module).parameters.values() if p.kind == p.KEYWORD_ONLY]
+        assert [(p.name, p.default) for p in given] == wanted, name
+
+
+@pytest.mark.skipif(not os.environ.get("SEGKIT_LONG"), reason="takes 9 GB: SEGKIT_LONG=1")
+def test_more_than_two_to_the_31_elements():
+    half = 2**30 + 70000
+    logits = torch.zeros(1, 2, half, dtype=torch.bfloat16)
+    logits[0, 1, -1] = 8
+    logits.requires_grad_()
+    target = torch.zeros(1, half, dtype=torch.uint8)
+    loss = L.cross_entropy(logits, target, reduction="sum")
+    loss.backward()
+    assert loss.item() == pytest.approx((half - 1) * 0.6931471805599453 + 8.000335, rel=1e-6)
+    assert logits.grad[0, :, -1].tolist() == pytest.approx([-0.99966, 0.99966], rel=1e-2)
+
+
+def step(rank, world, folder, sizes):
+    """One process: a small network under DDP on this rank's part of the batch; saves losses and gradients."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/meet{world}", rank=rank, world_size=world
+    )
+    try:
+        results = []
+        for options in CASES:
+            torch.manual_seed(0)
+            network = torch.nn.Conv2d(2, 3, 3, padding=1)
+            g = torch.Generator().manual_seed(5)
+            images, masks = torch.randn(6, 2, 8, 9, generator=g), torch.randint(0, 3, (6, 8, 9), generator=g)
+            masks[torch.rand(masks.shape, generator=g) < 0.3] = 255
+            masks[4] = 255
+            start = sum(sizes[:rank])
+            mine = slice(start, start + sizes[rank]) if world > 1 else slice(None)
+            model = torch.nn.parallel.DistributedDataParallel(network)
+            group = torch.distributed.group.WORLD if world > 1 else None
+            loss = run(options, model(images[mine]), masks[mine], group)
+            loss.backward()
+            results.append((loss.item(), [p.grad.clone() for p in network.parameters()]))
+        torch.save(results, f"{folder}/{world}_{rank}.pt")
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+CASES = [
+    ("dice", {"scope": "batch"}),
+    ("dice", {"scope": "image", "class_weights": [1.0, 2.0, 0.5]}),
+    ("dice_ce", {"scope": "batch", "class_weights": [1.0, 2.0, 0.5]}),
+    ("cross_entropy", {"label_smoothing": 0.1}),
+    ("focal", {}),
+    ("tversky", {"scope": "batch", "alpha": 0.3, "beta": 0.7}),
+    ("combine", {"scope": "batch"}),
+    ("cross_entropy", {"reduction": "sum"}),
+]
+
+
+def run(case, logits, masks, group):
+    name, options = case
+    if name == "combine":
+        return L.combine({"jaccard": 1.0, "focal": 0.5}, process_group=group, **options)(logits, masks)
+    return getattr(L, name)(logits, masks, process_group=group, **options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sizes", [(4, 2), (1, 3, 0, 2)], ids=str)
+def test_ranks_with_uneven_shares_give_the_loss_and_gradients_of_the_whole_batch(sizes, tmp_path):
+    import torch.multiprocessing as mp
+
+    for world in (1, len(sizes)):
+        mp.spawn(step, (world, str(tmp_path), sizes), nprocs=world, join=True)
+    (whole,) = (torch.load(tmp_path / "1_0.pt"),)
+    for rank in range(len(sizes)):
+        for case, one, many in zip(CASES, whole, torch.load(tmp_path / f"{len(sizes)}_{rank}.pt"), strict=True):
+            assert many[0] == pytest.approx(one[0], rel=1e-5), case
+            torch.testing.assert_close(many[1], one[1], rtol=1e-4, atol=1e-6)
