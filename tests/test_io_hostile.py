@@ -290,3 +290,71 @@ def test_a_short_fuzz_run_finds_nothing(fuzz_seeds, tmp_path):
     assert result["failures"] == [], done.stderr[-500:]
     assert result["mutations"] == count
     assert result["outcomes"]["read"] > count // 50  # it gets past the first bytes
+
+
+SHORT = {"lzw": 5, "deflate": 8, "packbits": 32773, "lzma": 34925, "zstd": 50000}
+
+
+@pytest.mark.parametrize("predictor", [1, 2])
+@pytest.mark.parametrize("bits", [1, 8, 12, 16])
+@pytest.mark.parametrize("name", list(SHORT))
+def test_a_block_that_decodes_to_fewer_rows_is_refused(tmp_path, name, bits, predictor):
+    import imagecodecs
+
+    encode = {
+        "lzw": imagecodecs.lzw_encode,
+        "deflate": zlib.compress,
+        "packbits": imagecodecs.packbits_encode,
+        "lzma": imagecodecs.lzma_encode,
+        "zstd": imagecodecs.zstd_encode,
+    }[name]
+    for rows in (5, 7.5):  # of 8
+        data = encode(np.random.default_rng(1).bytes(int(rows * (8 * bits // 8))))
+        entries = [*page(8, 8, compression=SHORT[name], size=len(data), bits=bits), (317, 3, 1, predictor)]
+        (tmp_path / "a.tif").write_bytes(tiff(sorted(entries), blocks=bytes(200 - 134) + data))
+        refused(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_a_jpeg_block_of_another_size_is_refused(tmp_path, samples):
+    rgb = np.random.default_rng(1).integers(0, 255, (16, 16, samples), dtype=np.uint8)
+    image = Image.fromarray(rgb[..., 0] if samples == 1 else rgb)
+    image.save(tmp_path / "a.jpg")
+    data = (tmp_path / "a.jpg").read_bytes()
+    for width, height in ((16, 32), (24, 16), (64, 64)):
+        entries = [
+            entry for entry in page(width, height, compression=7, size=len(data)) if entry[0] not in (258, 262, 277)
+        ]
+        entries += [(258, 3, 1, 8), (262, 3, 1, 6 if samples == 3 else 1), (277, 3, 1, samples)]
+        (tmp_path / "a.tif").write_bytes(tiff(sorted(entries), blocks=bytes(200 - 122) + data))
+        refused(tmp_path / "a.tif")
+
+
+LOW_MEMORY = """
+import resource, sys
+import cv2, tifffile, imagecodecs, PIL.Image
+import segkit.io as sio
+for name in ("small.png", "small.tif", "small.jpg"):
+    for backend in ("opencv", "pillow", "tifffile"):
+        sio.read_image(name, backend=backend)
+size = next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmSize:"))
+resource.setrlimit(resource.RLIMIT_AS, (size + (60 << 20),) * 2)
+for name in ("large.png", "large.tif", "large.jpg"):
+    for backend in ("auto", "opencv", "pillow", "tifffile"):
+        try:
+            sio.read_image(name, backend=backend)
+            print("read", name, backend)
+        except sio._read.ImageReadError as error:
+            assert "memory" in str(error), error
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits on memory are set the Linux way")
+def test_an_image_that_does_not_fit_into_memory_is_refused(tmp_path):
+    for name, side in (("small", 8), ("large", 11_000)):
+        image = np.zeros((side, side, 1), np.uint8)
+        sio.write_image(tmp_path / f"{name}.png", image)
+        sio.write_image(tmp_path / f"{name}.tif", image.astype(np.uint16))
+        Image.fromarray(image[..., 0]).save(tmp_path / f"{name}.jpg")
+    done = subprocess.run([sys.executable, "-c", LOW_MEMORY], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr[-800:]

@@ -89,6 +89,8 @@ def _refuses_page(header: Header) -> str:
         return "OpenCV reads planar TIFFs wrongly (16-bit ones as uninitialised memory)"
     if page.sample_format != 1 or page.bits not in (8, 16):
         return f"OpenCV changes {page.bits}-bit samples of this kind, or refuses them"
+    if page.bits == 8 and page.compression != 1:
+        return "OpenCV fills what a damaged 8-bit block lacks with zeros, in silence"
     if page.predictor not in (1, 2):
         return "OpenCV is not proven for this predictor"
     if page.samples == 1:

@@ -137,6 +137,8 @@ def _decode(header: Header, request: Request, reader: Backend) -> np.ndarray:
         raise
     except Exception as error:
         text = " ".join(str(error).split())[:200]
+        if "emory" in text:  # OpenCV's and the codecs' own way of saying it
+            raise MemoryError(text) from error
         reason = f"{reader.name} cannot decode it: {type(error).__name__}: {text}"
         raise ImageReadError(header.path, reason, "the file is damaged: copy or export it again") from error
     if stored.shape != request.shape or stored.dtype != header.info.dtype:
