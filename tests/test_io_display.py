@@ -82,7 +82,7 @@ def test_an_index_beyond_the_palette_is_an_error_when_shown(tmp_path):
 def test_what_comes_back_may_be_written_to(tmp_path):
     sio.write_mask(tmp_path / "a.png", noise(1, 7))
     sio.write_mask(tmp_path / "p.png", noise(1, 7), colors={(0, 0, 0): 0})
-    sio.write_image(tmp_path / "a.tif", noise(3, 7, 3, dtype=np.uint16))
+    sio.write_image(tmp_path / "a.tif", noise(3, 7, 1, dtype=np.uint16))
     tifffile.imwrite(tmp_path / "b.tif", noise(3, 7))
     for name in ("a.png", "p.png", "a.tif", "b.tif"):
         for backend in ("opencv", "pillow", "tifffile"):
