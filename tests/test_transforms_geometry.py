@@ -276,6 +276,33 @@ def test_a_fused_row_is_the_direct_float64_nearest_map_of_all_its_members(seed):
     assert torch.equal(moved, nearest_of(mask, points, (33, 41), in_frame))
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_what_a_crop_or_a_rotation_cut_off_stays_cut_off_in_a_fused_row(seed):
+    draw = np.random.default_rng([seed, 3])
+    mask = torch.from_numpy(draw.integers(0, 250, (60, 70)))
+    first, second = draw.uniform(20, 70), draw.uniform(20, 70)
+    fixed = {"translate": 0, "scale": (1, 1)}
+    row = [RandomAffine((first, first), **fixed), CenterCrop((35, 41)), RandomAffine((second, second), **fixed)]
+    moved, labels = Compose([*row, PadTo((50, 48), center=True)])(torch.ones(1, 60, 70), mask)
+
+    points = pixels((50, 48)) - np.array([(50 - 35) // 2, (48 - 41) // 2])
+    shown = ((points >= -0.5) & (points < np.array([34.5, 40.5]))).all(1)
+    points = back_through_affine(points, (35, 41), second, (0, 0), 1, (0, 0))
+    shown &= ((points >= -0.5) & (points < np.array([34.5, 40.5]))).all(1)
+    points = points + np.array([(60 - 35) // 2, (70 - 41) // 2])
+    points = back_through_affine(points, (60, 70), first, (0, 0), 1, (0, 0))
+    assert torch.equal(labels, nearest_of(mask, points, (50, 48), shown))
+    assert torch.equal(moved[0] == 0, labels == 255)
+    assert 0.3 < shown.mean() < 0.9
+
+
+def test_members_that_blur_otherwise_are_not_mixed_up():
+    image = noise(1, 80, 80)
+    row = [Resize(40, antialias=False), RandomScale((0.5, 0.5))]
+    one = row[1](row[0](image))
+    assert torch.equal(Compose(row)(image), one)
+
+
 def test_an_elastic_field_is_the_same_on_a_grid_and_on_scattered_places():
     (field,) = ElasticDeform(3.0, spacing=7).draw((30, 40), generator=seeded()).stages
     x, y = torch.arange(40, dtype=torch.float64)[None], torch.arange(30, dtype=torch.float64)[:, None]

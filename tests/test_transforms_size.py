@@ -46,6 +46,15 @@ def test_a_resized_mask_is_the_integer_map_of_pixel_centres(size):
     assert torch.equal(resized, mask[rows][:, columns])
 
 
+def test_an_edge_between_two_pixels_belongs_to_the_later_one():
+    mask = torch.arange(24 * 32).reshape(24, 32)
+    for size in ((12, 16), (6, 8), (4, 32), (24, 2)):  # here every new centre lies on such an edge, or on none
+        _, resized = Resize(size)(torch.zeros(1, 24, 32), mask)
+        rows = [(2 * i + 1) * 24 // (2 * size[0]) for i in range(size[0])]
+        columns = [(2 * j + 1) * 32 // (2 * size[1]) for j in range(size[1])]
+        assert torch.equal(resized, mask[rows][:, columns])
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("channels", CHANNELS)
 def test_a_transform_that_changes_nothing_returns_the_input_bit_for_bit(dtype, channels):
@@ -159,6 +168,9 @@ def test_size_replaces_the_last_size_and_those_equal_to_it():
     assert train(image, size=48).shape == (3, 48, 48)
     assert train(image, size=(120, 40)).shape == (3, 120, 40)  # PadTo(32) became PadTo((120, 40)): no error
     assert train(image).shape == (3, 32, 32)
+    ramp = torch.arange(64.0).expand(1, 64, 64)
+    steps = train(ramp, size=48)[0, 0, 10:38].diff()
+    assert torch.allclose(steps, torch.tensor(0.64), atol=0.02)  # 64 / 100: Resize kept its own size
     assert Resize(8)(image, size=(5, 6)).shape == (3, 5, 6)
     with pytest.raises(ValueError, match=r"Compose: `size` must have a member that takes it"):
         Compose([HorizontalFlip()])(image, size=5)
@@ -172,7 +184,10 @@ def test_a_focused_crop_always_contains_the_class_and_every_pixel_is_as_likely_i
     image = torch.arange(12 * 14, dtype=torch.float32).reshape(1, 12, 14)
     crop = RandomCrop((5, 4), focus_class=3)
     generator = seeded(7)
-    assert all((crop(image, mask, generator=generator)[1] == 3).any() for _ in range(200))
+    for _ in range(200):
+        _, cropped = crop(image, mask, generator=generator)
+        assert (cropped == 3).any()
+        assert not (cropped == 255).any()  # a crop never reaches beyond the picture
 
     # A window of one pixel shows the anchor itself.
     anchors = torch.stack([crop(image, mask, generator=generator, size=1)[0].flatten()[0] for _ in range(6000)])
