@@ -83,13 +83,15 @@ def test_arrays_numbers_text_and_nothing():
 def test_ragged_samples_are_padded_below_and_to_the_right():
     sizes = [(4, 5), (7, 3), (6, 6)]
     batch = [
-        sample(h, w, index=i, vector=torch.ones(2), distances=torch.rand(4, h, w)) for i, (h, w) in enumerate(sizes)
+        sample(h, w, index=i, vector=torch.ones(2), box=torch.eye(2), distances=torch.rand(4, h, w))
+        for i, (h, w) in enumerate(sizes)
     ]
     padded = pad_collate(batch, multiple_of=4, image_fill=-1, return_valid=True)
     assert padded["image"].shape == (3, 3, 8, 8)
     assert padded["mask"].shape == (3, 8, 8)
     assert padded["distances"].shape == (3, 4, 8, 8)
     assert padded["vector"].shape == (3, 2)
+    assert padded["box"].shape == (3, 2, 2)
     for i, (h, w) in enumerate(sizes):
         inside = torch.zeros(8, 8, dtype=torch.bool)
         inside[:h, :w] = True
@@ -98,6 +100,13 @@ def test_ragged_samples_are_padded_below_and_to_the_right():
         assert (padded["image"][i, :, ~inside] == -1).all()
         assert (padded["mask"][i][inside] == i).all()
         assert (padded["mask"][i][~inside] == 255).all()
+
+
+def test_targets_that_a_transform_made_of_the_mask_are_padded_with_it():
+    targets = {"mask": torch.zeros(2, 3, dtype=torch.uint8), "distance_maps": torch.ones(4, 2, 3)}
+    padded = pad_collate([{"image": torch.zeros(1, 2, 3), "mask": targets}], multiple_of=4)
+    assert padded["mask"]["mask"][0, -1].tolist() == [255] * 4
+    assert padded["mask"]["distance_maps"][0, :, -1].tolist() == [[0] * 4] * 4
 
 
 def test_padding_nothing_is_stacking():

@@ -433,6 +433,55 @@ def test_half_floats_and_small_integers_are_resampled_in_their_own_dtype():
     assert (functional.affine(large, angle=45.0).unique() == torch.tensor([0, 2**40 + 1])).all()
 
 
+def test_draws_cover_the_ranges_that_were_asked_for():
+    source, generator = (40, 60), seeded(1)
+
+    def drawn(transform, count=400):
+        return [transform.draw(source, generator=generator) for _ in range(count)]
+
+    def shift(geometry):
+        return geometry.stages[0].at(0, 0) if geometry.stages else (0, 0)
+
+    tops = {shift(each)[::-1] for each in drawn(RandomCrop((38, 57)))}
+    assert tops == {(top, left) for top in range(3) for left in range(4)}
+    for flip in (
+        HorizontalFlip(0.25),
+        VerticalFlip(0.25),
+        RandomAffine(p=0.25),
+        ElasticDeform(p=0.25),
+        Rotate90(p=1 / 3),
+    ):
+        moved = sum(bool(each.stages) for each in drawn(flip))
+        assert 70 < moved < 130
+    x, y = zip(*map(shift, drawn(RandomAffine(0, translate=(0.1, 0.2), scale=(1, 1)))), strict=True)
+    assert -4 <= min(y) < -3.8 < 3.8 < max(y) <= 4
+    assert -12 <= min(x) < -11.4 < 11.4 < max(x) <= 12
+    heights = [each.size[0] / 40 for each in drawn(RandomScale((0.5, 2)))]
+    assert 0.5 <= min(heights) < 0.55 < 1.85 < max(heights) <= 2
+    assert 0.4 < np.mean(np.array(heights) < 1) < 0.6  # halving is as likely as doubling
+    angles = [math.degrees(math.asin(each.stages[0].xy)) for each in drawn(RandomAffine(30, translate=0, scale=(1, 1)))]
+    assert -30 <= min(angles) < -28 < 28 < max(angles) <= 30
+    spans = [each.stages[0].spans() for each in drawn(RandomResizedCrop(10, scale=(0.25, 0.36), ratio=(1, 2.25)))]
+    areas = [across * down * 100 / 2400 for across, down in spans]
+    assert 0.24 <= min(areas) < 0.27 < 0.34 < max(areas) < 0.38
+    shapes = [across / down for across, down in spans]
+    assert 0.95 < min(shapes) < 1.1 < 2 < max(shapes) < 2.4
+
+
+@pytest.mark.parametrize(
+    "name", ["resize", "resized_crop", "pad", "multiple", "scale", "rotate90", "affine", "elastic"]
+)
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.float32])
+def test_a_single_pixel_and_an_empty_batch_pass_through(name, dtype):
+    one = torch.ones(3, 1, 1, dtype=dtype)
+    moved, labels = TRANSFORMS[name](one, torch.ones(1, 1, dtype=torch.int64), generator=seeded())
+    assert ((moved == 1) == (labels == 1)).all()
+    images, masks = torch.zeros(0, 3, 23, 27, dtype=dtype), torch.zeros(0, 23, 27, dtype=torch.uint8)
+    moved, labels = TRANSFORMS[name](images, masks, generator=seeded())
+    assert moved.shape[:2] == (0, 3)
+    assert labels.shape == (0, *moved.shape[-2:])
+
+
 def test_parameters_that_make_no_sense_are_refused():
     nan = float("nan")
     for make in (

@@ -46,6 +46,9 @@ def test_a_skeleton_is_a_target_with_ignore_off_the_lines():
     assert (lines[mask != lines] == 255).all()
     assert (lines[0, :, 15] == 2).nonzero()[:, 0].tolist() == [13, 14, 15]
     assert (lines[1, 15] == 3).nonzero()[:, 0].tolist() == [21, 22, 23]
+    thin = torch.zeros(9, 9, dtype=torch.uint8)
+    thin[:, 4] = 1
+    assert torch.equal(functional.skeleton(thin, radius=2) == 1, thin == 1)  # never beyond their own class
     everything = functional.skeleton(mask, radius=1, background=None)
     assert (everything == 0).any()
 

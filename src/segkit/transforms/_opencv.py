@@ -22,7 +22,7 @@ def takes(image: Tensor, size: Size = (1, 1)) -> bool:
     """
     if image.device.type != "cpu" or image.requires_grad or max(*image.shape[-2:], *size) >= _LIMIT:
         return False
-    if image.dtype in (torch.int32, torch.int64):
+    if image.dtype in (torch.int32, torch.int64) and image.numel():
         low, high = image.aminmax()
         return int(low) >= -(1 << 23) and int(high) <= 1 << 23  # exact in float32, with a bit to round by
     return image.dtype != torch.float64

@@ -233,7 +233,7 @@ def _as_it_was(changed: Tensor, image: Tensor) -> Tensor:
         return changed.to(image.dtype)
     limits = torch.iinfo(image.dtype)
     low, high = limits.min, limits.max
-    if image.dtype in (torch.int32, torch.int64):
+    if image.dtype in (torch.int32, torch.int64) and image.numel():
         # 16-bit values live in int32, as torch.uint16 has few operators: they must not leave their own range.
         least, most = (int(value) for value in image.aminmax())
         low, high = (0, 65_535) if least >= 0 and most <= 65_535 else (-(2**31), 2**31 - 128)
