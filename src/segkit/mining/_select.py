@@ -114,7 +114,11 @@ def _share(keep_ratio: float) -> tuple[int, int]:
 
 
 # An operator of its own, so that the selection, whose steps depend on the data, is one opaque node under torch.compile.
-@torch.library.custom_op("segkit::hardest", mutates_args=())
+@torch.library.custom_op(
+    "segkit::hardest",
+    mutates_args=(),
+    schema="(Tensor losses, Tensor? valid, float? keep_ratio, int? min_kept, float? threshold) -> Tensor",
+)
 def _hardest(
     losses: Tensor,
     valid: Tensor | None,
