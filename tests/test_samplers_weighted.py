@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import re
@@ -239,6 +240,26 @@ def test_resuming_at_every_place_is_never_having_stopped(make):
         assert head + list(resumed) == whole
         if not isinstance(resumed, DifficultySampler):
             assert list(resumed) == following
+
+
+def rising(start, epoch):
+    return min(start + epoch / 10, 1.0)
+
+
+def test_a_state_stays_small_and_fits_another_process_with_any_schedule():
+    steps = StepSchedule({epoch: epoch / 200 for epoch in range(150)})
+    for ratio in (steps, functools.partial(rising, 0.1), lambda epoch: 0.5):
+        sampler = DifficultySampler(hard_ledger(), hard_ratio=ratio, warmup_epochs=0)
+        batches = MultiScaleBatchSampler(sampler, scales=range(32, 32 * 100, 32), batch_size=2)
+        for one in (sampler, batches):
+            text = json.dumps(one.state_dict())
+            assert len(text) < 1024
+            assert " at 0x" not in text
+            one.load_state_dict(json.loads(text))
+    other = DifficultySampler(hard_ledger(), hard_ratio=StepSchedule({0: 0.5}), warmup_epochs=0)
+    state = DifficultySampler(hard_ledger(), hard_ratio=steps, warmup_epochs=0).state_dict()
+    with pytest.raises(ValueError, match="must be of a sampler with hard_ratio"):
+        other.load_state_dict(state)
 
 
 def test_batches_of_one_size_carry_the_focus_class():

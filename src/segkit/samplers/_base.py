@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import operator
 import sys
+import zlib
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator
@@ -298,6 +299,12 @@ class Items(itertools.chain[Item]):
 
 def _empty(kind: type[Sampler[Any]]) -> Sampler[Any]:
     return kind.__new__(kind)
+
+
+def brief(value: Any) -> Any:
+    """A setting for a state: itself, or a checksum of it where it is long."""
+    text = repr(value)
+    return value if len(text) <= 160 else f"crc32 {zlib.crc32(text.encode()):08x}"
 
 
 def whole_number(function: str, argument: str, value: Any, low: int, high: int | None = None) -> int:

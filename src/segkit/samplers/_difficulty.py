@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from segkit.samplers._base import whole_number
+from segkit.samplers._base import brief, whole_number
 from segkit.samplers._order import Order, OrderedSampler
 from segkit.samplers._permutation import KeyedPermutation
 from segkit.samplers._shuffle import Shuffled
@@ -124,8 +124,10 @@ class DifficultySampler(OrderedSampler):
 
     def _identity(self) -> dict[str, Any]:
         ratio = getattr(self.hard_ratio, "__qualname__", None) or repr(self.hard_ratio)
+        if " at 0x" in ratio:  # the address of an object, which is another one after resuming
+            ratio = type(self.hard_ratio).__qualname__
         fields = ("n", "warmup_epochs", "drop_easy", "easy", "hard", "seed", "tail")
-        return {"hard_ratio": ratio} | {field: getattr(self, field) for field in fields}
+        return {"hard_ratio": brief(ratio)} | {field: getattr(self, field) for field in fields}
 
     def _settings(self) -> str:
         ratio, dropped = self._ratio(self.epoch), self._left_out(self.epoch)

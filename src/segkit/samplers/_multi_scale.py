@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from segkit.samplers._base import Pass, Sampler, whole_number
+from segkit.samplers._base import Pass, Sampler, brief, whole_number
 from segkit.samplers._key import SampleKey, Size
 from segkit.samplers._order import OrderedSampler, make_keys
 from segkit.samplers._plan import Plan
@@ -104,7 +104,7 @@ class MultiScaleBatchSampler(Sampler[list[SampleKey]]):
 
     def _identity(self) -> dict[str, Any]:
         fields = ("batch_size", "max_pixels", "every", "seed", "tail")
-        scales = [list(scale) for scale in self.scales]
+        scales = brief([list(scale) for scale in self.scales])
         return {"order": self.sampler._identity(), "scales": scales} | {f: getattr(self, f) for f in fields}
 
     def _length(self, epoch: int) -> int:
