@@ -63,15 +63,11 @@ def test_thirteen_bands_of_sixteen_bits_survive(shared):
 
 
 def test_twelve_bits_fill_the_range_from_zero_to_one(tmp_path):
-    import imagecodecs
-
     # tifffile cannot write 12-bit samples, so the packed strip is made here: two samples in three bytes.
     values = np.array([[0, 4095], [2048, 1]], dtype=np.uint16)
     path = tmp_path / "twelve.tif"
-    packed = imagecodecs.packints_encode(values, 12)
-    tifffile.imwrite(
-        path, np.frombuffer(packed, np.uint8).reshape(2, -1), photometric="minisblack", metadata=None
-    )  # header of an 8-bit image, patched below
+    packed = np.packbits(((values[..., None] >> np.arange(11, -1, -1)) & 1).astype(np.uint8).reshape(2, -1), axis=1)
+    tifffile.imwrite(path, packed, photometric="minisblack", metadata=None)  # header of an 8-bit image, patched below
     with tifffile.TiffFile(path, mode="r+b") as file:
         page = file.pages[0]
         page.tags["ImageWidth"].overwrite(2)
