@@ -28,7 +28,7 @@ class UNet(nn.Module):
         levels: how many resolutions, the first included.
     """
 
-    def __init__(self, in_channels: int, num_classes: int, *, width: int = 16, levels: int = 3) -> None:
+    def __init__(self, in_channels: int, num_classes: int, *, width: int = 24, levels: int = 3) -> None:
         super().__init__()
         channels = [width * 2**level for level in range(levels)]
         self.multiple_of = 2 ** (levels - 1)
