@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 import segkit.io as sio
 from segkit.errors import ImageReadError
-from segkit.io import _source
+from segkit.io import _source, _tifffile_pages
 
 LONG = bool(os.environ.get("SEGKIT_LONG"))
 
@@ -64,6 +64,25 @@ def test_every_window_is_the_part_of_the_whole_image(tmp_path, layout):
         for top, left, height, width in windows(70, 90, 60):
             part = handle.read(window=(top, left, height, width), channels=[2, 0])
             np.testing.assert_array_equal(part, image[top : top + height, left : left + width, [2, 0]])
+
+
+def test_blocks_decoded_by_several_threads_are_the_same(bands, monkeypatch):
+    path, image = bands
+    monkeypatch.setattr(_tifffile_pages, "WORTH_THREADS", 0)
+    monkeypatch.setattr(_tifffile_pages.multiprocessing, "cpu_count", lambda: 16)
+    threads = set()
+    real = _tifffile_pages._Blocks.decode
+
+    def noting(self, *place):
+        threads.add(threading.get_ident())
+        return real(self, *place)
+
+    monkeypatch.setattr(_tifffile_pages._Blocks, "decode", noting)
+    np.testing.assert_array_equal(sio.read_image(path), image)
+    assert threading.get_ident() not in threads
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(ImageReadError):
+        sio.read_image(path)
 
 
 def test_a_window_reads_only_the_blocks_it_touches(bands, monkeypatch):
@@ -169,14 +188,13 @@ class Windows(Dataset):
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more than this machine has cores
 @pytest.mark.parametrize("start", ["fork", "spawn"])
 def test_a_handle_gives_the_same_in_8_data_loader_workers(bands, start):
-    workers = 8 if LONG or start == "fork" else 3  # each spawned one imports torch first
     if start not in multiprocessing.get_all_start_methods():
         pytest.skip(f"this platform has no {start}")
     path, image = bands
     data = Windows(path, image.shape[:2])
-    loader = DataLoader(data, batch_size=None, num_workers=workers, multiprocessing_context=start, timeout=100)
+    loader = DataLoader(data, batch_size=None, num_workers=8, multiprocessing_context=start, timeout=100)
     seen = list(loader)
-    assert len({pid for *_, pid in seen}) == workers
+    assert len({pid for *_, pid in seen}) == 8
     for index, total, _ in seen:
         top, left, height, width = data.places[index]
         assert total == int(image[top : top + height, left : left + width].astype(np.int64).sum())
