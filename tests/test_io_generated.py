@@ -347,3 +347,41 @@ def test_other_formats_that_pillow_writes_are_exact_or_refused(tmp_path, ending,
     check(tmp_path / f"a.{ending}", stored, what=f"{mode} {ending}")
     if mode == "1":
         np.testing.assert_array_equal(sio.read_image(tmp_path / f"a.{ending}")[..., 0], truth[..., 0] * 255)
+
+
+def run_length_bmp(truth, depth, *, ending=b"\0\1", literal=False):
+    """A run-length BMP from its definition; `truth` is [H, W]."""
+    rows = b""
+    for row in truth[::-1]:
+        column = 0
+        while column < len(row):
+            part = row[column : column + (8 if literal else 1)]
+            packed = (
+                bytes(part)
+                if depth == 8
+                else bytes(a << 4 | b for a, b in zip(part[::2], [*part[1::2], 0], strict=False))
+            )
+            if literal and len(part) > 2:
+                rows += bytes([0, len(part)]) + packed + b"\0" * (len(packed) % 2)
+            else:
+                part = part[:1]
+                rows += bytes([1, part[0] if depth == 8 else part[0] << 4])
+            column += len(part)
+        rows += b"\0\0"
+    colors = bytes(4 << depth)
+    head = struct.pack("<IiiHHIIiiII", 40, truth.shape[1], truth.shape[0], 1, depth, {8: 1, 4: 2}[depth], 0, 0, 0, 0, 0)
+    data = rows[:-2] + ending if ending == b"\0\1" else rows + ending
+    return b"BM" + struct.pack("<IHHI", 0, 0, 0, 54 + len(colors)) + head + colors + data
+
+
+@pytest.mark.parametrize("literal", [False, True])
+@pytest.mark.parametrize("depth", [4, 8])
+def test_run_length_bmps_are_exact_if_every_row_is_filled(tmp_path, depth, literal):
+    truth = samples("uint8", 1, depth)
+    data = run_length_bmp(truth[..., 0], depth, literal=literal)
+    (tmp_path / "a.bmp").write_bytes(data)
+    assert check(tmp_path / "a.bmp", truth, what=f"{depth} {literal}") == 2
+    for broken in (data[:-40], run_length_bmp(truth[..., 0], depth, ending=b"\0\2\5\5\0\1")):
+        (tmp_path / "b.bmp").write_bytes(broken)
+        with pytest.raises(ImageReadError, match="its run lengths"):
+            sio.read_image(tmp_path / "b.bmp")

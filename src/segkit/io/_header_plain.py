@@ -17,11 +17,12 @@ __all__ = ["PnmLayout", "parse_bmp", "parse_pnm"]
 # Channel masks of 16 and 32 bits per pixel: (red, green, blue) and whether the rest is alpha.
 MASKS_16 = {(0x7C00, 0x3E0, 0x1F), (0xF800, 0x7E0, 0x1F)}
 MAX_PLAIN = 1 << 24  # numbers in plain text take seconds to read beyond this
+MAX_RUN_PIXELS = 1 << 24  # run lengths are walked in Python
 MASK_BGRX = (0xFF0000, 0xFF00, 0xFF)
 
 
 def parse_bmp(source: Source) -> Header:
-    """A Windows bitmap without run lengths.
+    """A Windows bitmap.
 
     Raises:
         ImageReadError: malformed, truncated, or of a kind whose readers disagree.
@@ -40,8 +41,11 @@ def parse_bmp(source: Source) -> Header:
         raise bad(f"its header of {size} bytes is no known BMP header")
     if width <= 0 or height == 0 or planes != 1:
         raise bad(f"its header says {width} x {height} pixels and {planes} planes")
-    if compression in (1, 2):
-        raise bad("its run-length coding is read differently by different decoders", "save it without compression")
+    run_length = {1: 8, 2: 4}.get(compression)
+    if run_length:
+        if depth != run_length or height < 0:
+            raise bad(f"run lengths of kind {compression} do not go with {depth} bits, or from the top down")
+        compression = 0
     place = 14 + size
     masks: tuple[int, ...] = ()
     if compression == 3 and size in (40, 52, 56, 64, 108, 124):
@@ -66,8 +70,11 @@ def parse_bmp(source: Source) -> Header:
         raise bad(f"{depth} bits per pixel with the masks {masks} are unusual", "save it with 24 bits per pixel")
     if depth == 32 and compression and _alpha_mask(source, size):
         channels = 4
+    if run_length:
+        _check_runs(source, offset, width, height, depth)
+        offset = source.size  # checked already, and not of a size that the header tells
     stride = (width * depth + 31) // 32 * 4
-    if offset < place or offset + stride * abs(height) > source.size:
+    if offset < place or (not run_length and offset + stride * abs(height) > source.size):
         raise bad(f"it holds {source.size - offset} of {stride * abs(height)} bytes of pixels")
     info = ImageInfo(
         "BMP",
@@ -80,6 +87,43 @@ def parse_bmp(source: Source) -> Header:
         level_shapes=((abs(height), width),),
     )
     return Header(info, source, depth, palette=palette, alpha="straight" if channels == 4 else "none")
+
+
+def _check_runs(source: Source, offset: int, width: int, height: int, depth: int) -> None:
+    """Run lengths must fill every row exactly and then end. Where they do not, each decoder goes its own way."""
+
+    def bad(where: int, what: str) -> ImageReadError:
+        reason = f"its run lengths {what} at byte {where}, which each decoder reads in its own way"
+        return ImageReadError(source.path, reason, "save it without compression")
+
+    if width * height > MAX_RUN_PIXELS:
+        raise ImageReadError(source.path, f"{width * height} pixels in run lengths", "save it without compression")
+    data = source.pread(offset, source.size - offset) if offset < source.size else b""
+    position = row = column = 0
+    while row < height:
+        if position + 2 > len(data):
+            raise bad(offset + position, "end early")
+        count, value = data[position], data[position + 1]
+        position += 2
+        if count:
+            column += count
+        elif value == 0:
+            if column != width:
+                raise bad(offset + position, f"fill {column} of {width} columns")
+            row, column = row + 1, 0
+        elif value == 1:
+            if row != height - 1 or column != width:
+                raise bad(offset + position, f"stop in row {row} of {height}")
+            return
+        elif value == 2:
+            raise bad(offset + position, "skip pixels")
+        else:
+            column += value
+            position += (value * depth // 8 + value * depth % 8 // 4 + 1) // 2 * 2
+        if column > width:
+            raise bad(offset + position, "leave the row")
+    if data[position : position + 2] != b"\0\1":
+        raise bad(offset + position, "do not end")
 
 
 def _alpha_mask(source: Source, size: int) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from segkit.errors import ImageReadError
-from segkit.io._header_tiff import COMPRESSIONS, TiffPage
+from segkit.io._header_tiff import COMPRESSIONS, TiffPage, block_tags
 from segkit.io._info import Header
 from segkit.io._protocol import Request
 from segkit.io._tiff_blocks import block_numbers, block_page, block_ranges, minimal_tiff
@@ -24,6 +24,7 @@ __all__ = ["read_page", "refuses_page"]
 READS = {1, 2, 3, 4, 5, 7, 8, 32773, 32946, 33003, 33005, 34712, 34887, 34925, 50000, 50001, 50002}
 CCITT = {2, 3, 4}
 LZW = 5
+OLD_JPEG = 6
 JPEG = 7
 DEFLATE = {8, 32946}
 # Fewer bytes than this are decoded before a pool of threads has started.
@@ -33,6 +34,8 @@ WORTH_THREADS = 1 << 22
 def refuses_page(page: TiffPage) -> str:
     """Why tifffile and imagecodecs would not give the samples of a page; an empty text if they do."""
     name = COMPRESSIONS.get(page.compression, f"number {page.compression}")
+    if page.compression == OLD_JPEG:
+        return "" if _whole_jpegs(page) else "its old kind of JPEG is not in whole grey streams"
     if page.compression not in READS:
         return f"tifffile does not decode the compression {name}"
     if page.photometric == 6 and page.subsampling != (1, 1) and (page.compression != 7 or page.planar):
@@ -50,6 +53,18 @@ def refuses_page(page: TiffPage) -> str:
     if page.fill_order == 2 and page.compression in (7, 33003, 33005, 34712, 50001, 50002):
         return "a reversed bit order makes no sense for this compression"
     return ""
+
+
+def _whole_jpegs(page: TiffPage) -> bool:
+    """Whether each block is a JPEG file of its own, as some writers of the old kind made them, and grey.
+
+    Colour ones do not say whether they are YCbCr.
+    """
+    if page.samples != 1 or page.bits != 8 or block_tags(page)[0] not in page.ifd.tags or page.fill_order != 1:
+        return False
+    ranges = block_ranges(page, range(page.grid[0] * page.grid[1]))
+    source = page.ifd.file.source
+    return all(size > 4 and source.pread(offset, 3) == b"\xff\xd8\xff" for offset, size in ranges)
 
 
 def _decodes_fax() -> bool:
@@ -173,6 +188,9 @@ class _Blocks:
 def read_page(header: Header, request: Request) -> np.ndarray:
     """The stored samples of `request`; only the blocks that it touches are read and decoded."""
     page: TiffPage = header.detail
+    if page.compression == OLD_JPEG:  # whole streams: the new kind
+        page = replace(page, compression=JPEG)
+        header = replace(header, detail=page)
     planes = sorted(set(request.channels)) if page.planar else [0]
     numbers = block_numbers(page, request.window, planes)
     ranges = block_ranges(page, numbers)
