@@ -196,6 +196,17 @@ def test_advance_counts_what_was_consumed_and_not_what_was_drawn():
         sampler.advance()
 
 
+def test_an_iterator_can_be_put_elsewhere_in_the_middle():
+    sampler = ranks_of_batches(61, 2, "pad", batch_size=3)[1]
+    whole = listed(ranks_of_batches(61, 2, "pad", batch_size=3)[1])
+    list(sampler)
+    reading = iter(sampler)
+    next(reading)
+    reading.load_state_dict({**sampler.state_dict(), "epoch": 0, "consumed": 4})
+    assert [[facts(key) for key in batch] for batch in reading] == whole[4:]
+    assert {key.epoch for batch in sampler for key in batch} == {1}
+
+
 def test_keys_in_worker_processes_make_the_count_a_question():
     sampler = ShuffleSampler(20, seed=1)
     reading = iter(sampler)

@@ -17,6 +17,7 @@ from segkit.samplers import ClassBalancedSampler, MultiScaleBatchSampler, Sample
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes"),  # that is the point
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),  # Python 3.12 on fork
     pytest.mark.filterwarnings("ignore:'set_vital' is deprecated"),  # torchdata 0.11 calls it in newer torch
 ]
 
