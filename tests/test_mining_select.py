@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from segkit.mining import hard_mask
 from segkit.mining._select import _hardest
@@ -137,6 +138,16 @@ def test_one_graph_under_torch_compile():
     losses, valid = torch.rand(2, 8, 8), torch.rand(2, 8, 8) > 0.2
     compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
     assert compiled(losses, valid) == step(losses, valid)
+
+
+@pytest.mark.parametrize("threshold", [None, 0.7])
+def test_nothing_is_read_back_from_a_device(threshold):
+    """On fake tensors, whose values nobody knows, reading a number to the host is an error."""
+    with FakeTensorMode():
+        losses, valid = torch.rand(2, 9), torch.rand(2, 9) > 0.5
+        assert _hardest._init_fn(losses, valid, 0.5, 3, threshold).shape == (2, 9)
+        with pytest.raises(DataDependentOutputException):
+            losses.sum().item()  # the check itself can fail
 
 
 def test_the_operator_passes_torchs_own_checks():
