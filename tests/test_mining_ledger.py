@@ -102,8 +102,8 @@ def test_tags_give_equal_losses_out_in_order():
 
 def test_losses_that_are_not_finite_are_kept_out_and_named():
     ledger = DifficultyLedger(10)
-    with pytest.warns(RuntimeWarning, match="2 of 3 losses are not finite and were kept out, of samples 7, 2"):
-        ledger.update([7, 1, 2], [math.nan, 1.0, math.inf])
+    with pytest.warns(RuntimeWarning, match="3 of 4 losses are not finite and were kept out, of samples 7, 2, 3"):
+        ledger.update([7, 1, 2, 3], [math.nan, 1.0, math.inf, 1e39])  # the last is too large for float32
     assert ledger.counts().tolist() == [0, 1] + [0] * 8
     assert ledger.losses()[1] == 1.0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 import os
 import warnings
 import weakref
@@ -18,7 +19,7 @@ from torch import Tensor
 from segkit.errors import DataError
 from segkit.mining import _files, _reduce, _report
 from segkit.mining._tags import Tag, tags_by_rank
-from segkit.mining._take_in import Noted, take_in
+from segkit.mining._take_in import Noted, take_in, usable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -72,20 +73,19 @@ class DifficultyLedger:
         path: str | os.PathLike[str] | None = None,
         fingerprint: str | None = None,
     ) -> None:
-        if isinstance(num_samples, bool) or not isinstance(num_samples, int) or not 0 <= num_samples <= 2**40:
+        if isinstance(num_samples, bool) or not hasattr(num_samples, "__index__") or not 0 <= num_samples <= 2**40:
             raise ValueError(
                 f"DifficultyLedger: `num_samples` must be a whole number in [0, 2**40], got {num_samples!r}. "
                 "Pass len(data_set)."
             )
         if not 0 <= momentum < 1:
             raise ValueError(f"DifficultyLedger: `momentum` must lie in [0, 1), got {momentum}.")
-        self.num_samples, self.momentum, self.fingerprint = num_samples, float(momentum), fingerprint
+        self.num_samples, self.momentum, self.fingerprint = operator.index(num_samples), float(momentum), fingerprint
         self.path = None if path is None else os.fspath(path)
         self._frozen: int | None = None  # the epoch whose tags are frozen
         self._checksum = 0
         self._moves: list[tuple[int, list[list[int]]]] = []
         self._noted: list[Noted] = []
-        self._number_noted = 0
         self._open()
 
     def __repr__(self) -> str:
@@ -140,11 +140,9 @@ class DifficultyLedger:
         if not 0 <= epoch < 65535:
             raise ValueError(f"DifficultyLedger.update: `epoch` must lie in [0, 65535), got {epoch}.")
         self._noted.append(Noted(where, values, is_positive, is_correct, epoch))
-        self._number_noted += where.size
-        if self._number_noted >= min(MOST_NOTED, max(4096, self.num_samples)):
-            self._number_noted = 0
+        if len(self._noted) * where.size >= min(MOST_NOTED, max(4096, self.num_samples)):  # batches are much alike
             take_in(self._stored, self._noted, self.momentum)
-        finite = np.isfinite(values)
+        finite = usable(values)
         if not finite.all():
             named = ", ".join(str(index) for index in where[~finite][:5])
             warnings.warn(

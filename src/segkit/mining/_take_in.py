@@ -33,8 +33,9 @@ def take_in(records: np.ndarray, noted: list[Noted], momentum: float) -> None:
     noted.clear()
     for group in _rounds(where):
         rows = records[where[group]]  # a copy
-        loss, finite = losses[group], np.isfinite(losses[group])
+        loss, finite = losses[group], usable(losses[group])
         new = rows["count"] == 0
+        loss = np.where(finite, loss, 0.0)
         mean = momentum * rows["loss"].astype(np.float64) + (1 - momentum) * loss
         rows["loss"] = np.where(finite, np.where(new, loss, mean), rows["loss"])
         rows["first"] = np.where(finite & new, loss, rows["first"])
@@ -45,6 +46,11 @@ def take_in(records: np.ndarray, noted: list[Noted], momentum: float) -> None:
         for name, code in (("positive", positive[group]), ("correct", correct[group])):
             rows[name] = np.where(code > 0, code, rows[name])
         records[where[group]] = rows
+
+
+def usable(losses: np.ndarray) -> np.ndarray:
+    """Which losses are finite, also as the float32 that is kept."""
+    return np.abs(losses) <= np.finfo(np.float32).max
 
 
 def _code(flags: np.ndarray | None, like: np.ndarray) -> np.ndarray:
