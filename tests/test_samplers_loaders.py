@@ -9,11 +9,15 @@ import subprocess
 import sys
 import textwrap
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+from segkit.datasets import PairDataset, find_pairs
 from segkit.samplers import ClassBalancedSampler, MultiScaleBatchSampler, SampleKey, ShuffleSampler
+from segkit.transforms import Compose, HorizontalFlip, RandomCrop
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes"),  # that is the point
@@ -214,3 +218,38 @@ def test_keys_keep_their_fields_through_a_spawned_queue():
     assert repr(got) == repr(key)
     queue.close()
     queue.join_thread()
+
+
+def test_pairs_are_augmented_by_their_keys_whoever_loads_them(tmp_path):
+    """The rooms together: size and focus class of a key reach the crop, and 0 or 2 workers agree bit by bit."""
+    rng = np.random.default_rng(0)
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    pixels = np.zeros((6, 3), dtype=int)
+    for number in range(6):
+        mask = np.zeros((80, 96), dtype=np.uint8)
+        mask[60:64, 70 + number : 76 + number] = 1 + number % 2  # a small object, far from the corner
+        pixels[number] = np.bincount(mask.ravel(), minlength=3)
+        image = rng.integers(0, 255, (80, 96, 3), dtype=np.uint8)
+        Image.fromarray(image).save(tmp_path / "images" / f"{number}.png")
+        Image.fromarray(mask).save(tmp_path / "masks" / f"{number}.png")
+    pairs = find_pairs(tmp_path / "images", tmp_path / "masks")
+    dataset = PairDataset(pairs, transform=Compose([HorizontalFlip(), RandomCrop(32)]))
+    sampler = ClassBalancedSampler(pixels, num_samples=12, seed=1)
+
+    def load(workers, epoch):
+        source = MultiScaleBatchSampler(sampler, scales=[32, 64], batch_size=3, every=1, seed=4)
+        source.set_epoch(epoch)
+        keys = list(source)
+        source.set_epoch(epoch)
+        loaded = list(DataLoader(dataset, batch_sampler=source, num_workers=workers))
+        for batch, wanted in zip(loaded, keys, strict=True):
+            assert batch["image"].shape[-2:] == wanted[0].size
+            for mask, key in zip(batch["mask"], wanted, strict=True):
+                assert (mask == key.focus_class).any(), "the crop holds the class that was drawn"
+        return loaded
+
+    alone, apart, later = load(0, 0), load(2, 0), load(0, 2)
+    for one, two in zip(alone, apart, strict=True):
+        assert all(torch.equal(one[name], two[name]) for name in ("image", "mask", "index"))
+    assert not all(torch.equal(one["image"], two["image"]) for one, two in zip(alone, later, strict=True))
