@@ -13,6 +13,16 @@ Example:
 
 from segkit.audit._dataset import audit_dataset
 from segkit.audit._finding import CODES, Code, Finding
+from segkit.audit._quality import ImageQuality, LabelQuality, label_quality
 from segkit.audit._report import AuditReport
 
-__all__ = ["AuditReport", "CODES", "Code", "Finding", "audit_dataset"]
+__all__ = [
+    "AuditReport",
+    "CODES",
+    "Code",
+    "Finding",
+    "ImageQuality",
+    "LabelQuality",
+    "audit_dataset",
+    "label_quality",
+]

@@ -10,7 +10,7 @@ import numpy as np
 
 from segkit.audit._rows import THUMB
 
-__all__ = ["digest_of", "grey_of", "measure_image", "thumb_of"]
+__all__ = ["brightness", "detail_energies", "digest_of", "grey_of", "measure_image", "sharpness_of", "thumb_of"]
 
 
 def measure_image(image: np.ndarray, row: Any) -> np.ndarray:
@@ -31,8 +31,8 @@ def measure_image(image: np.ndarray, row: Any) -> np.ndarray:
             image = np.where(finite, image, 0)
     row["constant"] = bool((image[0] == image[0, 0]).all()) and bool((image == image[0, 0]).all())
     grey = grey_of(image)
-    _brightness(grey, row)
-    _sharpness(grey, row)
+    brightness(grey, row)
+    row["sharp"], row["coarse_sharp"], row["lopsided"] = sharpness_of(detail_energies(grey))
     return grey
 
 
@@ -68,7 +68,8 @@ def thumb_of(grey: np.ndarray) -> np.ndarray:
     return ((small - low) * (255 / max(float(high - low), 1e-6))).clip(0, 255).astype(np.uint8)
 
 
-def _brightness(grey: np.ndarray, row: Any) -> None:
+def brightness(grey: np.ndarray, row: Any) -> None:
+    """Fill the percentiles, mean, deviation, clipping and entropy of `row`."""
     if grey.dtype == np.uint8:
         counts = cv2.calcHist([grey], [0], None, [256], [0, 256]).reshape(-1).astype(np.float64)
         values = np.arange(256.0)
@@ -92,23 +93,29 @@ def _brightness(grey: np.ndarray, row: Any) -> None:
     row["entropy"] = float(-(share * np.log2(share)).sum())
 
 
-def _sharpness(grey: np.ndarray, row: Any) -> None:
+def detail_energies(grey: np.ndarray) -> np.ndarray:
+    """Energy a pixel of the second differences at full, half and quarter size, in four directions, float64 [3, 4]."""
+    if min(grey.shape) < 32:
+        return np.full((3, 4), np.nan)
+    half = cv2.resize(grey, (grey.shape[1] // 2, grey.shape[0] // 2), interpolation=cv2.INTER_AREA)
+    quarter = cv2.resize(half, (half.shape[1] // 2, half.shape[0] // 2), interpolation=cv2.INTER_AREA)
+    return np.stack([_detail(grey), _detail(half), _detail(quarter)])
+
+
+def sharpness_of(energies: np.ndarray) -> tuple[float, float, float]:
     """How much detail there is at full over half size, and at half over quarter size, as log2 of the energies.
 
     The ratio does not depend on brightness or contrast: noise gives about +2, a natural picture about 0, and a
     blurred one goes towards -4, since half of a smooth picture is as smooth but twice as steep (Laplacian: 4 times).
-    Motion blurs along one direction only, which shows as a difference between directions.
+    Motion blurs along one direction only, which shows as a difference between directions, the third number.
     """
-    row["sharp"] = row["coarse_sharp"] = row["lopsided"] = np.nan
-    if min(grey.shape) < 32:
-        return
-    half = cv2.resize(grey, (grey.shape[1] // 2, grey.shape[0] // 2), interpolation=cv2.INTER_AREA)
-    quarter = cv2.resize(half, (half.shape[1] // 2, half.shape[0] // 2), interpolation=cv2.INTER_AREA)
-    full, middle = _detail(grey), _detail(half)
-    row["sharp"] = np.log2(full.sum() / middle.sum())
-    row["coarse_sharp"] = np.log2(middle.sum() / _detail(quarter).sum())
-    ratios = np.log2(full / middle)
-    row["lopsided"] = ratios.max() - ratios.min()
+    total = energies.sum(1)
+    ratios = np.log2(energies[0] / energies[1])
+    return (
+        float(np.log2(total[0] / total[1])),
+        float(np.log2(total[1] / total[2])),
+        float(ratios.max() - ratios.min()),
+    )
 
 
 # Second differences along a row, a column and the two diagonals.
@@ -122,7 +129,7 @@ for _kernel, _ends in zip(
 
 
 def _detail(grey: np.ndarray) -> np.ndarray:
-    """Energy a pixel of the second differences in four directions, float64 [4]."""
+    """The energies of one size, float64 [4]."""
     depth = cv2.CV_16S if grey.dtype == np.uint8 else cv2.CV_32F
     energies = np.empty(4)
     for i, kernel in enumerate(_SECOND):

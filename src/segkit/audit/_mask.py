@@ -9,7 +9,7 @@ import numpy as np
 
 from segkit.audit._image import digest_of
 
-__all__ = ["count_labels", "measure_alignment", "measure_mask"]
+__all__ = ["count_labels", "finish_structure", "measure_alignment", "measure_mask", "structure_of"]
 
 _SMALL = 256  # edge of the pictures that are laid over each other
 
@@ -19,15 +19,14 @@ def measure_mask(mask: np.ndarray, row: Any, *, ignore_index: int | None) -> dic
     row["mask_ok"] = True
     row["mask_digest"] = digest_of(mask)
     counts = count_labels(mask)
-    ranks = _as_bytes(mask, list(counts))
+    several = len(counts) > 1
     ignored = 0 if ignore_index is None else counts.pop(ignore_index, 0)
     row["ignored"] = ignored / mask.size
     row["classes"] = len(counts)
     if len(counts) == 1:
         row["only_label"] = np.clip(next(iter(counts)), -(2**31), 2**31 - 1)
-    if min(mask.shape) >= 3 and len(counts) + bool(ignored) > 1:
-        valid = (mask != ignore_index).view(np.uint8) if ignored else None
-        _structure(ranks, valid, row)
+    if min(mask.shape) >= 3 and several:
+        finish_structure(structure_of(mask, ignore_index), mask.size, row)
     return counts
 
 
@@ -41,27 +40,27 @@ def count_labels(mask: np.ndarray) -> dict[int, int]:
     return dict(zip(labels.tolist(), pixels.tolist(), strict=True))
 
 
-def _as_bytes(mask: np.ndarray, labels: list[int]) -> np.ndarray:
+def _as_bytes(mask: np.ndarray) -> np.ndarray:
     """The mask as uint8 with the same order of labels, so that OpenCV takes it; more than 256 labels are merged."""
     if mask.dtype == np.uint8:
         return np.ascontiguousarray(mask)
+    low, high = int(mask.min()), int(mask.max())
+    if high - low < 256:  # the distances between labels are kept, too
+        return (mask.astype(np.int64) - low).astype(np.uint8)
+    labels = np.unique(mask)
     ranks = np.searchsorted(labels, mask)
-    if len(labels) > 256:
-        ranks = ranks * 256 // len(labels)
-    return ranks.astype(np.uint8)
+    return (ranks * 256 // max(labels.size, 256)).astype(np.uint8)
 
 
-def _structure(m: np.ndarray, valid: np.ndarray | None, row: Any) -> None:
-    """Edges, ramps, peaks, the JPEG grid and lonely pixels, of labels as uint8. Ignored pixels make none of them."""
-    along = [_between(m, valid), _between(m.T, None if valid is None else valid.T)]
-    edges = sum(part["edges"] for part in along)
-    if edges:
-        row["ramps"] = sum(part["ramps"] for part in along) / edges
-        row["leaps"] = sum(part["leaps"] for part in along) / edges
-        row["peaks"] = sum(part["peaks"] for part in along) / edges
-    row["edges"] = edges / m.size
-    on_grid, expected = sum(part["on_grid"] for part in along), sum(part["expected"] for part in along)
-    row["blocks"] = np.log2((on_grid + 8) / (expected + 8))  # 8: a few edges prove nothing
+def structure_of(mask: np.ndarray, ignore_index: int | None) -> dict[str, float]:
+    """Sums of edges, ramps, peaks, the JPEG grid and lonely pixels. Ignored pixels make none of them."""
+    m = _as_bytes(mask)
+    valid = None
+    if ignore_index is not None:
+        counted = mask != ignore_index
+        valid = None if counted.all() else counted.view(np.uint8)
+    one, two = _between(m, valid), _between(m.T, None if valid is None else valid.T)
+    sums = {name: one[name] + two[name] for name in one}
 
     inner = m[1:-1, 1:-1]
     lonely = cv2.compare(inner, m[:-2, 1:-1], cv2.CMP_NE)
@@ -69,7 +68,20 @@ def _structure(m: np.ndarray, valid: np.ndarray | None, row: Any) -> None:
         lonely = cv2.bitwise_and(lonely, cv2.compare(inner, other, cv2.CMP_NE))
     if valid is not None:
         lonely = cv2.bitwise_and(lonely, lonely, mask=np.ascontiguousarray(valid[1:-1, 1:-1]))
-    row["isolated"] = cv2.countNonZero(lonely) / m.size
+    sums["isolated"] = cv2.countNonZero(lonely)
+    return sums
+
+
+def finish_structure(sums: dict[str, float], pixels: int, row: Any) -> None:
+    """The shares of `row` from the sums of one or more windows."""
+    if not sums:
+        return
+    if sums["edges"]:
+        for name in ("ramps", "leaps", "peaks"):
+            row[name] = sums[name] / sums["edges"]
+    row["edges"] = sums["edges"] / pixels
+    row["blocks"] = np.log2((sums["on_grid"] + 8) / (sums["expected"] + 8))  # 8: a few edges prove nothing
+    row["isolated"] = sums["isolated"] / pixels
 
 
 def _between(m: np.ndarray, valid: np.ndarray | None) -> dict[str, float]:

@@ -11,6 +11,7 @@ import numpy as np
 from segkit import io
 from segkit.audit._finding import CODES, Finding
 from segkit.audit._image import measure_image, thumb_of
+from segkit.audit._large import is_large, measure_large_image, measure_large_mask
 from segkit.audit._likeness import LANDMARK, landmarks_of
 from segkit.audit._mask import measure_alignment, measure_mask
 from segkit.audit._rows import ROW, THUMB
@@ -57,6 +58,9 @@ def measure(items: list[Item], options: Options) -> Measured:
             mask = _mask(mask_path, image_path, row, part, options)
         if grey is not None and mask is not None and mask.shape == grey.shape:
             measure_alignment(grey, mask, row, ignore_index=options.ignore_index)
+            shrink = round(row["height"] / grey.shape[0])  # more than 1 for an image that was judged by windows
+            row["shift_y"] *= shrink
+            row["shift_x"] *= shrink
     return part
 
 
@@ -82,8 +86,9 @@ def _finding(code: str, path: str, reason: str, *, related: str | None = None, v
 def _image(path: str, row: Any, findings: list[Finding]) -> np.ndarray | None:
     """Measure one image into `row`; its grey picture, or None when it cannot be read."""
     try:
-        row["orientation"] = io.image_info(path).orientation
-        grey = measure_image(io.read_image(path), row)
+        info = io.image_info(path)
+        row["orientation"] = info.orientation
+        grey = measure_large_image(path, row) if is_large(info) else measure_image(io.read_image(path), row)
     except (OSError, ValueError, MemoryError) as error:
         row["image_ok"] = False
         findings.append(_unreadable(path, error))
@@ -101,17 +106,21 @@ def _mask(path: str, image_path: str | None, row: Any, part: Measured, options: 
         info = io.image_info(path)
         row["mask_orientation"] = info.orientation
         row["mask_lossy"] = _is_lossy(info)
-        mask = _read_labels(path, options, findings)
+        if is_large(info) and info.channels == 1 and info.dtype.kind in "ui" and options.colors is None:
+            mask, counts = measure_large_mask(path, row, ignore_index=options.ignore_index)
+            size = info.height, info.width
+        else:
+            labels = _read_labels(path, options, findings)
+            if labels is None:
+                return None
+            mask, size = labels, labels.shape
+            counts = measure_mask(mask, row, ignore_index=options.ignore_index)
     except (OSError, ValueError, MemoryError) as error:
         findings.append(_unreadable(path, error))
         return None
-    if mask is None:
-        return None
-    if row["image_ok"] and mask.shape != (row["height"], row["width"]):
-        found = f"It is {mask.shape[0]} x {mask.shape[1]} (height x width), its image {row['height']} x {row['width']}."
-        size = f"{mask.shape[0]} x {mask.shape[1]}"
-        findings.append(_finding("size-mismatch", path, found, related=image_path, value=size))
-    counts = measure_mask(mask, row, ignore_index=options.ignore_index)
+    if row["image_ok"] and size != (row["height"], row["width"]):
+        found = f"It is {size[0]} x {size[1]} (height x width), its image {row['height']} x {row['width']}."
+        findings.append(_finding("size-mismatch", path, found, related=image_path, value=f"{size[0]} x {size[1]}"))
     strange = {}
     for label, pixels in counts.items():
         entry = part.labels.setdefault(label, [0, 0])
