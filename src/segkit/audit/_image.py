@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
 from typing import Any
 
 import cv2
@@ -11,6 +12,9 @@ import numpy as np
 from segkit.audit._rows import THUMB
 
 __all__ = ["brightness", "detail_energies", "digest_of", "grey_of", "measure_image", "sharpness_of", "thumb_of"]
+
+
+_SHARP = 640  # edge of the part that sharpness is measured on
 
 
 def measure_image(image: np.ndarray, row: Any) -> np.ndarray:
@@ -37,9 +41,15 @@ def measure_image(image: np.ndarray, row: Any) -> np.ndarray:
 
 
 def digest_of(array: np.ndarray) -> np.ndarray:
-    """128 bits of the array's dtype, shape and values: equal for equal arrays, and else not."""
-    state = hashlib.sha256(f"{array.dtype} {array.shape}".encode())
-    state.update(np.ascontiguousarray(array).data)
+    """128 bits of the array's dtype, shape and values, uint64 [2]: equal for equal arrays, and else not.
+
+    A sum of all bytes, and a strong hash of every sixteenth row: two arrays that differ have one of them different but
+    for one chance in 2**32, and then only if those rows are the same. A strong hash of everything takes a quarter of
+    the time of decoding.
+    """
+    array = np.ascontiguousarray(array)
+    state = hashlib.sha256(f"{array.dtype} {array.shape} {zlib.crc32(array.data)}".encode())
+    state.update(np.ascontiguousarray(array[::16]).data)
     return np.frombuffer(state.digest()[:16], "<u8")
 
 
@@ -63,7 +73,11 @@ def grey_of(image: np.ndarray) -> np.ndarray:
 
 def thumb_of(grey: np.ndarray) -> np.ndarray:
     """A little picture, uint8 [THUMB, THUMB], stretched to its own contrast; shape and brightness are gone."""
-    small = cv2.resize(grey.astype(np.float32, copy=False), (THUMB, THUMB), interpolation=cv2.INTER_AREA)
+    # First by a whole factor in the image's own type, which is ten times as fast as by any other.
+    step = max(1, min(grey.shape) // (3 * THUMB))
+    size = (grey.shape[1] // step, grey.shape[0] // step)
+    small: Any = cv2.resize(grey, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+    small = cv2.resize(small, (THUMB, THUMB), interpolation=cv2.INTER_AREA)
     low, high = np.percentile(small, (1, 99))
     return ((small - low) * (255 / max(float(high - low), 1e-6))).clip(0, 255).astype(np.uint8)
 
@@ -97,6 +111,9 @@ def detail_energies(grey: np.ndarray) -> np.ndarray:
     """Energy a pixel of the second differences at full, half and quarter size, in four directions, float64 [3, 4]."""
     if min(grey.shape) < 32:
         return np.full((3, 4), np.nan)
+    # Blur is everywhere: the middle of a large image is enough.
+    top, left = (max(0, edge - _SHARP) // 2 for edge in grey.shape)
+    grey = grey[top : top + _SHARP, left : left + _SHARP]
     half = cv2.resize(grey, (grey.shape[1] // 2, grey.shape[0] // 2), interpolation=cv2.INTER_AREA)
     quarter = cv2.resize(half, (half.shape[1] // 2, half.shape[0] // 2), interpolation=cv2.INTER_AREA)
     return np.stack([_detail(grey), _detail(half), _detail(quarter)])

@@ -7,6 +7,7 @@ buckets, at about the same places, are laid over each other. Flips are asked for
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 
 import cv2
@@ -23,6 +24,9 @@ LANDMARK = np.dtype([("place", "u1", (SPOTS, 2)), ("spots", "i1", (SPOTS, 8, 8))
 _SPOT_TABLES, _WHOLE_TABLES, _BITS = 8, 12, 18
 _CROWDED = 48  # a bucket with more pictures holds a common texture and says nothing
 _PARTNERS = 4
+_ENOUGH = 3  # votes that make a pair worth a look: one of whole pictures, or three of spots
+_PLACES = (1 << 21) - 9  # a prime, so that keys spread
+_ASKED = 4096  # patches looked up at a time
 _NEAR = 14  # pixels of the thumb by which a small crop may move a spot
 _FLIPS: tuple[Callable[[np.ndarray], np.ndarray], ...] = (
     lambda patch: patch,
@@ -71,16 +75,25 @@ def similar_pairs(blocks: Callable[[], Iterable[tuple[np.ndarray, np.ndarray]]],
             the landmarks lie on disk, and only their hashes are held.
         total: one more than the largest number.
     """
+    # One number, a key, stands for (first, second, flip). How often each key came is first counted in a table of fixed
+    # size, where others may share its place; only keys with enough votes there are counted exactly.
     rng = np.random.default_rng(0)
-    votes = [np.zeros(0, np.int64)]
-    for tables, name, worth in ((_WHOLE_TABLES, "whole", 3), (_SPOT_TABLES, "spots", 1)):
-        mean = _mean_patch(blocks, name)
-        for _ in range(tables):
-            planes = rng.standard_normal((mean.size, _BITS)).astype(np.float32)
-            votes += [np.repeat(keys, worth) for keys in _collisions(*_hashes(blocks, name, mean, planes), total)]
-    # One number stands for (first, second, flip). A collision of whole pictures is worth three of spots.
-    keys, counts = np.unique(np.concatenate(votes), return_counts=True)
-    keys, counts = keys[counts >= 3], counts[counts >= 3]
+    votes = np.zeros(_PLACES, np.uint16)
+    with tempfile.TemporaryFile() as file:
+        for tables, name, worth in ((_WHOLE_TABLES, "whole", _ENOUGH), (_SPOT_TABLES, "spots", 1)):
+            mean = _mean_patch(blocks, name)
+            for _ in range(tables):
+                planes = rng.standard_normal((mean.size, _BITS)).astype(np.float32)
+                for found in _collisions(*_hashes(blocks, name, mean, planes), total):
+                    np.add.at(votes, found % _PLACES, worth)
+                    file.write(np.repeat(found, worth).tobytes())
+        file.seek(0)
+        kept = [np.zeros(0, np.int64)]
+        while data := file.read(1 << 20):
+            part = np.frombuffer(data, np.int64)
+            kept.append(part[votes[part % _PLACES] >= _ENOUGH])
+    keys, counts = np.unique(np.concatenate(kept), return_counts=True)
+    keys, counts = keys[counts >= _ENOUGH], counts[counts >= _ENOUGH]
     best: dict[tuple[int, int], tuple[int, int]] = {}
     for key, count in zip(keys.tolist(), counts.tolist(), strict=True):
         pair, flip = divmod(key, 4)
@@ -112,13 +125,14 @@ def _hashes(
     """The hash of each patch in each of its flips, int32 [4, P]; its picture, [P]; and its place, [P, 2], for spots."""
     weights = (1 << np.arange(planes.shape[1])).astype(np.int32)
     codes, owners, places = [], [], []
+    # To flip the planes is to flip the patches.
+    sides = [flip(planes.T.reshape(-1, *mean.shape)).reshape(planes.shape[1], -1).T for flip in _FLIPS]
     for numbers, landmarks in blocks():
         patches = landmarks[name].reshape(-1, *mean.shape)
         used = np.asarray(patches.any((1, 2)))
-        patches = patches[used] - mean
+        patches = (patches[used] - mean).reshape(-1, mean.size)
         owners.append(np.repeat(numbers, used.size // max(len(numbers), 1))[used])
-        sides = [flip(patches).reshape(len(patches), -1) @ planes > 0 for flip in _FLIPS]
-        codes.append(np.stack([side @ weights for side in sides]).astype(np.int32))
+        codes.append(np.stack([(patches @ flipped > 0) @ weights for flipped in sides]).astype(np.int32))
         if name == "spots":
             places.append(landmarks["place"].reshape(-1, 2)[used])
     if not codes:
@@ -128,20 +142,24 @@ def _hashes(
 
 def _collisions(codes: np.ndarray, owner: np.ndarray, place: np.ndarray | None, total: int) -> Iterator[np.ndarray]:
     """A key (first * total + second) * 4 + flip for each two patches in one bucket whose places agree."""
-    order = np.argsort(codes[0], kind="stable")
+    order = np.argsort(codes[0], kind="stable").astype(np.int32)
     shelf = codes[0][order]
-    for flip, code in enumerate(codes):
-        start, stop = np.searchsorted(shelf, code, "left"), np.searchsorted(shelf, code, "right")
-        count = np.where(stop - start <= _CROWDED, stop - start, 0)
-        asking = np.repeat(np.arange(code.size), count)
-        found = order[np.repeat(start, count) + np.arange(count.sum()) - np.repeat(count.cumsum() - count, count)]
-        keep = owner[asking] < owner[found]
-        if place is not None:
-            there = place[asking].astype(np.int16)
-            there[:, 0] = THUMB - there[:, 0] if flip & 2 else there[:, 0]
-            there[:, 1] = THUMB - there[:, 1] if flip & 1 else there[:, 1]
-            keep &= (np.abs(there - place[found]) <= _NEAR).all(1)
-        yield (owner[asking[keep]].astype(np.int64) * total + owner[found[keep]]) * 4 + flip
+    for flip in range(4):
+        for start in range(0, shelf.size, _ASKED):
+            asked = slice(start, start + _ASKED)
+            low, high = (np.searchsorted(shelf, codes[flip, asked], side) for side in ("left", "right"))
+            count = np.where(high - low <= _CROWDED, high - low, 0)
+            asking = np.repeat(np.arange(start, start + count.size), count)
+            found = order[np.repeat(low, count) + np.arange(count.sum()) - np.repeat(count.cumsum() - count, count)]
+            keep = owner[asking] < owner[found]
+            asking, found = asking[keep], found[keep]
+            if place is not None:
+                there = place[asking].astype(np.int16)
+                there[:, 0] = THUMB - there[:, 0] if flip & 2 else there[:, 0]
+                there[:, 1] = THUMB - there[:, 1] if flip & 1 else there[:, 1]
+                near = (np.abs(there - place[found]) <= _NEAR).all(1)
+                asking, found = asking[near], found[near]
+            yield (owner[asking].astype(np.int64) * total + owner[found]) * 4 + flip
 
 
 def likeness(first: np.ndarray, second: np.ndarray, flip: int) -> float:

@@ -59,16 +59,11 @@ def structure_of(mask: np.ndarray, ignore_index: int | None) -> dict[str, float]
     if ignore_index is not None:
         counted = mask != ignore_index
         valid = None if counted.all() else counted.view(np.uint8)
-    one, two = _between(m, valid), _between(m.T, None if valid is None else valid.T)
+    one, turns = _between(m, valid, axis=0)
+    two, returns = _between(m, valid, axis=1)
     sums = {name: one[name] + two[name] for name in one}
-
-    inner = m[1:-1, 1:-1]
-    lonely = cv2.compare(inner, m[:-2, 1:-1], cv2.CMP_NE)
-    for other in (m[2:, 1:-1], m[1:-1, :-2], m[1:-1, 2:]):
-        lonely = cv2.bitwise_and(lonely, cv2.compare(inner, other, cv2.CMP_NE))
-    if valid is not None:
-        lonely = cv2.bitwise_and(lonely, lonely, mask=np.ascontiguousarray(valid[1:-1, 1:-1]))
-    sums["isolated"] = cv2.countNonZero(lonely)
+    # Lonely: the label changes before and after the pixel, along both axes.
+    sums["isolated"] = cv2.countNonZero(cv2.bitwise_and(turns[:, 1:-1], returns[1:-1]))
     return sums
 
 
@@ -84,25 +79,40 @@ def finish_structure(sums: dict[str, float], pixels: int, row: Any) -> None:
     row["isolated"] = sums["isolated"] / pixels
 
 
-def _between(m: np.ndarray, valid: np.ndarray | None) -> dict[str, float]:
-    """Along the columns of `m`: how often neighbours differ, and how a pixel lies between its two neighbours."""
-    m = np.ascontiguousarray(m)
-    first, second = m[:-1], m[1:]
+def _between(m: np.ndarray, valid: np.ndarray | None, *, axis: int) -> tuple[dict[str, float], np.ndarray]:
+    """Along an axis of `m`: sums of how neighbours differ, and where a pixel differs from both of them."""
+
+    def but_last(x: np.ndarray) -> np.ndarray:
+        return x[:-1] if axis == 0 else x[:, :-1]
+
+    def but_first(x: np.ndarray) -> np.ndarray:
+        return x[1:] if axis == 0 else x[:, 1:]
+
+    def twice(steps: np.ndarray) -> np.ndarray:
+        return cv2.bitwise_and(but_last(steps), but_first(steps))
+
+    first, second = but_last(m), but_first(m)
     up = cv2.compare(second, first, cv2.CMP_GT)  # 255 where it is true
     down = cv2.compare(second, first, cv2.CMP_LT)
     if valid is not None:
-        both = np.ascontiguousarray(valid[:-1] & valid[1:])
+        both = twice(valid)
         up, down = cv2.bitwise_and(up, up, mask=both), cv2.bitwise_and(down, down, mask=both)
+    any_step = cv2.bitwise_or(up, down)
     wide = cv2.threshold(cv2.absdiff(first, second), 1, 255, cv2.THRESH_BINARY)[1]
-    leaps = cv2.countNonZero(cv2.bitwise_and(wide, cv2.bitwise_or(up, down)))
-    rows = np.count_nonzero(up, axis=1) + np.count_nonzero(down, axis=1)
-    edges = int(rows.sum())
-    ramps = cv2.countNonZero(cv2.bitwise_and(up[:-1], up[1:])) + cv2.countNonZero(cv2.bitwise_and(down[:-1], down[1:]))
-    peaks = cv2.countNonZero(cv2.bitwise_and(up[:-1], down[1:])) + cv2.countNonZero(cv2.bitwise_and(down[:-1], up[1:]))
-    grid = np.sort(rows[7::8])[:-1]  # without the strongest: one straight boundary is no grid
-    on_grid = int(grid.sum())
-    expected = edges * len(grid) / max(len(rows), 1)
-    return {"edges": edges, "leaps": leaps, "ramps": ramps, "peaks": peaks, "on_grid": on_grid, "expected": expected}
+    turns = twice(any_step)
+    ramps = cv2.countNonZero(twice(up)) + cv2.countNonZero(twice(down))
+    lines = cv2.reduce(any_step, 1 - axis, cv2.REDUCE_SUM, dtype=cv2.CV_32S).reshape(-1) // 255  # edges on each line
+    grid = np.sort(lines[7::8])[:-1]  # without the strongest: one straight boundary is no grid
+    edges = int(lines.sum())
+    sums = {
+        "edges": edges,
+        "leaps": cv2.countNonZero(cv2.bitwise_and(wide, any_step)),
+        "ramps": ramps,
+        "peaks": cv2.countNonZero(turns) - ramps,
+        "on_grid": int(grid.sum()),
+        "expected": edges * len(grid) / max(len(lines), 1),
+    }
+    return sums, turns
 
 
 def measure_alignment(grey: np.ndarray, mask: np.ndarray, row: Any, *, ignore_index: int | None) -> None:
@@ -116,8 +126,9 @@ def measure_alignment(grey: np.ndarray, mask: np.ndarray, row: Any, *, ignore_in
     if min(height, width) < 32 or row["classes"] < 2:
         return
     boundary = np.zeros((height, width), np.uint8)
-    boundary[:, 1:] = (mask[:, 1:] != mask[:, :-1]) * np.uint8(255)
-    boundary[1:] |= (mask[1:] != mask[:-1]) * np.uint8(255)
+    m = _as_bytes(mask)
+    boundary[:, 1:] = cv2.compare(m[:, 1:], m[:, :-1], cv2.CMP_NE)
+    boundary[1:] = cv2.bitwise_or(boundary[1:], cv2.compare(m[1:], m[:-1], cv2.CMP_NE))
     if ignore_index is not None and row["ignored"] > 0:
         boundary[cv2.dilate((mask == ignore_index).view(np.uint8), np.ones((3, 3), np.uint8)) > 0] = 0
     lines: Any = cv2.resize(boundary, size, interpolation=cv2.INTER_AREA).astype(np.float32)
@@ -130,7 +141,7 @@ def measure_alignment(grey: np.ndarray, mask: np.ndarray, row: Any, *, ignore_in
     # Zeros for the largest shift, and on to a size with small factors: a prime one takes thirty times as long.
     down, right = (cv2.getOptimalDFTSize(edge + _reach(edge)) - edge for edge in (size[1], size[0]))
     padded = [cv2.copyMakeBorder(x, 0, down, 0, right, cv2.BORDER_CONSTANT, value=0) for x in (steep, lines)]
-    spectra = [cv2.dft(x, flags=cv2.DFT_COMPLEX_OUTPUT) for x in padded]
+    spectra = [cv2.dft(x) for x in padded]
     product = cv2.mulSpectrums(spectra[0], spectra[1], 0, conjB=True)
     match = cv2.dft(product, flags=cv2.DFT_INVERSE | cv2.DFT_SCALE | cv2.DFT_REAL_OUTPUT)
     ry, rx = _reach(size[1]), _reach(size[0])
