@@ -94,19 +94,15 @@ def similar_pairs(blocks: Callable[[], Iterable[tuple[np.ndarray, np.ndarray]]],
             kept.append(part[votes[part % _PLACES] >= _ENOUGH])
     keys, counts = np.unique(np.concatenate(kept), return_counts=True)
     keys, counts = keys[counts >= _ENOUGH], counts[counts >= _ENOUGH]
-    best: dict[tuple[int, int], tuple[int, int]] = {}
-    for key, count in zip(keys.tolist(), counts.tolist(), strict=True):
-        pair, flip = divmod(key, 4)
-        first, second = divmod(pair, total)
-        if count > best.get((first, second), (0, 0))[0]:
-            best[first, second] = (count, flip)
-    chosen: list[SimilarPair] = []
+    chosen: dict[tuple[int, int], int] = {}
     taken = np.zeros(total, np.int64)
-    for (first, second), (_, flip) in sorted(best.items(), key=lambda entry: (-entry[1][0], entry[0])):
-        if min(taken[first], taken[second]) < _PARTNERS:
+    for place in np.lexsort([keys, -counts]):  # the likeliest first; of equal ones the smallest key
+        pair, flip = divmod(int(keys[place]), 4)
+        first, second = divmod(pair, total)
+        if min(taken[first], taken[second]) < _PARTNERS and (first, second) not in chosen:
             taken[[first, second]] += 1
-            chosen.append((first, second, flip))
-    return sorted(chosen)
+            chosen[first, second] = flip
+    return sorted((first, second, flip) for (first, second), flip in chosen.items())
 
 
 def _mean_patch(blocks: Callable[[], Iterable[tuple[np.ndarray, np.ndarray]]], name: str) -> np.ndarray:

@@ -138,11 +138,6 @@ def _image_quality(index: int, probs: np.ndarray, mask: np.ndarray, ignore_index
             f"label_quality: prediction {index} must be [C, H, W] of its mask's size {mask.shape}, got {probs.shape}. "
             "Resize the predictions to the masks."
         )
-    if probs.min() < -1e-4 or probs.max() > 1 + 1e-4 or abs(float(probs[:, 0, 0].sum()) - 1) > 1e-2:
-        raise ValueError(
-            f"label_quality: prediction {index} must be probabilities that sum to 1 over the classes, got values from "
-            f"{probs.min():.3g} to {probs.max():.3g}. Pass logits.softmax(0)."
-        )
     classes = probs.shape[0]
     valid = np.ones(mask.shape, bool) if ignore_index is None else mask != ignore_index
     labels = mask[valid].astype(np.int64)
@@ -152,6 +147,11 @@ def _image_quality(index: int, probs: np.ndarray, mask: np.ndarray, ignore_index
             "Renumber it with labels.remap."
         )
     pixels = probs[:, valid].astype(np.float64)  # (C, P)
+    if labels.size and (pixels.min() < -1e-4 or abs(pixels.sum(0) - 1).max() > 1e-2):
+        raise ValueError(
+            f"label_quality: prediction {index} must be probabilities that sum to 1 over the classes, got values from "
+            f"{probs.min():.3g} to {probs.max():.3g}. Pass logits.softmax(0)."
+        )
     given = pixels[labels, np.arange(labels.size)]
     suspect = pixels.max(0, initial=0) - given > _SURE
     class_scores = np.full(classes, np.nan)
