@@ -35,8 +35,7 @@ def forward(logits: Logits, inputs: Inputs, spec: Spec, buffer: Tensor | None, t
         labels = read_labels(inputs, block, spec, x.shape[1], logits.dtype, clean)
         if not clean:
             check_range(labels.y, x.shape[1], spec)
-        out = torch.empty_like(x, dtype=logits.dtype) if buffer is None else block.cut(buffer)
-        p = probabilities(x, labels, out)
+        p = probabilities(x, labels, logits.scratch(x) if buffer is None else block.cut(buffer))
         flat, place = place_of_class(p, labels.y)
         p_y = flat.index_select(0, place).view(labels.y.shape)
         if labels.valid is not None:
@@ -72,7 +71,7 @@ def backward(
         labels = read_labels(inputs, block, spec, logits.shape[1], logits.dtype, clean)
         if buffer is None:
             x = logits.read(block)
-            p = probabilities(x, labels, torch.empty_like(x, dtype=logits.dtype))
+            p = probabilities(x, labels, logits.scratch(x))
         else:
             p = block.cut(buffer)
         upstream = block.cut(by_terms)[:, 0] if spec.terms == "map" else by_terms
