@@ -22,6 +22,7 @@ napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 
 default_role = "py:obj"  # a name in single backticks links to its entry, where there is one
+suppress_warnings = ["ref.python"]  # several classes have a `reason`; such a name then stays plain text
 
 html_theme = "furo"
 html_title = "segkit"

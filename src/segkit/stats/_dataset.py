@@ -257,7 +257,7 @@ def dataset_statistics(
     `skipped`. Pixels that the mask ignores count nowhere, in the image's channels neither.
 
     Args:
-        pairs: `Pair`s, or paths of images alone.
+        pairs: items of type `Pair`, or paths of images alone.
         num_classes: C; None takes the largest label + 1.
         ignore_index: the label of ignored pixels; None when there is none.
         colors: (r, g, b) -> class, for colour-coded masks.
