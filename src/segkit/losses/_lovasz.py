@@ -47,7 +47,7 @@ def lovasz(
     reduction: Reduction = "mean",
     process_group: Any = None,
 ) -> Tensor:
-    """The Jaccard loss of each class, made convex in the errors |truth - p| (Lovász-softmax).
+    """The Jaccard loss of each class, made convex in the errors ``|truth - p|`` (Lovász-softmax).
 
     Args:
         logits: as for `cross_entropy`.
