@@ -12,13 +12,13 @@ from segkit.transforms._geometry import Size
 from segkit.transforms._inputs import as_size
 
 
-def stack_crops(crops: Tensor) -> Tensor:
+def stack_crops(x: Tensor) -> Tensor:
     """All crops of a batch as one batch: images [B, K, C, h, w] -> [B*K, C, h, w], masks [B, K, h, w] -> [B*K, h, w].
 
     The crops of one image stay together: row b * K + k. No copy where the memory allows it.
 
     Args:
-        crops: images with five axes of any dtype, or masks with four axes and an integer dtype.
+        x: images with five axes of any dtype, or masks with four axes and an integer dtype.
 
     Raises:
         ValueError: the K axis is missing.
@@ -29,22 +29,22 @@ def stack_crops(crops: Tensor) -> Tensor:
         >>> stack_crops(torch.zeros(2, 5, 8, 8, dtype=torch.uint8)).shape
         torch.Size([10, 8, 8])
     """
-    images = crops.ndim == 5
-    masks = crops.ndim == 4 and not crops.is_floating_point()
+    images = x.ndim == 5
+    masks = x.ndim == 4 and not x.is_floating_point()
     if not (images or masks):
         raise ValueError(
-            "stack_crops: `crops` must be images [B, K, C, h, w] or integer masks [B, K, h, w], got "
-            f"{crops.dtype} {list(crops.shape)}. Make the K axis with FiveCrop, TenCrop or GridCrop in the data set, "
-            "or with crops.unsqueeze(1) for one crop an image."
+            "stack_crops: `x` must be images [B, K, C, h, w] or integer masks [B, K, h, w], got "
+            f"{x.dtype} {list(x.shape)}. Make the K axis with FiveCrop, TenCrop or GridCrop in the data set, "
+            "or with x.unsqueeze(1) for one crop an image."
         )
-    return crops.flatten(0, 1)
+    return x.flatten(0, 1)
 
 
-def unstack_crops(crops: Tensor, k: int) -> Tensor:
+def unstack_crops(x: Tensor, k: int) -> Tensor:
     """The inverse of `stack_crops`: [B*K, ...] -> [B, K, ...].
 
     Args:
-        crops: anything whose first axis counts crops: images, masks, logits, losses.
+        x: anything whose first axis counts crops: images, masks, logits, losses.
         k: crops of one image.
 
     Raises:
@@ -56,12 +56,12 @@ def unstack_crops(crops: Tensor, k: int) -> Tensor:
     """
     if isinstance(k, bool) or not isinstance(k, int) or k < 1:
         raise ValueError(f"unstack_crops: `k` must be an int of at least 1, got {k!r}.")
-    if crops.ndim == 0 or crops.shape[0] % k:
+    if x.ndim == 0 or x.shape[0] % k:
         raise ValueError(
-            f"unstack_crops: `crops` must have a first axis that is a multiple of k={k}, got {list(crops.shape)}. "
+            f"unstack_crops: `x` must have a first axis that is a multiple of k={k}, got {list(x.shape)}. "
             "Pass what the network returned for all crops of the batch."
         )
-    return crops.reshape(-1, k, *crops.shape[1:]) if len(crops) else crops.new_empty((0, k, *crops.shape[1:]))
+    return x.reshape(-1, k, *x.shape[1:]) if len(x) else x.new_empty((0, k, *x.shape[1:]))
 
 
 def merge_crops(logits: Tensor, geometry: Sequence[CropBox], size: int | Size, *, blend: str = "gaussian") -> Tensor:
@@ -125,7 +125,7 @@ def merge_crops(logits: Tensor, geometry: Sequence[CropBox], size: int | Size, *
 
 
 def _average_in(held: Tensor, crop: Tensor, share: Tensor) -> None:
-    """Held += share * (crop - held), and exactly the crop where it comes first or is equal (infinite logits too)."""
+    """Take a share of the crop into the average; exactly the crop where it comes first or is equal, even infinite."""
     mixed = torch.lerp(held, crop, share)
     held.copy_(torch.where((share == 1) | (held == crop), crop, mixed))
 
