@@ -46,8 +46,9 @@ class OpenCV:
             blocks = read_blocks(page, block_numbers(page, (0, 0, info.height, info.width), range(page.planes)))
             data = minimal_tiff(page, blocks, photometric=1 if info.channels == 1 else None)
         # Newer versions decode to RGB at once, which saves turning BGR round.
-        rgb = getattr(cv2, "IMREAD_COLOR_RGB", None) if info.channels == 3 and info.bits_per_sample == 8 else None
-        whole = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED if rgb is None else rgb)
+        rgb = getattr(cv2, "IMREAD_COLOR_RGB", None) if info.channels == 3 and info.format in ("JPEG", "PNG") else None
+        flags = cv2.IMREAD_UNCHANGED if rgb is None else rgb | cv2.IMREAD_ANYDEPTH
+        whole = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
         if whole is None:
             raise ImageReadError(header.path, "OpenCV cannot decode it", "the file is damaged: copy or export it again")
         if whole.ndim == 2:
@@ -55,9 +56,9 @@ class OpenCV:
         if info.format in ("PNG", "APNG") and info.channels == 2 and whole.shape[2] == 4:
             whole = whole[..., 2:]  # OpenCV repeats grey three times before the alpha
         elif whole.shape[2] == 3 and rgb is None:
-            whole = cv2.cvtColor(whole, cv2.COLOR_BGR2RGB)
+            whole = cv2.cvtColor(whole, cv2.COLOR_BGR2RGB, whole)  # in place
         elif whole.shape[2] == 4:
-            whole = cv2.cvtColor(whole, cv2.COLOR_BGRA2RGBA)
+            whole = cv2.cvtColor(whole, cv2.COLOR_BGRA2RGBA, whole)
         if info.format in ("PNG", "APNG") and (info.bits_per_sample == 1 or info.photometric == "palette"):
             # libpng spreads fewer bits over 0..255
             whole = whole // (255 // ((1 << info.bits_per_sample) - 1)) if info.bits_per_sample < 8 else whole

@@ -119,8 +119,8 @@ class Source:
     def read_all(self) -> bytes:
         """The whole file. It is kept, so what a header said and what a decoder sees are the same bytes."""
         if self._whole is None or os.getpid() != self._pid:
-            rest = self.pread(len(self._head), self.size - len(self._head)) if self.size > len(self._head) else b""
-            self._whole = self._head + rest if rest else self._head
+            # From the start again: joining the head to the rest would copy it all.
+            self._whole = self.pread(0, self.size)
         return self._whole
 
     def _abandon(self) -> None:
