@@ -112,7 +112,7 @@ def display(stored: np.ndarray, header: Header) -> np.ndarray:
     if info.bits_per_sample < 8 and stored.dtype == np.uint8 and not fills_already(header):
         full = (1 << info.bits_per_sample) - 1
         table = np.rint(np.arange(256) * (255 / full)).clip(0, 255).astype(np.uint8)
-        return table[stored]
+        return table.take(stored)
     return stored
 
 

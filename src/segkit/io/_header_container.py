@@ -85,11 +85,10 @@ def parse_gif(source: Source) -> Header:
 
 @dataclass(frozen=True)
 class WebpChunks:
-    """(offset, length) of the coded picture and of its alpha plane (length 0: none), and whether it is lossless."""
+    """(offset, length) of the coded picture and of its alpha plane; length 0: none."""
 
     picture: tuple[int, int]
     alpha: tuple[int, int]
-    lossless: bool
 
 
 def parse_webp(source: Source) -> Header:
@@ -103,7 +102,7 @@ def parse_webp(source: Source) -> Header:
         raise _bad(source, f"it holds {source.size} of {size + 8} bytes")
     position, orientation, icc = 12, 1, None
     picture = alpha = (0, 0)
-    lossless = has_alpha = animated = False
+    has_alpha = animated = False
     frames = 0
     canvas: tuple[int, int] | None = None
     width = height = 0
@@ -130,7 +129,7 @@ def parse_webp(source: Source) -> Header:
             if mark != 0x2F or bits >> 29:
                 raise _bad(source, "its lossless picture has an unknown signature")
             width, height = 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
-            picture, lossless = (start, length), True
+            picture = start, length
             has_alpha |= bool(bits >> 28 & 1)
         elif kind == b"ALPH" and not picture[1]:
             alpha, has_alpha = (start, length), True
@@ -159,7 +158,7 @@ def parse_webp(source: Source) -> Header:
         icc=icc,
         level_shapes=((height, width),),
     )
-    return Header(info, source, WebpChunks(picture, alpha, lossless), alpha="straight" if has_alpha else "none")
+    return Header(info, source, WebpChunks(picture, alpha), alpha="straight" if has_alpha else "none")
 
 
 def minimal_webp(header: Header) -> bytes:

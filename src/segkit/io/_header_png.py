@@ -36,7 +36,6 @@ class PngChunks:
     interlaced: bool
     idat: tuple[tuple[int, int], ...]
     plte: bytes
-    compressed_size: int
 
 
 def parse_png(source: Source) -> Header:
@@ -81,10 +80,8 @@ def parse_png(source: Source) -> Header:
             plte = checked(start, kind, length)
         elif kind == b"IDAT":
             if idat_closed:
-                if not ended:
-                    raise bad("its pixel data come in two separate runs")
-            else:
-                idat.append((start, length))
+                raise bad("its pixel data come in two separate runs")
+            idat.append((start, length))
         elif kind == b"IEND":
             ended = True
             break
@@ -132,7 +129,7 @@ def parse_png(source: Source) -> Header:
         level_shapes=((height, width),),
     )
     alpha = "straight" if color_type in (4, 6) else "none"
-    chunks = PngChunks(color_type, bool(interlace), tuple(idat), plte, size)
+    chunks = PngChunks(color_type, bool(interlace), tuple(idat), plte)
     return Header(info, source, chunks, palette=_palette(plte, trns) if color_type == 3 else None, alpha=alpha)
 
 
