@@ -126,14 +126,14 @@ def _backward(ctx: Any, by_terms: Any, _weight: Any, by_inter: Any, by_pred: Any
     saved = ctx.saved_tensors  # once: checkpointing computes them anew at each look
     *tensors, weight = saved[:6]
     upstream = [
-        weight.new_zeros(size) if g is None else g
+        g if g is not None else weight.new_zeros(size) if 0 not in size else weight
         for g, size in zip((by_terms, by_inter, by_pred), ctx.sizes, strict=True)
     ]
-    if ctx.keep:
+    if ctx.keep or torch._C._are_functorch_transforms_active():
         # `.data` keeps the version counter: autograd may hand out the buffer once more, and we then compute anew.
+        buffer = saved[6].data if ctx.keep else None
         ctx.keep = False
         *settings, size = ctx.settings
-        buffer = saved[6].data
         by_terms, by_inter, by_pred = upstream
         with torch.no_grad():
             grad = _core.backward(Inputs(*tensors), Spec(*settings), size, weight, by_terms, by_inter, by_pred, buffer)
@@ -157,9 +157,23 @@ class _Eager(torch.autograd.Function):
     """The same pass without the dispatcher: with 15 arguments that costs more than the pass over a small image."""
 
     @staticmethod
+    def forward(ctx: Any, *args: Any) -> tuple[Tensor, ...]:
+        *settings, size, keep = args[5:]
+        sums, buffer = _core.forward(Inputs(*args[:5]), Spec(*settings), size, keep)
+        _setup(ctx, args, (*sums, buffer))
+        ctx.mark_non_differentiable(sums.weight, sums.truth, sums.pixels)
+        return sums
+
+    backward = staticmethod(_backward)
+
+
+class _Transformed(torch.autograd.Function):
+    """The same for `torch.func`, whose transforms want the forward and its context apart."""
+
+    @staticmethod
     def forward(*args: Any) -> tuple[Tensor, ...]:
-        *tensors_and_settings, size, keep = args
-        sums, buffer = _core.forward(Inputs(*args[:5]), Spec(*tensors_and_settings[5:]), size, keep)
+        *settings, size, keep = args[5:]
+        sums, buffer = _core.forward(Inputs(*args[:5]), Spec(*settings), size, keep)
         return (*sums, buffer)
 
     setup_context = staticmethod(_setup)
@@ -170,7 +184,10 @@ class _Eager(torch.autograd.Function):
 def pixel_sums(inputs: Inputs, spec: Spec, size: Sequence[int] = ()) -> Sums:
     """One pass over the pixels, differentiable by the logits; ``size`` as in `_core.forward`."""
     x = inputs.logits
+    arguments = (*inputs, *spec.settings(), list(size))
     if torch.compiler.is_compiling() or _get_current_dispatch_mode() or type(x) not in (Tensor, torch.nn.Parameter):
-        return Sums._make(_pixel_sums(*inputs, *spec.settings(), list(size), False)[:-1])
+        return Sums._make(_pixel_sums(*arguments, False)[:-1])
+    if torch._C._are_functorch_transforms_active():
+        return Sums._make(_Transformed.apply(*arguments, False)[:-1])  # type: ignore[no-untyped-call]
     keep = x.requires_grad and torch.is_grad_enabled() and _core.can_keep(inputs, spec, size)
-    return Sums._make(_Eager.apply(*inputs, *spec.settings(), list(size), keep)[:-1])  # type: ignore[no-untyped-call]
+    return Sums._make(_Eager.apply(*arguments, keep))  # type: ignore[no-untyped-call]
