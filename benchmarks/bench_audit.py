@@ -68,7 +68,10 @@ def main() -> None:
         )
 
         def run_decode() -> None:
-            sum(map_in_chunks(decode, files, on_lost=lambda item, reason: 0, progress=False))
+            import bench_audit  # a worker finds functions by name, and not those of a script
+
+            pixels = list(map_in_chunks(bench_audit.decode, files, on_lost=lambda item, reason: 0, progress=False))
+            assert min(pixels) > 0, "a file was not decoded"
 
         def run_audit() -> None:
             report = audit_dataset(folder / "images", folder / "masks", num_classes=5, progress=False)

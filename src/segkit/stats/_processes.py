@@ -39,6 +39,11 @@ class ProcessWorkers(Executor):
 
     def submit(self, function: Callable[..., Any], /, *args: Any, **keywords: Any) -> Future[Any]:
         """As `Executor.submit`. The future raises `BrokenExecutor` if the worker dies on the task."""
+        if getattr(getattr(function, "func", function), "__module__", None) == "__main__":
+            raise ValueError(
+                "ProcessWorkers: `function` must live in a module, got one of the script that runs, which a worker "
+                "cannot import. Move it to a module, or pass a ThreadPoolExecutor."
+            )
         future: Future[Any] = Future()
         self._tasks.put((future, pickle.dumps((function, args, keywords))))
         return future
