@@ -19,6 +19,7 @@ __all__ = ["LANDMARK", "SimilarPair", "landmarks_of", "likeness", "similar_pairs
 
 SPOTS = 10
 SimilarPair = tuple[int, int, int]  # first, second, flip
+Blocks = Callable[[], Iterable[tuple[np.ndarray, np.ndarray]]]  # (numbers of pictures, their landmarks), in blocks
 LANDMARK = np.dtype([("place", "u1", (SPOTS, 2)), ("spots", "i1", (SPOTS, 8, 8)), ("whole", "i1", (16, 16))])
 
 _SPOT_TABLES, _WHOLE_TABLES, _BITS = 8, 12, 18
@@ -26,7 +27,6 @@ _CROWDED = 48  # a bucket with more pictures holds a common texture and says not
 _PARTNERS = 4
 _ENOUGH = 3  # votes that make a pair worth a look: one of whole pictures, or three of spots
 _PLACES = (1 << 21) - 9  # a prime, so that keys spread
-_ASKED = 4096  # patches looked up at a time
 _NEAR = 14  # pixels of the thumb by which a small crop may move a spot
 _FLIPS: tuple[Callable[[np.ndarray], np.ndarray], ...] = (
     lambda patch: patch,
@@ -65,7 +65,7 @@ def _normal(patch: np.ndarray) -> np.ndarray:
     )
 
 
-def similar_pairs(blocks: Callable[[], Iterable[tuple[np.ndarray, np.ndarray]]], total: int) -> list[SimilarPair]:
+def similar_pairs(blocks: Blocks, total: int) -> list[SimilarPair]:
     """Pairs of pictures that share landmarks: (first, second, flip), each pair once, with the likeliest flip.
 
     At most a few for each picture, those that share most, so that the number of pairs grows with that of pictures.
@@ -84,7 +84,7 @@ def similar_pairs(blocks: Callable[[], Iterable[tuple[np.ndarray, np.ndarray]]],
             mean = _mean_patch(blocks, name)
             for _ in range(tables):
                 planes = rng.standard_normal((mean.size, _BITS)).astype(np.float32)
-                for found in _collisions(*_hashes(blocks, name, mean, planes), total):
+                for found in _collisions(blocks, name, mean, planes, total):
                     np.add.at(votes, found % _PLACES, worth)
                     file.write(np.repeat(found, worth).tobytes())
         file.seek(0)
@@ -105,7 +105,7 @@ def similar_pairs(blocks: Callable[[], Iterable[tuple[np.ndarray, np.ndarray]]],
     return sorted((first, second, flip) for (first, second), flip in chosen.items())
 
 
-def _mean_patch(blocks: Callable[[], Iterable[tuple[np.ndarray, np.ndarray]]], name: str) -> np.ndarray:
+def _mean_patch(blocks: Blocks, name: str) -> np.ndarray:
     """What all whole pictures have in common, a bright middle say: it tells none of them apart. Zero for spots."""
     total, count = np.zeros(LANDMARK[name].shape[-2:], np.int64), 0
     if name == "whole":
@@ -115,47 +115,44 @@ def _mean_patch(blocks: Callable[[], Iterable[tuple[np.ndarray, np.ndarray]]], n
     return (total / max(count, 1)).astype(np.float32)
 
 
-def _hashes(
-    blocks: Callable[[], Iterable[tuple[np.ndarray, np.ndarray]]], name: str, mean: np.ndarray, planes: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """The hash of each patch in each of its flips, int32 [4, P]; its picture, [P]; and its place, [P, 2], for spots."""
-    weights = (1 << np.arange(planes.shape[1])).astype(np.int32)
-    codes, owners, places = [], [], []
-    # To flip the planes is to flip the patches.
-    sides = [flip(planes.T.reshape(-1, *mean.shape)).reshape(planes.shape[1], -1).T for flip in _FLIPS]
+def _patches(blocks: Blocks, name: str, mean: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Block by block: the patches, float32 [P, pixels]; the picture of each, int32 [P]; and its place, int16 [P, 2]."""
     for numbers, landmarks in blocks():
         patches = landmarks[name].reshape(-1, *mean.shape)
         used = np.asarray(patches.any((1, 2)))
-        patches = (patches[used] - mean).reshape(-1, mean.size)
-        owners.append(np.repeat(numbers, used.size // max(len(numbers), 1))[used])
-        codes.append(np.stack([(patches @ flipped > 0) @ weights for flipped in sides]).astype(np.int32))
-        if name == "spots":
-            places.append(landmarks["place"].reshape(-1, 2)[used])
-    if not codes:
-        return np.zeros((4, 0), np.int32), np.zeros(0, np.int64), None
-    return np.concatenate(codes, 1), np.concatenate(owners), np.concatenate(places) if places else None
+        owner = np.repeat(numbers.astype(np.int32), used.size // max(len(numbers), 1))[used]
+        place = landmarks["place"].reshape(-1, 2)[used] if name == "spots" else np.zeros((len(owner), 2))
+        yield (patches[used] - mean).reshape(-1, mean.size), owner, place.astype(np.int16)
 
 
-def _collisions(codes: np.ndarray, owner: np.ndarray, place: np.ndarray | None, total: int) -> Iterator[np.ndarray]:
-    """A key (first * total + second) * 4 + flip for each two patches in one bucket whose places agree."""
-    order = np.argsort(codes[0], kind="stable").astype(np.int32)
-    shelf = codes[0][order]
-    for flip in range(4):
-        for start in range(0, shelf.size, _ASKED):
-            asked = slice(start, start + _ASKED)
-            low, high = (np.searchsorted(shelf, codes[flip, asked], side) for side in ("left", "right"))
+def _collisions(blocks: Blocks, name: str, mean: np.ndarray, planes: np.ndarray, total: int) -> Iterator[np.ndarray]:
+    """A key (first * total + second) * 4 + flip for each two patches in one bucket of these planes, at like places."""
+    weights = (1 << np.arange(planes.shape[1])).astype(np.int32)
+    parts = [(((p @ planes > 0) @ weights).astype(np.int32), o, place) for p, o, place in _patches(blocks, name, mean)]
+    if not parts:
+        return
+    shelf, owner, places = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    del parts
+    order = np.argsort(shelf, kind="stable")
+    shelf, owner, places = shelf[order], owner[order], places[order]
+    # To flip the planes is to flip the patches.
+    flipped = [flip(planes.T.reshape(-1, *mean.shape)).reshape(planes.shape[1], -1).T for flip in _FLIPS]
+    for patches, asker, place in _patches(blocks, name, mean):
+        for flip, sides in enumerate(flipped):
+            code = ((patches @ sides > 0) @ weights).astype(np.int32)
+            low, high = np.searchsorted(shelf, code, "left"), np.searchsorted(shelf, code, "right")
             count = np.where(high - low <= _CROWDED, high - low, 0)
-            asking = np.repeat(np.arange(start, start + count.size), count)
-            found = order[np.repeat(low, count) + np.arange(count.sum()) - np.repeat(count.cumsum() - count, count)]
-            keep = owner[asking] < owner[found]
+            asking = np.repeat(np.arange(count.size), count)
+            found = np.repeat(low, count) + np.arange(count.sum()) - np.repeat(count.cumsum() - count, count)
+            keep = asker[asking] < owner[found]
             asking, found = asking[keep], found[keep]
-            if place is not None:
-                there = place[asking].astype(np.int16)
+            if name == "spots":
+                there = place[asking]
                 there[:, 0] = THUMB - there[:, 0] if flip & 2 else there[:, 0]
                 there[:, 1] = THUMB - there[:, 1] if flip & 1 else there[:, 1]
-                near = (np.abs(there - place[found]) <= _NEAR).all(1)
+                near = (np.abs(there - places[found]) <= _NEAR).all(1)
                 asking, found = asking[near], found[near]
-            yield (owner[asking].astype(np.int64) * total + owner[found]) * 4 + flip
+            yield (asker[asking].astype(np.int64) * total + owner[found]) * 4 + flip
 
 
 def likeness(first: np.ndarray, second: np.ndarray, flip: int) -> float:
