@@ -1,10 +1,14 @@
-"""What every test may use: the real data beside the checkout, and a strict, seeded, single-threaded torch."""
+"""What every test may use: the real data beside the checkout, and one thread for each process."""
 
 from __future__ import annotations
 
+import os
 import pathlib
 
 import pytest
+
+# Before torch is imported, here and in child processes: the tests run side by side, one thread each.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 
