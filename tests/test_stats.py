@@ -124,6 +124,26 @@ def test_no_pairs_and_no_images_are_named():
         _ = stats.DatasetStatistics().mean
 
 
+def test_a_large_image_is_counted_band_by_band_with_the_same_result(tmp_path, monkeypatch):
+    import importlib
+
+    from segkit.io import write_image, write_mask
+
+    images, masks = random_set("uint16", 3, n=3)
+    pairs = []
+    for i, (image, mask) in enumerate(zip(images, masks, strict=True)):
+        write_image(tmp_path / f"i{i}.tif", np.tile(image, (9, 9, 1)))
+        write_mask(tmp_path / f"m{i}.tif", np.tile(mask, (9, 9)))
+        pairs.append((str(tmp_path / f"i{i}.tif"), str(tmp_path / f"m{i}.tif")))
+    whole = stats.dataset_statistics(pairs, progress=False).to_json()
+    monkeypatch.setattr(importlib.import_module("segkit.stats._dataset"), "_BAND", 2**16)
+    assert stats.dataset_statistics(pairs, progress=False).to_json() == whole
+    write_mask(tmp_path / "m1.tif", masks[1])
+    partial = stats.dataset_statistics(pairs, progress=False)
+    assert [path for path, _ in partial.skipped] == [pairs[1][1]]
+    assert partial.images == 2
+
+
 # --- class weights
 
 

@@ -6,9 +6,10 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,9 +18,13 @@ from segkit.errors import DataError
 from segkit.stats._chunks import map_in_chunks
 from segkit.stats._sums import ChannelSums
 
+if TYPE_CHECKING:
+    from segkit.io import ImageHandle, ImageInfo
+
 __all__ = ["DatasetStatistics", "dataset_statistics"]
 
 _PERCENTILES = (0.1, 1, 5, 25, 50, 75, 95, 99, 99.9)
+_BAND = 2**26  # bytes of samples: larger images are counted band by band
 _MOST_LABELS = 65536  # larger labels are no classes; they are counted apart
 
 
@@ -312,7 +317,14 @@ def _chunk(
     for image_path, mask_path in pairs:
         path = image_path
         try:
-            image = io.read_image(image_path)
+            with io.open_image(image_path) as handle:
+                if _large(handle.info) and colors is None:
+                    path = mask_path or image_path
+                    with nullcontext() if mask_path is None else io.open_image(mask_path) as masks:
+                        _check_windows(handle.info, None if masks is None else masks.info)
+                        _add_by_windows(part, handle, masks, ignore_index)
+                    continue
+                image = handle.read()
             mask = None
             if mask_path is not None:
                 path = mask_path
@@ -321,6 +333,40 @@ def _chunk(
         except (OSError, ValueError, MemoryError) as error:
             part.skipped.append((path, getattr(error, "reason", "") or str(error) or type(error).__name__))
     return part
+
+
+def _add_by_windows(
+    part: DatasetStatistics, image: ImageHandle, mask: ImageHandle | None, ignore_index: int | None
+) -> None:
+    """Add a pair that is too large to hold, band by band; its image and mask count once."""
+    info = image.info
+    bands = DatasetStatistics()
+    rows = max(1, _BAND // (info.width * info.channels * info.dtype.itemsize) // 256) * 256
+    for top in range(0, info.height, rows):
+        window = (top, 0, min(rows, info.height - top), info.width)
+        labels = None if mask is None else mask.read(window=window, samples="stored")[..., 0]
+        bands.add(image.read(window=window), labels, ignore_index=ignore_index)
+    for sums in bands.kinds.values():
+        sums.images = 1
+    bands.sizes = {(info.height, info.width): 1}
+    bands.labels = {label: [pixels, 1] for label, (pixels, _) in bands.labels.items()}
+    bands.masks = int(mask is not None)
+    whole = part.merge(bands)
+    part.__dict__.update(whole.__dict__)
+
+
+def _check_windows(image: ImageInfo, mask: ImageInfo | None) -> None:
+    if mask is None:
+        return
+    if (mask.height, mask.width) != (image.height, image.width):
+        raise DataError(f"it is {mask.height} x {mask.width}, its image {image.height} x {image.width}")
+    if mask.channels != 1 or mask.dtype.kind not in "ui":
+        raise DataError(f"it has {mask.channels} channels of {mask.dtype}, but a mask has one class per pixel")
+
+
+def _large(info: ImageInfo) -> bool:
+    size = info.height * info.width * info.channels * info.dtype.itemsize
+    return size > _BAND and "TIFF" in info.format.upper() and info.orientation == 1
 
 
 def _numbers(values: np.ndarray) -> list[float | None]:
