@@ -129,6 +129,13 @@ def test_a_directory_outside_the_file_is_refused(tmp_path):
     refused(tmp_path / "a.tif")
 
 
+def test_an_old_jpeg_that_lists_too_few_blocks_is_refused(tmp_path):
+    entries = [entry for entry in page(8, 80, compression=6, size=100) if entry[0] != 278] + [(278, 4, 1, 8)]
+    (tmp_path / "a.tif").write_bytes(tiff(sorted(entries), blocks=bytes(400)))
+    refused(tmp_path / "a.tif", match="no backend gives|old kind of JPEG|proven")
+    assert not any(verdict for _, verdict, _ in sio.explain_backends(tmp_path / "a.tif"))
+
+
 def test_a_tag_out_of_order_is_refused(tmp_path):
     entries = page(8, 8)
     entries[4], entries[5] = entries[5], entries[4]

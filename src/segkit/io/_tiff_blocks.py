@@ -45,6 +45,10 @@ def block_ranges(page: TiffPage, numbers: Sequence[int]) -> list[tuple[int, int]
     low, high = min(numbers), max(numbers) + 1
     offsets = ifd.array(offsets_tag, low, high)
     sizes = ifd.array(sizes_tag, low, high) if sizes_tag in ifd.tags else np.zeros(0, np.uint32)
+    if len(offsets) < high - low:
+        raise ImageReadError(
+            path, f"it lists {low + len(offsets)} of its blocks", "the file is damaged: copy or export it again"
+        )
     rows, columns = page.grid
     ranges = []
     for number in numbers:

@@ -62,7 +62,10 @@ def _whole_jpegs(page: TiffPage) -> bool:
     """
     if page.samples != 1 or page.bits != 8 or block_tags(page)[0] not in page.ifd.tags or page.fill_order != 1:
         return False
-    ranges = block_ranges(page, range(page.grid[0] * page.grid[1]))
+    try:
+        ranges = block_ranges(page, range(page.grid[0] * page.grid[1]))
+    except ImageReadError:
+        return False
     source = page.ifd.file.source
     return all(size > 4 and source.pread(offset, 3) == b"\xff\xd8\xff" for offset, size in ranges)
 
