@@ -5,8 +5,8 @@
 Each shape runs in a process of its own, twice: with the C library's default allocator, where fresh large tensors cost
 page faults, and with a warm heap (MALLOC_TRIM_THRESHOLD_ and MALLOC_MMAP_THRESHOLD_ large), where they do not. A time
 is forward + backward, the median over repeats, divided by that of F.cross_entropy measured in turn with it. Memory is
-the rise of the process's peak resident size (VmHWM, reset through /proc/self/clear_refs) during one call, with freed
-memory given back before (malloc_trim), divided by the size of the logits; Linux only.
+the rise of a fresh process's peak resident size (VmHWM, reset through /proc/self/clear_refs) during one call, with
+freed memory given back before (malloc_trim), divided by the size of the logits; Linux only.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def seconds(calls, repeats, inner):
     return {name: statistics.median(t) for name, t in times.items()}
 
 
-def child(shape, repeats, threads, with_peers, memory):
+def child(shape, repeats, threads, with_peers, only):
     import torch
     import torch.nn.functional as F
 
@@ -141,20 +141,19 @@ def child(shape, repeats, threads, with_peers, memory):
     calls |= {name: run(loss, small, **options) for name, loss in ours().items()}
     if with_peers and not coarse:
         calls |= {name: run(loss, target) for name, loss in peers().items()}
+    if only:  # memory, in a process that did nothing else: a used heap spreads what it hands out over more pages
+        extra = [peak_extra(calls[only], clear) / logit_bytes]
+        if only in ours():
+            clear()
+            with torch.no_grad():
+                extra.append(peak_extra(lambda: ours()[only](x, small, **options), clear) / logit_bytes)
+        print(json.dumps(extra))
+        return
     slow = {name for name in calls if "Lovász" in name or "MONAI DiceFocal" in name}
     taken = seconds({n: c for n, c in calls.items() if n not in slow}, repeats, 100 if shape == SMALL else 1)
     taken |= seconds({n: calls[n] for n in slow}, 2, 1)
-    for name, call in calls.items():
+    for name in calls:
         row = {"shape": shape, "loss": name, "ms": taken[name] * 1e3, "ratio": taken[name] / taken[base]}
-        if memory:
-            row["memory"] = peak_extra(call, clear) / logit_bytes
-        if memory and name in ours():
-
-            def forward(name=name):
-                with torch.no_grad():
-                    return ours()[name](x, small, **options)
-
-            row["memory_forward"] = peak_extra(forward, clear) / logit_bytes
         print(json.dumps(row), flush=True)
 
 
@@ -167,7 +166,7 @@ def main():
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
-        return child(args.child[0], args.repeats, args.threads, args.peers, args.child[1] == "default")
+        return child(args.child[0], args.repeats, args.threads, args.peers, args.child[1])
     import torch
 
     print(
@@ -177,8 +176,8 @@ def main():
     rows = {}
     for shape in shapes:
         for condition in ("default", "warm"):
-            command = [sys.executable, __file__, "--child", shape, condition, "--repeats", str(args.repeats)]
-            command += ["--threads", str(args.threads)] + ["--peers"] * args.peers
+            common = ["--repeats", str(args.repeats), "--threads", str(args.threads)] + ["--peers"] * args.peers
+            command = [sys.executable, __file__, "--child", shape, "", *common]
             done = subprocess.run(
                 command,
                 env=os.environ | (WARM if condition == "warm" else {}),
@@ -189,11 +188,16 @@ def main():
             for line in done.stdout.splitlines():
                 row = json.loads(line)
                 rows.setdefault((shape, row["loss"]), {})[condition] = row
+                if condition == "default":
+                    alone = subprocess.run(
+                        [*command[:4], row["loss"], *common], text=True, stdout=subprocess.PIPE, check=True
+                    )
+                    row["memory"], row["memory_forward"] = (*json.loads(alone.stdout), None)[:2]
     print("\n| logits | loss | time, default | time, warm heap | memory | memory, no gradient | goals |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for (shape, loss), row in rows.items():
         default, warm = row["default"], row["warm"]
-        forward = f"{default['memory_forward']:.2f}" if "memory_forward" in default else ""
+        forward = "" if default["memory_forward"] is None else f"{default['memory_forward']:.2f}"
         goal = GOALS.get(loss, (None, None, None))
         if shape == SMALL:
             goal = (3, 3, None) if loss in GOALS else (None,) * 3
