@@ -75,11 +75,14 @@ def look_at(options) -> Data:
     )
 
 
+_DECIDED_BELOW = ("foreground-is-ignored", "unexpected-channels")  # by choose_classes and check_one_kind
+
+
 def keep_usable(pairs: list[Pair], report: audit.AuditReport) -> list[Pair]:
     """The pairs whose files have no finding of severity "error"; each of the others is named with its reason."""
     bad = {}
     for finding in report.findings:
-        if finding.severity == "error" and finding.code != "foreground-is-ignored":  # choose_classes mends that
+        if finding.severity == "error" and finding.code not in _DECIDED_BELOW:
             for path in (finding.path, finding.related):
                 if path:
                     bad.setdefault(os.fspath(path), finding)
