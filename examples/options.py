@@ -43,7 +43,7 @@ def parse_options(description: str | None) -> argparse.Namespace:
     training.add_argument("--crops-per-image", type=int, default=0, metavar="K", help="per epoch; 0: as cover it")
     training.add_argument("--batch-size", type=int, default=8, metavar="B")
     training.add_argument("--width", type=int, default=24, metavar="W", help="channels of the network's first level")
-    training.add_argument("--lr", type=float, default=5e-3, metavar="LR")
+    training.add_argument("--lr", type=float, default=2e-3, metavar="LR")
     training.add_argument(
         "--workers", type=int, default=0, metavar="N", help="processes that load; the numbers stay the same"
     )

@@ -55,7 +55,7 @@ def train(net: UNet, data: Data, options) -> tuple[list[dict[str, float]], dict[
             T.HorizontalFlip(),
             T.VerticalFlip(),
             T.Rotate90(),
-            T.ColorJitter(brightness=0.1, contrast=0.1),
+            T.ColorJitter(brightness=0.05, contrast=0.1),
             T.Normalize(data.mean, data.std),
         ]
     )
@@ -107,17 +107,21 @@ def train(net: UNet, data: Data, options) -> tuple[list[dict[str, float]], dict[
 
 
 def make_loss(options, weights: Tensor) -> nn.Module:
-    """Softmax is inside: raw logits go in, and uint8 masks just as the loader hands them out."""
+    """Softmax is inside: raw logits go in, and uint8 masks just as the loader hands them out.
+
+    The weights help cross-entropy and focal to see rare classes; Dice counts each class alike by itself.
+    """
+    cross_entropy = losses.CrossEntropyLoss(class_weights=weights)
     if options.ohem:
-        ohem = losses.OHEMCrossEntropyLoss(keep_ratio=0.25, class_weights=weights)
-        dice = losses.DiceLoss(scope="batch")
-        return ohem if options.loss == "cross_entropy" else Sum(ohem, dice)
+        cross_entropy = losses.OHEMCrossEntropyLoss(keep_ratio=0.25, class_weights=weights)
+    dice = losses.DiceLoss(scope="batch")
+    focal = losses.FocalLoss(class_weights=weights)
     return {
-        "cross_entropy": losses.CrossEntropyLoss(class_weights=weights),
-        "focal": losses.FocalLoss(class_weights=weights),
-        "dice": losses.DiceLoss(scope="batch"),
-        "dice_ce": losses.DiceCELoss(scope="batch", class_weights=weights),
-        "dice_focal": losses.DiceFocalLoss(scope="batch", class_weights=weights),
+        "cross_entropy": cross_entropy,
+        "focal": focal,
+        "dice": dice,
+        "dice_ce": Sum(dice, cross_entropy),
+        "dice_focal": Sum(dice, focal),
     }[options.loss]
 
 
