@@ -33,7 +33,7 @@ def parse_options(description: str | None) -> argparse.Namespace:
     labels.add_argument("--class-names", metavar="NAMES", help="names for the report: sky,road,car")
 
     training = parser.add_argument_group("training")
-    training.add_argument("--epochs", type=int, default=20, metavar="E")
+    training.add_argument("--epochs", type=int, default=24, metavar="E")
     training.add_argument(
         "--loss", default="dice_ce", choices=["cross_entropy", "focal", "dice", "dice_ce", "dice_focal"]
     )
@@ -43,7 +43,7 @@ def parse_options(description: str | None) -> argparse.Namespace:
     training.add_argument("--crops-per-image", type=int, default=0, metavar="K", help="per epoch; 0: as cover it")
     training.add_argument("--batch-size", type=int, default=8, metavar="B")
     training.add_argument("--width", type=int, default=24, metavar="W", help="channels of the network's first level")
-    training.add_argument("--lr", type=float, default=2e-3, metavar="LR")
+    training.add_argument("--lr", type=float, default=1e-3, metavar="LR")
     training.add_argument(
         "--workers", type=int, default=0, metavar="N", help="processes that load; the numbers stay the same"
     )
