@@ -210,6 +210,44 @@ def test_a_jpeg_of_a_thousand_scans_is_refused(tmp_path):
     refused(tmp_path / "a.jpg", match="more than 200 scans")
 
 
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_second_picture_in_a_jpeg_changes_nothing_and_does_not_hide_that_the_first_is_cut(tmp_path, progressive):
+    whole = bytes(jpeg(tmp_path, progressive=progressive))
+    truth = sio.read_image(tmp_path / "a.jpg")
+    (tmp_path / "two.jpg").write_bytes(whole + whole)
+    (tmp_path / "cut.jpg").write_bytes(whole[: -len(whole) // 4] + whole)
+    for backend in ("auto", "pillow", "opencv", "tifffile"):
+        np.testing.assert_array_equal(sio.read_image(tmp_path / "two.jpg", backend=backend), truth)
+        with pytest.raises(ImageReadError, match="its end .* is missing"):
+            sio.read_image(tmp_path / "cut.jpg", backend=backend)
+
+
+@pytest.mark.parametrize(
+    ("progressive", "share"), [(False, 0.3), (False, 0.6), (False, 0.95), (True, 0.2), (True, 0.5)]
+)
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_jpeg_that_was_cut_and_closed_again_is_not_half_grey(tmp_path, progressive, mode, share):
+    image = np.random.default_rng(3).integers(0, 255, (65, 83, 3), dtype=np.uint8)
+    Image.fromarray(image).convert(mode).save(tmp_path / "a.jpg", progressive=progressive)
+    data = (tmp_path / "a.jpg").read_bytes()
+    start = data.index(b"\xff\xda")
+    cut = start + int(share * (len(data) - start))
+    (tmp_path / "a.jpg").write_bytes(data[: cut - (data[cut - 1] == 0xFF)] + b"\xff\xd9")
+    for backend in ("auto", "pillow", "opencv", "tifffile"):
+        with pytest.raises(ImageReadError, match="data end early|unfinished"):
+            sio.read_image(tmp_path / "a.jpg", backend=backend)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_jpeg_that_ends_in_middle_grey_by_itself_is_read(tmp_path, progressive, mode):
+    image = np.full((40, 56, 3), 128, np.uint8)
+    image[:16] = np.random.default_rng(4).integers(0, 255, (16, 56, 3))
+    Image.fromarray(image).convert(mode).save(tmp_path / "a.jpg", progressive=progressive)
+    for backend in ("auto", "pillow", "opencv", "tifffile"):
+        assert (sio.read_image(tmp_path / "a.jpg", backend=backend)[-8:] == 128).all()
+
+
 def test_a_named_pipe_does_not_block(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     with pytest.raises(ImageReadError, match="no regular file"):

@@ -11,6 +11,7 @@ import numpy as np
 from segkit.errors import ImageReadError
 from segkit.io._exif import orientation_of_exif
 from segkit.io._info import Header, ImageInfo
+from segkit.io._jpeg_end import missing_scans
 from segkit.io._source import Source
 
 __all__ = ["JpegSegments", "minimal_jpeg", "parse_jpeg"]
@@ -28,7 +29,10 @@ MAX_SEGMENTS = 1 << 14
 MAX_SCANS = 200  # the longest sensible progression has some 70; a thousand scans are made to waste time
 # A block of 8 x 8 needs a bit at the least, so a byte never holds more than 8 blocks (of each component).
 PIXELS_PER_BYTE = 8 * 64
-AFTER_SCAN = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")  # a marker that is neither stuffing nor a restart
+# What may come between two scans: tables, a late number of lines, a restart interval, applications' data, comments.
+BETWEEN_SCANS = {0xC4, 0xCC, 0xDA, 0xDB, 0xDC, 0xDD, 0xFE, *range(0xE0, 0xF0)}
+SCAN_HEADER = 12  # bytes of it that say which components, coefficients and bits a scan holds
+CHUNK = 1 << 16  # bytes searched at once: progressive files have many short scans
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class JpegSegments:
     keep: tuple[tuple[int, int], ...]
     scans: int
     adobe_transform: int | None
-    one_scan: bool
+    components: bytes
 
 
 def parse_jpeg(source: Source) -> Header:
@@ -133,8 +137,7 @@ def parse_jpeg(source: Source) -> Header:
         icc=b"".join(profile[key] for key in sorted(profile)) or None,
         level_shapes=((height, width),),
     )
-    one_scan = "progressive" not in process and source.pread(scans + 4, 1)[0] == components
-    return Header(info, source, JpegSegments(process, tuple(keep), scans, adobe, one_scan))
+    return Header(info, source, JpegSegments(process, tuple(keep), scans, adobe, identifiers))
 
 
 def _next_marker(source: Source, position: int) -> tuple[int, int]:
@@ -155,25 +158,36 @@ def minimal_jpeg(header: Header) -> bytes:
     """
     detail = header.detail
     whole = header.source.read_all()
-    view = memoryview(whole)
-    kept = [view[start:end] for start, end in detail.keep]
-    if detail.one_scan:
-        # Nothing but restart markers can come between the scan and the end, so the end is simply the next EOI.
-        end = whole.find(b"\xff\xd9", detail.scans)
-        if end >= 0:
-            return b"".join([b"\xff\xd8", *kept, view[detail.scans : end + 2]])
-    position, scans = detail.scans, 1
+    position, scans = detail.scans, []
     while True:
+        if whole[position + 1] == 0xDA:
+            scans.append(position)
+            if len(scans) > MAX_SCANS:
+                raise ImageReadError(header.path, f"it has more than {MAX_SCANS} scans", "it is made to waste time")
         (length,) = struct.unpack_from(">H", whole, position + 2) if position + 4 <= len(whole) else (0,)
-        found = AFTER_SCAN.search(whole, position + 2 + length)
-        if not found:
+        marker, position = _marker_after(whole, position + 2 + length)
+        if marker == 0xD9:
+            break
+        if marker not in BETWEEN_SCANS:
+            # A new picture, or the end of the file: the decoder would fill what is missing with grey.
             raise ImageReadError(
                 header.path, "its end (EOI) is missing", "it is truncated: copy it again, or cut the good part out"
             )
-        marker, position = whole[found.end() - 1], found.end() - 2
-        if marker == 0xD9:
-            break
-        scans += marker == 0xDA
-        if scans > MAX_SCANS:
-            raise ImageReadError(header.path, f"it has more than {MAX_SCANS} scans", "it is made to waste time")
+    reason = missing_scans(detail.process, detail.components, [whole[s + 4 : s + 4 + SCAN_HEADER] for s in scans])
+    if reason:
+        raise ImageReadError(header.path, reason, "it was cut and then closed: get it again")
+    view = memoryview(whole)
+    kept = [view[start:end] for start, end in detail.keep]
     return b"".join([b"\xff\xd8", *kept, view[detail.scans : position + 2]])
+
+
+def _marker_after(whole: bytes, start: int) -> tuple[int, int]:
+    """The next marker in entropy-coded data, neither stuffing nor a restart, and where it is; 0 if there is none."""
+    for first in range(start, len(whole) - 1, CHUNK):
+        data = np.frombuffer(whole, np.uint8, min(CHUNK + 1, len(whole) - first), first)
+        at = np.flatnonzero(data[:-1] == 0xFF)
+        codes = data[at + 1]
+        real = np.flatnonzero((codes != 0) & (codes != 0xFF) & (codes & 0xF8 != 0xD0))
+        if real.size:
+            return int(codes[real[0]]), first + int(at[real[0]])
+    return 0, len(whole)

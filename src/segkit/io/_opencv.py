@@ -8,6 +8,7 @@ from segkit.errors import ImageReadError
 from segkit.io._header_jpeg import minimal_jpeg
 from segkit.io._header_png import minimal_png, verify_data
 from segkit.io._info import Header
+from segkit.io._jpeg_end import refuse_early_end
 from segkit.io._protocol import Request, crop
 from segkit.io._tiff_blocks import block_numbers, minimal_tiff, read_blocks
 
@@ -51,6 +52,8 @@ class OpenCV:
         whole = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
         if whole is None:
             raise ImageReadError(header.path, "OpenCV cannot decode it", "the file is damaged: copy or export it again")
+        if info.format == "JPEG":
+            refuse_early_end(header, data, whole)
         if whole.ndim == 2:
             whole = whole[..., None]
         if info.format in ("PNG", "APNG") and info.channels == 2 and whole.shape[2] == 4:

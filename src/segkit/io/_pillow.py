@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from segkit.io._header_container import minimal_webp
 from segkit.io._header_jpeg import minimal_jpeg
 from segkit.io._header_png import minimal_png, verify_data
 from segkit.io._info import Header
+from segkit.io._jpeg_end import refuse_early_end
 from segkit.io._png_rows import inflate_rows, unfiltered
 from segkit.io._protocol import Request, crop
 from segkit.io._tiff_blocks import block_numbers, minimal_tiff, read_blocks
@@ -19,7 +21,7 @@ from segkit.io._tiff_blocks import block_numbers, minimal_tiff, read_blocks
 if TYPE_CHECKING:
     from PIL import ImageFile
 
-__all__ = ["Pillow", "encode_palette_png"]
+__all__ = ["Pillow", "decode_jpeg", "encode_palette_png"]
 
 OLD_JPEG = 6
 
@@ -63,7 +65,9 @@ class Pillow:
         else:
             data = _minimal(header)
         with _plugin(info.format)(io.BytesIO(data)) as image:
-            whole: np.ndarray = np.asarray(image)
+            whole = _pixels(image)
+        if info.format == "JPEG":
+            refuse_early_end(header, data, whole)
         if whole.dtype == bool:
             whole = (whole.view(np.uint8) != 0).astype(np.uint8)  # Pillow's bool holds 255
             if info.format == "PNM":
@@ -71,6 +75,32 @@ class Pillow:
         if whole.dtype == np.int32 and info.dtype == np.uint16:
             whole = whole.astype(np.uint16)
         return crop(whole.reshape(info.height, info.width, -1), request)
+
+
+def decode_jpeg(data: bytes) -> np.ndarray:
+    """The samples of a JPEG, whatever its colours mean."""
+    with _plugin("JPEG")(io.BytesIO(data)) as image:
+        return _pixels(image)
+
+
+class _Samples(io.BytesIO):
+    """A buffer with a name: `Image.save` copies an image whose file has the same name as the target, even no name."""
+
+    name = "samples.pnm"
+
+
+def _pixels(image: ImageFile.ImageFile) -> np.ndarray:
+    """`np.asarray(image)`, in memory that can be written to where the mode is plain.
+
+    Pillow's array joins its chunks into `bytes`, which would have to be copied once more. As a PNM, which is a line of
+    text and then the samples, they are written into one growing buffer, and this one belongs to the array.
+    """
+    if image.mode not in ("L", "RGB"):
+        return np.asarray(image)
+    out = _Samples()
+    image.save(out, "PPM")
+    shape = (image.height, image.width, len(image.mode))
+    return np.frombuffer(out.getbuffer(), np.uint8)[-math.prod(shape) :].reshape(shape)
 
 
 def _plugin(form: str) -> Callable[[io.BytesIO], ImageFile.ImageFile]:

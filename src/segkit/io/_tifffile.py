@@ -11,6 +11,7 @@ from segkit.io._header_container import minimal_webp
 from segkit.io._header_jpeg import minimal_jpeg
 from segkit.io._header_png import minimal_png, verify_data
 from segkit.io._info import Header
+from segkit.io._jpeg_end import refuse_early_end
 from segkit.io._protocol import Request, crop
 from segkit.io._tifffile_pages import read_page, refuses_page
 
@@ -42,7 +43,9 @@ class Tifffile:
         import imagecodecs
 
         if header.info.format == "JPEG":
-            whole = imagecodecs.jpeg_decode(minimal_jpeg(header))
+            data = minimal_jpeg(header)
+            whole = imagecodecs.jpeg_decode(data)
+            refuse_early_end(header, data, whole)
         elif header.info.format == "WebP":
             whole = imagecodecs.webp_decode(minimal_webp(header), hasalpha=header.info.channels == 4)
         elif header.info.format in ("JP2", "J2K"):
