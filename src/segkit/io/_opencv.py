@@ -52,8 +52,6 @@ class OpenCV:
         whole = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
         if whole is None:
             raise ImageReadError(header.path, "OpenCV cannot decode it", "the file is damaged: copy or export it again")
-        if info.format == "JPEG":
-            refuse_early_end(header, data, whole)
         if whole.ndim == 2:
             whole = whole[..., None]
         if info.format in ("PNG", "APNG") and info.channels == 2 and whole.shape[2] == 4:
@@ -62,6 +60,8 @@ class OpenCV:
             whole = cv2.cvtColor(whole, cv2.COLOR_BGR2RGB, whole)  # in place
         elif whole.shape[2] == 4:
             whole = cv2.cvtColor(whole, cv2.COLOR_BGRA2RGBA, whole)
+        if info.format == "JPEG":
+            refuse_early_end(header, data, whole)
         if info.format in ("PNG", "APNG") and (info.bits_per_sample == 1 or info.photometric == "palette"):
             # libpng spreads fewer bits over 0..255
             whole = whole // (255 // ((1 << info.bits_per_sample) - 1)) if info.bits_per_sample < 8 else whole
