@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import losses_oracle as oracle
 from segkit.losses import functional as L
 
-EXAMPLES = 400 if os.environ.get("SEGKIT_LONG") else 80
+EXAMPLES = int(os.environ.get("SEGKIT_EXAMPLES", 400 if os.environ.get("SEGKIT_LONG") else 80))
 repeatedly = settings(
     max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None
 )

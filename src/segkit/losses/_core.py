@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from . import _dense, _index
+from ._backend import kernels
 from ._blocks import Logits, wide_dtype
 from ._spec import Inputs, Spec, Sums, Totals
 from ._upsample import CoarseLogits
@@ -26,7 +27,9 @@ def by_index(inputs: Inputs, spec: Spec) -> bool:
 
 def can_keep(inputs: Inputs, spec: Spec, size: Sequence[int]) -> bool:
     """Whether the probabilities can become the gradient: same shape, same dtype, one class a pixel."""
-    return not size and by_index(inputs, spec) and inputs.logits.dtype == wide_dtype(inputs.logits)
+    if size or not by_index(inputs, spec) or inputs.logits.dtype != wide_dtype(inputs.logits):
+        return False
+    return kernels(inputs.logits, size) is None
 
 
 def forward(inputs: Inputs, spec: Spec, size: Sequence[int], keep: bool) -> tuple[Sums, Tensor]:
@@ -43,6 +46,8 @@ def forward(inputs: Inputs, spec: Spec, size: Sequence[int], keep: bool) -> tupl
     """
     if not spec.sigmoid and inputs.logits.device.type == "cpu" and inputs.logits.numel():
         warn_of_probabilities(inputs.logits, spec)
+    if (triton := kernels(inputs.logits, size)) is not None and not keep:
+        return triton.forward(inputs, spec, size), inputs.logits.new_empty(0)
     logits = CoarseLogits(inputs.logits, list(size)) if size else Logits(inputs.logits)
     totals = Totals(logits.shape, spec, logits.dtype, logits.device)
     buffer = torch.empty_like(inputs.logits) if keep else inputs.logits.new_empty(0)
@@ -64,9 +69,11 @@ def backward(
     buffer: Tensor | None,
 ) -> Tensor:
     """The gradient by the logits, in their dtype and shape; written over ``buffer`` if there is one."""
-    logits = CoarseLogits(inputs.logits, list(size)) if size else Logits(inputs.logits)
     if spec.terms == "mean":
         by_terms = by_terms / torch.where(weight == 0, 1, weight)
+    if buffer is None and (triton := kernels(inputs.logits, size)) is not None:
+        return triton.backward(inputs, spec, size, by_terms, by_inter, by_pred)
+    logits = CoarseLogits(inputs.logits, list(size)) if size else Logits(inputs.logits)
     if by_index(inputs, spec):
         _index.backward(logits, inputs, spec, by_terms, by_inter, by_pred, buffer)
     else:

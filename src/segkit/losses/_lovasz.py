@@ -20,6 +20,7 @@ from torch import Tensor
 from segkit import IGNORE_INDEX
 
 from . import _dense
+from ._backend import kernels
 from ._blocks import Block, Logits, blocks, wide_dtype
 from ._check import Flat, Mode, Reduction, Upsample, Weights, choice, flatten
 from ._op import once, refuse_vmap
@@ -148,6 +149,8 @@ def _lovasz(
     per_image: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     inputs, spec = Inputs(logits, target, pixel_weights, None, None), Spec(function, sigmoid, ignore_index)
+    if (triton := kernels(logits, size)) is not None:
+        return triton.lovasz_forward(inputs, spec, size, per_image)
     source = CoarseLogits(logits, size) if size else Logits(logits)
     rows, classes = logits.shape[0] if per_image else 1, logits.shape[1]
     # float32 counts to 2**24 exactly; where a slot could hold more, and for weights, count in float64.
@@ -206,6 +209,8 @@ def _lovasz_backward(
     per_image: bool,
 ) -> Tensor:
     inputs, spec = Inputs(logits, target, pixel_weights, None, None), Spec(function, sigmoid, ignore_index)
+    if (triton := kernels(logits, size)) is not None:
+        return triton.lovasz_backward(inputs, spec, size, per_image, by_loss, table)
     source = CoarseLogits(logits, size) if size else Logits(logits)
     for block, p, miss, weight, _ in _errors(source, inputs, spec):
         slope = table.view(-1).index_select(0, _slots(miss, block, per_image).view(-1)).view(p.shape)

@@ -1,0 +1,111 @@
+"""A pytest plugin that runs loss tests on the Triton kernels: ``pytest -p losses_on_triton tests/test_losses_laws.py``.
+
+With TRITON_INTERPRET=1 on the CPU; with SEGKIT_LOSSES_DEVICE=cuda each call of a loss moves its tensors there and its
+result back, so that the tests stay as they are. Counts passes of the kernels, since a run without one proves nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import os
+import types
+
+import pytest
+import torch
+from triton.runtime import interpreter
+
+from segkit import losses
+from segkit.losses import _triton
+from segkit.losses import functional as L
+
+
+def hurry():
+    """The interpreter patches the language anew at each call of a helper, two thirds of its time; once is enough."""
+    if not hasattr(interpreter, "_patch_lang"):
+        return
+    patch, done = interpreter._patch_lang, set()
+
+    def once(fn):
+        modules = frozenset(id(v) for v in fn.__globals__.values() if inspect.ismodule(v))
+        if modules not in done:
+            done.add(modules)
+            patch(fn)
+        return types.SimpleNamespace(restore=lambda: None)
+
+    interpreter._patch_lang = once
+    builder = (
+        interpreter.interpreter_builder
+    )  # checks each integer sum for overflow; test_losses_triton_kernels keeps it
+    if hasattr(builder, "options"):
+        builder.options = dataclasses.replace(builder.options, sanitize_overflow=False)
+
+
+if os.environ.get("TRITON_INTERPRET") == "1":
+    hurry()
+    # Numerical gradients by one random direction instead of by each element.
+    torch.autograd.gradcheck = functools.partial(torch.autograd.gradcheck, fast_mode=True)
+DEVICE = os.environ.get("SEGKIT_LOSSES_DEVICE", "")
+passes = {"forward": 0, "backward": 0, "lovasz_forward": 0, "lovasz_backward": 0}
+
+
+def counting(name):
+    run = getattr(_triton, name)
+
+    @functools.wraps(run)
+    def counted(*args, **kwargs):
+        passes[name] += 1
+        return run(*args, **kwargs)
+
+    setattr(_triton, name, counted)
+
+
+for _name in passes:
+    counting(_name)
+
+
+def there(loss):
+    """The loss, with its tensors on the device and its result back on the CPU."""
+
+    def moved(x):
+        return x.to(DEVICE) if isinstance(x, torch.Tensor) else x
+
+    @functools.wraps(loss)
+    def call(*args, **options):
+        out = loss(*map(moved, args), **{k: moved(v) for k, v in options.items()})
+        return out.cpu() if isinstance(out, torch.Tensor) else out if not callable(out) else there(out)
+
+    return call
+
+
+if DEVICE:
+    for _name in L.__all__:
+        setattr(L, _name, there(getattr(L, _name)))
+    for _name in losses.__all__:
+        module = getattr(losses, _name)
+        if hasattr(module, "_function"):
+            module._function = staticmethod(there(module._function))
+
+
+@pytest.fixture(autouse=True)
+def on_triton():
+    with losses.use_backend("triton"):
+        yield
+
+
+LEFT_OUT = {
+    "test_the_backend_that_runs_has_a_name": "is about the backend without a choice",
+    "(8, 16)-(32, 300)": "takes long under the interpreter",
+}
+
+
+def pytest_collection_modifyitems(config, items):
+    for item in items:
+        for name, reason in LEFT_OUT.items():
+            if name in item.name:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_terminal_summary(terminalreporter):
+    terminalreporter.write_line("passes on the kernels: " + " ".join(f"{k}={v}" for k, v in passes.items()))

@@ -1,0 +1,130 @@
+"""All tests of the losses once more, on the Triton kernels: under its interpreter, and on a GPU where there is one.
+
+Each file runs in a process of its own, since the interpreter is chosen before Triton is imported.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from segkit import losses
+from segkit.mining import _backend
+
+HERE = pathlib.Path(__file__).parent
+FILES = ["laws", "oracle", "peers", "refusals", "regions", "torch", "triton_kernels"]
+ON_A_GPU = ["laws", "oracle", "peers", "regions"]  # refusals look at labels, which on a GPU would wait for it
+needs_triton = pytest.mark.skipif(not _backend.installed(), reason="Triton is in the dev extra on x86-64 Linux only")
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU at hand")
+
+
+def run(name, *options, **environment):
+    """Run a file of loss tests on the kernels; gives its output."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "losses_on_triton", *options]
+    path = os.pathsep.join([str(HERE), *sys.path])
+    environment = {"SEGKIT_EXAMPLES": "8", "PYTHONPATH": path, **environment}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")} | environment
+    where = ["--rootdir", str(HERE.parent), "-c", str(HERE.parent / "pyproject.toml")]
+    done = subprocess.run(
+        [*command, *where, str(HERE / f"test_losses_{name}.py")], env=environment, capture_output=True, text=True,
+        timeout=400,
+    )  # fmt: skip
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, output[-5000:]
+    assert " passed" in output
+    if name != "peers":  # which may all be missing
+        assert int(re.search(r"forward=(\d+)", output)[1]) > 10, "the kernels did not run"
+    return output
+
+
+@needs_triton
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FILES)
+def test_the_loss_tests_pass_under_the_interpreter(name):
+    run(name, "-m", "not slow", TRITON_INTERPRET="1")
+
+
+@needs_triton
+@needs_gpu
+@pytest.mark.parametrize("name", ON_A_GPU)
+def test_the_loss_tests_pass_on_the_gpu(name):
+    run(name, SEGKIT_LOSSES_DEVICE="cuda", TRITON_INTERPRET="0")
+
+
+@needs_triton
+def test_a_failing_kernel_fails_the_run(tmp_path):
+    broken = "import torch\nfrom segkit.losses import _triton\n_triton.forward = lambda *a: 1 / 0\n"
+    (tmp_path / "broken.py").write_text(broken)
+    path = os.pathsep.join([str(tmp_path), str(HERE), *sys.path])
+    with pytest.raises(AssertionError, match="ZeroDivisionError"):
+        run("oracle", "-p", "broken", "-x", TRITON_INTERPRET="1", PYTHONPATH=path)
+
+
+def test_importing_the_losses_does_not_import_triton():
+    code = (
+        "import sys, segkit.losses.functional as L, torch\nL.dice_ce(torch.randn(1, 2, 4), torch.zeros(1, 4).long())\n"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", code + "print('triton' in sys.modules)"], capture_output=True, text=True, check=True
+    )
+    assert out.stdout.strip() == "False"
+
+
+@pytest.fixture
+def no_answers_kept():
+    functions = _backend.why_not, _backend._note, _backend.installed
+    for function in functions:
+        function.cache_clear()
+    yield
+    for function in functions:
+        function.cache_clear()
+
+
+def test_a_device_without_triton_falls_back_with_one_note(monkeypatch, no_answers_kept):
+    monkeypatch.setattr(_backend, "installed", lambda: False)
+    with pytest.warns(UserWarning, match="the torch code runs, since Triton is not installed. Type pip install triton"):
+        assert not _backend.triton_runs(torch.device("cuda", 0))
+    assert not _backend.triton_runs(torch.device("cuda", 0))  # a second note would be an error
+    with pytest.raises(RuntimeError, match="must be 'torch' here, got 'triton': Triton is not installed"):
+        losses.use_backend("triton").__enter__()
+
+
+@needs_triton
+def test_an_old_card_falls_back_with_one_note(monkeypatch, no_answers_kept):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (6, 1))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "GeForce GTX 1080")
+    with pytest.warns(UserWarning, match=r"GeForce GTX 1080 has compute capability 6.1, and Triton needs 7.0"):
+        assert not _backend.triton_runs(torch.device("cuda", 0))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    assert _backend.triton_runs(torch.device("cuda", 1))
+
+
+@needs_triton
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU to run on")
+def test_triton_without_a_gpu_or_its_interpreter_is_refused_in_a_sentence(monkeypatch, no_answers_kept):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    sentence = "the tensors are on the CPU. Move them to CUDA; to test, set TRITON_INTERPRET=1 before Python starts"
+    with pytest.raises(RuntimeError, match=sentence), losses.use_backend("triton"):
+        pass
+    monkeypatch.setattr(_backend, "chosen", ["triton"])  # as on a machine with a GPU
+    with pytest.raises(RuntimeError, match=rf"use_backend\('triton'\) must be able to run, but {sentence}"):
+        losses.functional.dice_ce(torch.randn(1, 2, 4), torch.zeros(1, 4).long())
+
+
+def test_the_innermost_choice_counts(monkeypatch, no_answers_kept):
+    monkeypatch.setattr(_backend, "installed", lambda: True)
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert losses.backend() == "torch"
+    with losses.use_backend("triton"):
+        assert losses.backend() == "triton"
+        with losses.use_backend("torch"):
+            assert losses.backend() == "torch"
+        assert losses.backend() == "triton"
+    assert losses.backend() == "torch"

@@ -1,0 +1,118 @@
+"""The kernels compile to machine code for cards that are not here: the interpreter does not check types as a compiler.
+
+Each pass is prepared as for a card; instead of being launched, its kernel is compiled for one.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+
+from segkit.losses import functional as L
+
+pytest.importorskip("triton", reason="Triton is in the dev extra on x86-64 Linux only")
+pytestmark = pytest.mark.skipif(
+    os.environ.get("TRITON_INTERPRET") == "1", reason="nothing is compiled under the interpreter"
+)
+
+CARDS = [80] if not os.environ.get("SEGKIT_LONG") else [75, 80, 86, 90, 100]
+TYPES = {
+    torch.float64: "fp64", torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16", torch.uint8: "u8",
+    torch.int8: "i8", torch.int16: "i16", torch.int32: "i32", torch.int64: "i64",
+}  # fmt: skip
+
+
+def compile_for(card, kernel, arguments, warps=4):
+    """Machine code of a kernel, specialised as a launch with these arguments would."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from segkit.losses import _triton
+
+    signature, constants = {}, {}
+    for parameter in kernel.params:
+        name, value = parameter.name, arguments[parameter.name]
+        if isinstance(value, torch.Tensor):
+            signature[name] = "*" + TYPES[value.dtype]
+        elif isinstance(value, float) and not parameter.is_constexpr:
+            signature[name] = "fp32"
+        elif value is None or parameter.is_constexpr or value == 1:
+            signature[name], constants[name] = "constexpr", value
+        else:
+            signature[name] = "i32" if -(2**31) <= value < 2**31 else "i64"
+    source = ASTSource(fn=kernel, signature=signature, constexprs=constants)
+    return triton.compile(source, target=GPUTarget("cuda", card, 32), options={"num_warps": warps, **_triton.COMPILE})
+
+
+@pytest.fixture
+def compiled(monkeypatch, tmp_path):
+    """Prepare passes as on a card, and collect the machine code of their kernels instead of running them."""
+    from segkit.losses import _core, _lovasz, _triton
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    done = []
+
+    def launch(kernel, grid, block_c, arguments, pixels, *extra, places=0):
+        block_n = min(max(4096 // block_c, 16), 1024, pixels or 1024)
+        given = {"BLOCK_C": block_c, "BLOCK_N": block_n} | arguments
+        done.extend(compile_for(card, kernel, given).asm["cubin"] for card in CARDS)
+
+    class Levels:
+        def __getitem__(self, grid):
+            def run(*args, **options):
+                given = dict(zip([p.name for p in levels.params], args, strict=False)) | options
+                done.extend(compile_for(c, levels, given).asm["cubin"] for c in CARDS)
+
+            return run
+
+    levels = _triton.level_sums
+    monkeypatch.setattr(_triton, "launch", launch)
+    monkeypatch.setattr(_triton, "level_sums", Levels())
+    for module in (_core, _lovasz):
+        monkeypatch.setattr(module, "kernels", lambda logits, size: _triton)
+    return done
+
+
+def sample(classes, dtype, spatial=(8, 8)):
+    logits = torch.zeros(2, classes, *spatial, dtype=dtype, requires_grad=True)
+    return logits, torch.zeros(2, *spatial, dtype=torch.uint8)
+
+
+CASES = {
+    "cross_entropy": (L.cross_entropy, 19, torch.bfloat16, {}),
+    "dice_ce": (L.dice_ce, 19, torch.float32, {}),
+    "dice_ce of many": (L.dice_ce, 1000, torch.bfloat16, {"class_weights": torch.ones(1000)}),
+    "focal": (L.focal, 4, torch.float16, {"gamma": 1.5, "alpha": [1.0] * 4}),
+    "weights": (L.dice_focal, 4, torch.float64, {"pixel_weights": torch.ones(2, 8, 8), "power": 2}),
+    "map": (lambda *a, **k: L.cross_entropy(*a, reduction="none", **k).sum(), 4, torch.float32, {}),
+    "smoothing": (L.cross_entropy, 150, torch.bfloat16, {"label_smoothing": 0.1}),
+    "soft": (lambda x, y, **k: L.dice_ce(x, x.detach(), **k), 5, torch.float32, {"class_weights": torch.ones(5)}),
+    "multilabel": (lambda x, y, **k: L.dice_focal(x, (x == 1) * 1, mode="multilabel", **k), 7, torch.bfloat16, {"class_weights": torch.ones(7)}),  # noqa: E501
+    "binary": (lambda x, y, **k: L.focal(x[:, 0], y, mode="binary", **k), 2, torch.float32, {"alpha": 0.25}),
+    "lovasz": (L.lovasz, 19, torch.bfloat16, {}),
+    "lovasz, weights": (L.lovasz, 4, torch.float32, {"pixel_weights": torch.ones(2, 8, 8)}),
+    "lovasz, multilabel": (lambda x, y, **k: L.lovasz(x, (x == 1) * 1, mode="multilabel", **k), 4, torch.float32, {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_kernels_compile_to_machine_code(name, compiled):
+    loss, classes, dtype, options = CASES[name]
+    logits, target = sample(classes, dtype)
+    loss(logits, target, **options).backward()
+    assert len(compiled) == len(CARDS) * (3 if "lovasz" in name else 2)
+    assert all(compiled)
+
+
+COARSE = [("dice_ce", (4, 6)), ("lovasz", (4, 6)), ("focal", (7,)), ("dice_ce", (2, 4, 5))]
+
+
+@pytest.mark.parametrize(("name", "size"), COARSE, ids=str)
+def test_kernels_for_coarse_logits_compile_to_machine_code(name, size, compiled):
+    logits, _ = sample(5, torch.bfloat16, size)
+    target = torch.zeros(2, *(2 * n for n in size), dtype=torch.int64)
+    getattr(L, name)(logits, target, upsample="bilinear").backward()
+    assert len(compiled) == len(CARDS) * (4 if name == "lovasz" else 3)
