@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import mmap
+import pathlib
 import pickle
 import subprocess
 import sys
@@ -196,6 +198,23 @@ def test_a_large_memory_map_is_sparse(tmp_path):
     ledger = DifficultyLedger(10**8, path=tmp_path / "large.map")
     ledger.update([99_999_999, 0], [1.0, 2.0])
     assert (tmp_path / "large.map").stat().st_blocks * 512 < 2**20
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_a_new_memory_map_holds_no_more_than_what_was_touched(tmp_path):
+    path = tmp_path / "large.map"
+    ledger = DifficultyLedger(10**7, path=path)
+
+    def resident():
+        lines = iter(pathlib.Path("/proc/self/smaps").read_text().splitlines())
+        next(line for line in lines if line.endswith(str(path)))
+        return int(next(line for line in lines if line.startswith("Rss:")).split()[1]) * 1024
+
+    spread = np.arange(0, 10**7, 10**4)
+    ledger.update(np.repeat(spread, 70), np.ones(70_000))  # so many that they are taken in and do not wait
+    assert 0.5 * 1000 * mmap.PAGESIZE < resident() < 2 * 1000 * mmap.PAGESIZE  # a record may lie across two pages
+    assert np.count_nonzero(ledger.counts()) == 1000
+    assert resident() > 10**7, "all was looked at"
 
 
 def test_a_ledger_of_another_data_set_is_refused(tmp_path):

@@ -5,14 +5,16 @@ from __future__ import annotations
 import itertools
 import math
 from fractions import Fraction
+from unittest import mock
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from segkit.mining import hard_mask
+from segkit.mining import _select, hard_mask
 from segkit.mining._select import _hardest
 
 
@@ -53,17 +55,46 @@ def cases(draw):
     return losses, valid, options
 
 
-@pytest.mark.parametrize("select", [None, "any device"])
+@pytest.mark.parametrize("select", [None, "any device", "samples of 2"])
 @settings(max_examples=300, deadline=None)
 @given(cases(), st.sampled_from([torch.float16, torch.float32, torch.float64]))
 def test_the_hardest_are_those_of_a_stable_sort(select, case, dtype):
     losses, valid, (keep_ratio, min_kept, threshold) = case
     values, counted = torch.tensor(losses, dtype=dtype), torch.tensor(valid, dtype=torch.bool)
-    if select is None:
-        got = hard_mask(values, keep_ratio=keep_ratio, min_kept=min_kept, threshold=threshold, valid=counted)
+    if select != "any device":
+        with mock.patch.object(_select, "SAMPLE", _select.SAMPLE if select is None else 2):
+            got = hard_mask(values, keep_ratio=keep_ratio, min_kept=min_kept, threshold=threshold, valid=counted)
     else:  # the code that accelerators run, here on the CPU
         got = _hardest._init_fn(values[None], counted[None], keep_ratio, min_kept, threshold)[0]
     assert got.tolist() == oracle(losses, valid, keep_ratio, min_kept, threshold)
+
+
+LARGE = {
+    "plain": lambda rng, n: rng.random(n),
+    "few values": lambda rng, n: rng.integers(0, 5, n),
+    "sorted": lambda rng, n: np.sort(rng.random(n)),
+    "falling": lambda rng, n: np.sort(rng.random(n))[::-1],
+    "constant": lambda rng, n: np.full(n, 0.7),
+    "a few among zeros": lambda rng, n: np.where(rng.random(n) < 1e-3, rng.random(n), 0.0),
+    "half zeros": lambda rng, n: np.maximum(rng.random(n) - 0.5, 0.0),
+    "the sample sees only zeros": lambda rng, n: np.where(np.arange(n) % (n // 2**12 | 1) == 0, 0.0, rng.random(n)),
+    "infinities and NaN": lambda rng, n: rng.choice([np.inf, -np.inf, np.nan, 0.5], n),
+}
+
+
+@pytest.mark.parametrize("kind", LARGE)
+def test_many_losses_are_those_of_a_stable_sort_too(kind):
+    """As many as the CPU narrows its search for, in the orders that such searches are slow or wrong on."""
+    rng = np.random.default_rng(3)
+    values = torch.from_numpy(np.array(LARGE[kind](rng, 3 * 2**16 + 1), dtype=np.float32))
+    for valid in (None, torch.from_numpy(rng.random(len(values)) < 0.9)):
+        counted = torch.ones(len(values), dtype=torch.bool) if valid is None else valid
+        hardness = torch.where(counted, values.nan_to_num(torch.inf, torch.inf, -torch.inf), torch.nan)
+        ranked = torch.argsort(-hardness, stable=True)  # NaN, what does not count, last
+        for number in (1, 1000, len(values) // 4, len(values) // 2, int(counted.sum()) - 1, int(counted.sum())):
+            expected = torch.zeros(len(values), dtype=torch.bool)
+            expected[ranked[:number]] = True
+            assert torch.equal(hard_mask(values, min_kept=number, valid=valid), expected)
 
 
 def test_scope_image_is_the_batch_one_image_at_a_time():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import zipfile
 from typing import Any
@@ -40,7 +41,8 @@ def open_map(path: str, header: dict[str, Any]) -> tuple[dict[str, Any], np.memm
         DataError: the file is no ledger, or one of another data set.
     """
     size = HEADER_BYTES + header["num_samples"] * RECORD.itemsize
-    if not os.path.exists(path):
+    made = not os.path.exists(path)
+    if made:
         with open(path, "xb") as file:
             file.write(_pack(header).ljust(HEADER_BYTES))
             file.truncate(size)
@@ -51,7 +53,17 @@ def open_map(path: str, header: dict[str, Any]) -> tuple[dict[str, Any], np.memm
             raise DataError(f"DifficultyLedger: {path!r} must be {size} bytes long. It was cut off; use another file.")
     if not header["num_samples"]:
         return found, np.zeros(0, dtype=RECORD).view(np.memmap)
-    return found, np.memmap(path, dtype=RECORD, mode="r+", offset=HEADER_BYTES, shape=(header["num_samples"],))
+    records = np.memmap(path, dtype=RECORD, mode="r+", offset=HEADER_BYTES, shape=(header["num_samples"],))
+    if made:  # there is nothing to read yet: reading ahead would fill the memory with zeros, megabytes for each sample
+        read_ahead(records, False)
+    return found, records
+
+
+def read_ahead(records: np.ndarray, wanted: bool) -> None:
+    """Say whether pages near one that is touched will be wanted too; where the system takes no advice, nothing."""
+    memory: object = records.base
+    if isinstance(memory, mmap.mmap) and hasattr(mmap, "MADV_RANDOM"):
+        memory.madvise(mmap.MADV_NORMAL if wanted else mmap.MADV_RANDOM)
 
 
 def flush(records: np.ndarray) -> None:

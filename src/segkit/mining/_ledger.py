@@ -154,8 +154,9 @@ class DifficultyLedger:
 
     @property
     def _records(self) -> np.ndarray:
-        """The records, with all that was noted taken in."""
+        """The records, with all that was noted taken in; whoever asks reads all of them."""
         take_in(self._stored, self._noted, self.momentum)
+        _files.read_ahead(self._stored, True)
         return self._stored
 
     def losses(self) -> np.ndarray:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 SCOPES = ("batch", "image")
+SAMPLE = 2**12  # losses that the CPU looks at to narrow a search
 
 
 def hard_mask(
@@ -177,7 +178,7 @@ def _(
 def _(
     losses: Tensor, valid: Tensor | None, keep_ratio: float | None, min_kept: int | None, threshold: float | None
 ) -> Tensor:
-    """The same on the CPU, where reading a number costs nothing: NumPy's introspective selection, row by row.
+    """The same on the CPU, where reading a number costs nothing: a search narrowed by a sample, row by row.
 
     NumPy and not torch throughout: the passes are short, and waiting for torch's threads took longer than they do.
     """
@@ -185,13 +186,13 @@ def _(
     wide = losses if losses.dtype == torch.float64 else losses.float()
     for row, values in enumerate(wide.contiguous().numpy()):
         counted = None if valid is None else valid[row].numpy()
+        if np.isnan(values.max(initial=0.0)):
+            values = np.where(np.isnan(values), values.dtype.type(np.inf), values)
         number = values.size if counted is None else int(np.count_nonzero(counted))
         if not number:
             continue
         if counted is not None:
-            values = np.where(counted, values, values.dtype.type(-np.inf))
-        if np.isnan(values.max()):
-            values = np.where(np.isnan(values), values.dtype.type(np.inf), values)
+            values = _blanked(values, counted)
         asked = 0
         if keep_ratio is not None:
             part, whole = _share(keep_ratio)
@@ -208,10 +209,64 @@ def _keep_hardest(kept: np.ndarray, values: np.ndarray, counted: np.ndarray | No
     """Set the `asked` largest of the counted values in `kept`; of equal ones the first."""
     if not asked:
         return
-    smallest = np.partition(values, values.size - asked)[values.size - asked]
+    smallest = _largest(values, asked)
     np.greater(values, smallest, out=kept)
     tied = values == smallest
     if counted is not None:
         tied &= counted
-    missing = asked - np.count_nonzero(kept)
-    kept[np.flatnonzero(tied)[:missing]] = True
+    end = _shortest(tied, asked - np.count_nonzero(kept))
+    kept[:end] |= tied[:end]
+
+
+def _blanked(values: np.ndarray, counted: np.ndarray) -> np.ndarray:
+    """A copy with minus infinity where not counted, which `np.where` takes twice as long for on a ragged mask."""
+    integer = np.dtype(f"i{values.itemsize}")
+    bits = (counted.view(np.int8) - np.int8(1)).astype(integer)  # all set where not counted, which reads as NaN
+    bits |= values.view(integer)
+    blanked = bits.view(values.dtype)
+    return np.fmax(blanked, values.dtype.type(-np.inf), out=blanked)
+
+
+def _shortest(flags: np.ndarray, number: int) -> int:
+    """How long a part from the front holds so many of the flags, by halving."""
+    begin, end = 0, len(flags)
+    while end - begin > 1:
+        middle = (begin + end) // 2
+        found = np.count_nonzero(flags[begin:middle])
+        if found >= number:
+            end = middle
+        else:
+            begin, number = middle, number - found
+    return end if number else 0
+
+
+def _largest(values: np.ndarray, rank: int) -> np.ndarray:
+    """The `rank`-th largest value, counted from 1.
+
+    A sorted sample says between which two values it should lie, counting says whether it does, and what lies between
+    goes on. Equal losses, such as a million zeros, end the search; NumPy's partition takes 20 times as long on them.
+
+    Source: Floyd and Rivest 1975, with the values that equal a bound counted apart.
+    """
+    for _ in range(3):
+        if values.size <= 8 * SAMPLE:
+            break
+        sample = np.sort(values[:: values.size // SAMPLE | 1])  # an odd step: widths of pictures are even
+        place, margin = (1 - rank / values.size) * len(sample), 2 * SAMPLE**0.5  # four standard deviations
+        low, high = sample[max(0, int(place - margin))], sample[min(len(sample) - 1, int(place + margin))]
+        above = values > high
+        if rank <= np.count_nonzero(above):
+            values = values[above]
+            continue
+        passed = np.count_nonzero(values >= high)
+        if rank <= passed:
+            return high
+        above = values > low
+        if rank <= np.count_nonzero(above):
+            values, rank = values[above & (values < high)], rank - passed
+            continue
+        passed = np.count_nonzero(values >= low)
+        if rank <= passed:
+            return low
+        values, rank = values[values < low], rank - passed
+    return np.partition(values, values.size - rank)[values.size - rank]
