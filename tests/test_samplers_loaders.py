@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
+from samplers_records import Pictures, Recorder
 from segkit.datasets import PairDataset, find_pairs
 from segkit.samplers import ClassBalancedSampler, MultiScaleBatchSampler, SampleKey, ShuffleSampler
 from segkit.transforms import Compose, HorizontalFlip, RandomCrop
@@ -25,32 +26,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:'set_vital' is deprecated"),  # torchdata 0.11 calls it in newer torch
 ]
 
-# The whole table of start methods and worker counts takes minutes, since each spawned worker imports torch anew.
+# One case, four spawned workers anew for each of three epochs, takes half a minute: each imports torch.
 LONG = os.environ.get("SEGKIT_LONG") == "1"
-
-
-class Recorder(Dataset):
-    """A sample is what its key says, with a random number of its own."""
-
-    def __init__(self, n):
-        self.n = n
-
-    def __len__(self):
-        return self.n
-
-    def __getitem__(self, key):
-        height, width = (0, 0) if key.size is None else key.size
-        draw = torch.rand(1, generator=key.generator()).item()
-        worker = torch.utils.data.get_worker_info()
-        place = torch.tensor([int(key), key.epoch, height, width, -1 if worker is None else worker.id])
-        return {"facts": place, "draw": torch.tensor(draw, dtype=torch.float64)}
-
-
-class Pictures(Recorder):
-    """Pictures of the size that the key asks for: stacking fails if sizes mix."""
-
-    def __getitem__(self, key):
-        return super().__getitem__(key) | {"image": torch.zeros(1, *key.size)}
 
 
 def batches(n=29, **options):
@@ -66,7 +43,7 @@ def cases():
     for method, workers, persistent in itertools.product(["fork", "spawn"], [0, 2, 4], [False, True]):
         if workers == 0 and (persistent or method == "spawn"):
             continue  # no processes, nothing to start or to keep
-        quick = method == "fork" or (workers == 2 and persistent)
+        quick = method == "fork" or workers == 2 or persistent
         skip = pytest.mark.skipif(not quick and not LONG, reason="set SEGKIT_LONG=1: each worker imports torch anew")
         yield pytest.param(method, workers, persistent, marks=skip, id=f"{method}-{workers}-{persistent}")
 
