@@ -1,4 +1,4 @@
-"""All tests of the losses once more, on the Triton kernels: under its interpreter, and on a GPU where there is one.
+"""All tests of losses and selection once more, on the Triton kernels: under its interpreter, and on a GPU if there is.
 
 Each file runs in a process of its own, since the interpreter is chosen before Triton is imported.
 """
@@ -18,8 +18,14 @@ from segkit import losses
 from segkit.mining import _backend
 
 HERE = pathlib.Path(__file__).parent
-FILES = ["laws", "oracle", "peers", "refusals", "regions", "torch", "triton_kernels"]
-ON_A_GPU = ["laws", "oracle", "peers", "regions"]  # refusals look at labels, which on a GPU would wait for it
+FILES = [f"losses_{n}" for n in ("laws", "oracle", "peers", "refusals", "regions", "torch", "triton_kernels")]
+FILES += ["mining_select"]
+ON_A_GPU = [
+    "losses_laws",
+    "losses_oracle",
+    "losses_peers",
+    "losses_regions",
+]  # refusals look at labels, which on a GPU would wait for it
 needs_triton = pytest.mark.skipif(not _backend.installed(), reason="Triton is in the dev extra on x86-64 Linux only")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU at hand")
 
@@ -32,14 +38,14 @@ def run(name, *options, **environment):
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")} | environment
     where = ["--rootdir", str(HERE.parent), "-c", str(HERE.parent / "pyproject.toml")]
     done = subprocess.run(
-        [*command, *where, str(HERE / f"test_losses_{name}.py")], env=environment, capture_output=True, text=True,
+        [*command, *where, str(HERE / f"test_{name}.py")], env=environment, capture_output=True, text=True,
         timeout=400,
     )  # fmt: skip
     output = done.stdout + done.stderr
     assert done.returncode == 0, output[-5000:]
     assert " passed" in output
-    if name != "peers":  # which may all be missing
-        assert int(re.search(r"forward=(\d+)", output)[1]) > 10, "the kernels did not run"
+    if name != "losses_peers":  # which may all be missing
+        assert sum(map(int, re.findall(r" (?:forward|reached)=(\d+)", output))) > 10, "the kernels did not run"
     return output
 
 
@@ -63,7 +69,7 @@ def test_a_failing_kernel_fails_the_run(tmp_path):
     (tmp_path / "broken.py").write_text(broken)
     path = os.pathsep.join([str(tmp_path), str(HERE), *sys.path])
     with pytest.raises(AssertionError, match="ZeroDivisionError"):
-        run("oracle", "-p", "broken", "-x", TRITON_INTERPRET="1", PYTHONPATH=path)
+        run("losses_oracle", "-p", "broken", "-x", TRITON_INTERPRET="1", PYTHONPATH=path)
 
 
 def test_importing_the_losses_does_not_import_triton():

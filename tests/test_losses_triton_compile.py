@@ -116,3 +116,17 @@ def test_kernels_for_coarse_logits_compile_to_machine_code(name, size, compiled)
     target = torch.zeros(2, *(2 * n for n in size), dtype=torch.int64)
     getattr(L, name)(logits, target, upsample="bilinear").backward()
     assert len(compiled) == len(CARDS) * (4 if name == "lovasz" else 3)
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+@pytest.mark.parametrize("first", [False, True])
+def test_kernels_of_the_selection_compile_to_machine_code(dtype, first, tmp_path, monkeypatch):
+    from segkit.mining import _select_triton as kernels
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    keys, asked = torch.zeros(2, 3, dtype=dtype), torch.zeros(2, 1, dtype=torch.int64)
+    given = {"keys": keys, "prefix": keys, "counts": asked.int(), "asked": asked, "M": 3, "key_r": 3, "key_m": 1}
+    given |= {"SHIFT": 24 if first else 8, "FIRST": first, "BINS": 256, "STEPS": 4, "BLOCK": 2048}
+    for card in CARDS:
+        assert compile_for(card, kernels.count_digits, given).asm["cubin"]
+        assert compile_for(card, kernels.pick_digit, given).asm["cubin"]

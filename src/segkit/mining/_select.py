@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ._backend import interpreting, triton_runs
+
 SCOPES = ("batch", "image")
 SAMPLE = 2**12  # losses that the CPU looks at to narrow a search
 
@@ -128,6 +130,13 @@ def _hardest(
     threshold: float | None,
 ) -> Tensor:
     """The rule of `hard_mask` for each row of `[R, M]`, on any device and without waiting for it."""
+    return _rule(losses, valid, keep_ratio, min_kept, threshold)
+
+
+def _rule(
+    losses: Tensor, valid: Tensor | None, keep_ratio: float | None, min_kept: int | None, threshold: float | None
+) -> Tensor:
+    """Mark the hardest of each row, by comparing bit patterns."""
     kind, bits = (torch.int64, 64) if losses.dtype == torch.float64 else (torch.int32, 32)
     values = losses.to(torch.float64 if bits == 64 else torch.float32)
     values = values.nan_to_num(nan=torch.inf, posinf=torch.inf, neginf=-torch.inf) + 0.0  # -0.0 becomes 0.0
@@ -138,17 +147,29 @@ def _hardest(
     keys = values.contiguous().view(kind)
     keys = torch.where(keys < 0, lowest - keys, keys)
     keys = torch.where(counted, keys, lowest)
-    # The largest key that at least `asked` values reach, bit by bit from the top: no histogram, no atomic additions.
-    reached = torch.full_like(asked, lowest, dtype=kind)
+    reached = _reached(keys, asked)
+    above = (keys > reached) & counted
+    tied = (keys == reached) & counted
+    missing = asked - above.sum(1, keepdim=True)
+    return above | (tied & (tied.cumsum(1) <= missing))
+
+
+def _reached(keys: Tensor, asked: Tensor) -> Tensor:
+    """The largest key that at least `asked` values of a row reach, `[R, 1]`."""
+    rows, length = keys.shape
+    if 0 < length < 2**31 and 0 < rows <= 65535 and triton_runs(keys.device):
+        from ._select_triton import reached as by_histogram
+
+        return by_histogram(keys, asked)
+    # Bit by bit from the top: no histogram, no atomic additions.
+    bits, lowest = keys.element_size() * 8, torch.iinfo(keys.dtype).min
+    reached = torch.full_like(asked, lowest, dtype=keys.dtype)
     for bit in range(bits - 1, -1, -1):
         step = lowest if bit == bits - 1 else 1 << bit
         higher = reached ^ step if bit == bits - 1 else reached | step
         enough = (keys >= higher).sum(1, keepdim=True) >= asked
         reached = torch.where(enough, higher, reached)
-    above = (keys > reached) & counted
-    tied = (keys == reached) & counted
-    missing = asked - above.sum(1, keepdim=True)
-    return above | (tied & (tied.cumsum(1) <= missing))
+    return reached
 
 
 def _asked(
@@ -181,7 +202,10 @@ def _(
     """The same on the CPU, where reading a number costs nothing: a search narrowed by a sample, row by row.
 
     NumPy and not torch throughout: the passes are short, and waiting for torch's threads took longer than they do.
+    Where Triton is chosen and interpreted, the rule itself runs.
     """
+    if interpreting() and triton_runs(losses.device):
+        return _rule(losses, valid, keep_ratio, min_kept, threshold)
     kept = torch.zeros(losses.shape, dtype=torch.bool)
     wide = losses if losses.dtype == torch.float64 else losses.float()
     for row, values in enumerate(wide.contiguous().numpy()):
