@@ -32,8 +32,8 @@ def compile_for(card, kernel, arguments, warps=4):
 
     from segkit.losses import _triton
 
-    signature, constants = {}, {}
-    for parameter in kernel.params:
+    signature, constants, aligned = {}, {}, {}
+    for place, parameter in enumerate(kernel.params):
         name, value = parameter.name, arguments[parameter.name]
         if isinstance(value, torch.Tensor):
             signature[name] = "*" + TYPES[value.dtype]
@@ -43,8 +43,18 @@ def compile_for(card, kernel, arguments, warps=4):
             signature[name], constants[name] = "constexpr", value
         else:
             signature[name] = "i32" if -(2**31) <= value < 2**31 else "i64"
-    source = ASTSource(fn=kernel, signature=signature, constexprs=constants)
+        if isinstance(value, torch.Tensor) or (signature[name] in ("i32", "i64") and value % 16 == 0):
+            aligned[place,] = [["tt.divisibility", 16]]  # as the launch finds out
+    source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=aligned)
     return triton.compile(source, target=GPUTarget("cuda", card, 32), options={"num_warps": warps, **_triton.COMPILE})
+
+
+class Compiled(list):
+    """Machine code of kernels; also the assembly of each for the first card, and how large their tiles are."""
+
+    def __init__(self):
+        super().__init__()
+        self.text, self.elements = {}, 0
 
 
 @pytest.fixture
@@ -53,12 +63,14 @@ def compiled(monkeypatch, tmp_path):
     from segkit.losses import _core, _lovasz, _triton
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    done = []
+    done = Compiled()
 
     def launch(kernel, grid, block_c, arguments, pixels, *extra, places=0):
         block_n = min(max(4096 // block_c, 16), 1024, pixels or 1024)
         given = {"BLOCK_C": block_c, "BLOCK_N": block_n} | arguments
-        done.extend(compile_for(card, kernel, given).asm["cubin"] for card in CARDS)
+        code = [compile_for(card, kernel, given).asm for card in CARDS]
+        done.extend(asm["cubin"] for asm in code)
+        done.text[kernel.__name__], done.elements = code[0]["ptx"], block_c * block_n
 
     class Levels:
         def __getitem__(self, grid):
@@ -105,6 +117,17 @@ def test_kernels_compile_to_machine_code(name, compiled):
     loss(logits, target, **options).backward()
     assert len(compiled) == len(CARDS) * (3 if "lovasz" in name else 2)
     assert all(compiled)
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "focal", "dice_ce", "dice_focal"])
+def test_the_logits_are_read_once_and_the_gradient_written_once_in_wide_accesses(name, compiled):
+    logits, target = sample(19, torch.bfloat16, (64, 64))
+    getattr(L, name)(logits, target).backward()
+    wide = compiled.elements * 2 // (16 * 4 * 32)  # accesses of 16 bytes by each thread of 4 warps
+    assert compiled.text["softmax_forward"].count("ld.global.v4.b32") == wide
+    assert compiled.text["softmax_backward"].count("ld.global.v4.b32") == wide
+    assert compiled.text["softmax_backward"].count("st.global.v4.b32") == wide
+    assert "b16" not in "".join(part.split(" ")[0] for part in compiled.text["softmax_backward"].split("ld.global")[1:])
 
 
 COARSE = [("dice_ce", (4, 6)), ("lovasz", (4, 6)), ("focal", (7,)), ("dice_ce", (2, 4, 5))]

@@ -40,7 +40,7 @@ KEYS = ["C", "SOFT", "SMOOTH", "GAMMA", "POWER", "TERMS", "REGION", "PER_IMAGE",
 def tuned(kernel: Any, block_c: int, pixels: int | None, *extra: str) -> Any:
     """The kernel, with the few tile sizes that its first call tries; ``pixels`` is what they must fit into."""
     configs = {}
-    for elements, warps in ((4096, 4), (8192, 4), (8192, 8), (16384, 8)):
+    for elements, warps in ((2048, 4), (4096, 4), (8192, 8), (16384, 8)):
         block_n = min(max(elements // block_c, 16), 1024, pixels or 1024)
         configs[block_n, warps] = triton.Config({"BLOCK_C": block_c, "BLOCK_N": block_n}, num_warps=warps)
     return triton.autotune(list(configs.values()), key=[*KEYS, *extra])(kernel)

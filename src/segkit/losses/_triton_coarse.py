@@ -70,8 +70,8 @@ def coarse_backward(
             y, valid, w_n1 = read_pixels(target, weights, n, inside, t_n, w_n, ignore_index, C, SOFT, WIDE)
             here = in_tile & valid[None, :]
             w = w_n1[None, :] + tl.zeros([BLOCK_C, BLOCK_N], WIDE)
-            t = read_truth(target, y, c, n, here, t_c, t_n, SOFT, WIDE)
-        v = read(x, c, n, here, s_c, s_0, s_1, s_2, F0, F1, F2, G0, G1, G2, AXES, WIDE)
+            t = read_truth(target, y, c, n, in_tile, here, t_c, t_n, SOFT, WIDE)
+        v = read(x, c, n, in_tile, here, s_c, s_0, s_1, s_2, F0, F1, F2, G0, G1, G2, AXES, WIDE)
         upstream = tl.zeros([BLOCK_C, BLOCK_N], WIDE)
         if TERMS == 1:
             upstream += tl.load(by_terms)

@@ -45,16 +45,16 @@ def in_plane(x, j, k_low, k_high, k_share, s_1, s_2, F1, G1, here, AXES: tl.cons
 
 @triton.jit
 def read(
-    x, c, n, here, s_c, s_0, s_1, s_2, F0, F1, F2, G0, G1, G2, AXES: tl.constexpr, WIDE: tl.constexpr
+    x, c, n, there, here, s_c, s_0, s_1, s_2, F0, F1, F2, G0, G1, G2, AXES: tl.constexpr, WIDE: tl.constexpr
 ):  # fmt: skip
-    """The logits of a tile, 0 where not ``here``.
+    """The logits of a tile, 0 where not ``here``. All that is ``there`` is loaded, in wide loads for whole lines.
 
     ``AXES`` is 0 for logits as fine as the target; else they are interpolated from coarse ``[G0, G1, G2]`` to fine
     ``[F0, F1, F2]`` along so many last axes.
     """
     at_class = x + c.to(tl.int64)[:, None] * s_c
     if AXES == 0:
-        value = tl.load(at_class + n[None, :] * s_2, mask=here, other=0).to(WIDE)
+        value = tl.load(at_class + n[None, :] * s_2, mask=there, other=0).to(WIDE)
     else:
         n32 = n.to(tl.int32)[None, :]
         k_low, k_high, k_share = neighbours(n32 % F2, G2, F2, WIDE)
@@ -62,14 +62,14 @@ def read(
         if AXES == 3:
             low, high, share = neighbours(n32 // (F2 * F1), G0, F0, WIDE)
             value = in_plane(
-                at_class + low.to(tl.int64) * s_0, j, k_low, k_high, k_share, s_1, s_2, F1, G1, here, AXES, WIDE
+                at_class + low.to(tl.int64) * s_0, j, k_low, k_high, k_share, s_1, s_2, F1, G1, there, AXES, WIDE
             ) * (1 - share)  # fmt: skip
             value += in_plane(
-                at_class + high.to(tl.int64) * s_0, j, k_low, k_high, k_share, s_1, s_2, F1, G1, here, AXES, WIDE
+                at_class + high.to(tl.int64) * s_0, j, k_low, k_high, k_share, s_1, s_2, F1, G1, there, AXES, WIDE
             ) * share  # fmt: skip
         else:
-            value = in_plane(at_class, j, k_low, k_high, k_share, s_1, s_2, F1, G1, here, AXES, WIDE)
-    return value
+            value = in_plane(at_class, j, k_low, k_high, k_share, s_1, s_2, F1, G1, there, AXES, WIDE)
+    return tl.where(here, value, 0.0)
 
 
 @triton.jit
@@ -93,10 +93,11 @@ def read_pixels(
 
 
 @triton.jit
-def read_truth(target, y, c, n, here, t_c, t_n, SOFT: tl.constexpr, WIDE: tl.constexpr):
+def read_truth(target, y, c, n, there, here, t_c, t_n, SOFT: tl.constexpr, WIDE: tl.constexpr):
     """The share of each class in the truth of a tile, 0 where not ``here``."""
     if SOFT:
-        t = tl.load(target + c.to(tl.int64)[:, None] * t_c + n[None, :] * t_n, mask=here, other=0).to(WIDE)
+        t = tl.load(target + c.to(tl.int64)[:, None] * t_c + n[None, :] * t_n, mask=there, other=0).to(WIDE)
+        t = tl.where(here, t, 0.0)
     else:
         t = tl.where((c[:, None] == y[None, :]) & here, 1.0, 0.0).to(WIDE)
     return t

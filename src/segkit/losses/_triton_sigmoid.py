@@ -17,7 +17,7 @@ def read_answers(
     if weights is not None:
         w = tl.load(weights + n[None, :] * w_n, mask=exists, other=0).to(WIDE)
         here = here & (w != 0)
-    t = tl.load(target + c.to(tl.int64)[:, None] * t_c + n[None, :] * t_n, mask=here, other=0)
+    t = tl.load(target + c.to(tl.int64)[:, None] * t_c + n[None, :] * t_n, mask=exists, other=0)
     if HARD:
         label = t.to(tl.int64)
         here = here & (label != ignore_index)
@@ -76,7 +76,7 @@ def sigmoid_forward(
         n = tl.program_id(0).to(tl.int64) * PIXELS + step * BLOCK_N + tl.arange(0, BLOCK_N)
         exists = (c < C)[:, None] & (n < N)[None, :]
         t, here, w = read_answers(target, weights, c, n, exists, t_c, t_n, w_n, ignore_index, not SOFT, WIDE)
-        v = read(x, c, n, here, s_c, s_0, s_1, s_2, F0, F1, F2, G0, G1, G2, AXES, WIDE)
+        v = read(x, c, n, exists, here, s_c, s_0, s_1, s_2, F0, F1, F2, G0, G1, G2, AXES, WIDE)
         p, q, e = both(v)
         if TERMS != 0:
             rest = logarithm_of_one_plus(e)
@@ -153,7 +153,7 @@ def sigmoid_backward(
     n = tl.program_id(0).to(tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N)
     exists = (c < C)[:, None] & (n < N)[None, :]
     t, here, w = read_answers(target, weights, c, n, exists, t_c, t_n, w_n, ignore_index, not SOFT, WIDE)
-    v = read(x, c, n, here, s_c, s_0, s_1, s_2, F0, F1, F2, G0, G1, G2, AXES, WIDE)
+    v = read(x, c, n, exists, here, s_c, s_0, s_1, s_2, F0, F1, F2, G0, G1, G2, AXES, WIDE)
     upstream = w
     if TERMS == 1:
         upstream = w * 0 + tl.load(by_terms)

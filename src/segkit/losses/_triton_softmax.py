@@ -23,7 +23,7 @@ from ._triton_pieces import (
 
 @triton.jit
 def scan(
-    x, y, valid, n, s_c, s_0, s_1, s_2, F0, F1, F2, G0, G1, G2,
+    x, y, inside, valid, n, s_c, s_0, s_1, s_2, F0, F1, F2, G0, G1, G2,
     C: tl.constexpr, AXES: tl.constexpr, WIDE: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """Online softmax: largest logit, sum of exponentials below it, and the logit of the pixel's class."""
@@ -33,7 +33,25 @@ def scan(
     for first in range(0, C, BLOCK_C):
         c = first + tl.arange(0, BLOCK_C)
         exists = (c < C)[:, None]
-        v = read(x, c, n, exists & valid[None, :], s_c, s_0, s_1, s_2, F0, F1, F2, G0, G1, G2, AXES, WIDE)
+        v = read(
+            x,
+            c,
+            n,
+            exists & inside[None, :],
+            exists & valid[None, :],
+            s_c,
+            s_0,
+            s_1,
+            s_2,
+            F0,
+            F1,
+            F2,
+            G0,
+            G1,
+            G2,
+            AXES,
+            WIDE,
+        )
         v = tl.where(exists, v, -INFINITY)
         high = tl.maximum(m, tl.max(v, 0))
         base = tl.where(high == -INFINITY, 0.0, high)
@@ -103,12 +121,13 @@ def softmax_forward(
         y, valid, w = read_pixels(target, weights, n, inside, t_n, w_n, ignore_index, C, SOFT, WIDE)
         if TILED:
             m, s, x_y = scan(
-                x, y, valid, n, s_c, s_0, s_1, s_2, F0, F1, F2, G0, G1, G2, C, AXES, WIDE, BLOCK_C
+                x, y, inside, valid, n, s_c, s_0, s_1, s_2, F0, F1, F2, G0, G1, G2, C, AXES, WIDE, BLOCK_C
             )  # fmt: skip
         else:
             exists = (all_c < C)[:, None]
             v = read(
-                x, all_c, n, exists & valid[None, :], s_c, s_0, s_1, s_2, F0, F1, F2, G0, G1, G2, AXES, WIDE
+                x, all_c, n, exists & inside[None, :], exists & valid[None, :], s_c, s_0, s_1, s_2, F0, F1, F2,
+                G0, G1, G2, AXES, WIDE,
             )  # fmt: skip
             m = tl.max(tl.where(exists, v, -INFINITY), 0)
             e = tl.where(exists, tl.exp(v - m[None, :]), 0.0)
@@ -128,12 +147,12 @@ def softmax_forward(
         for first in range(0, C if TILED or SOFT or SMOOTH or REGION or counts is not None else 0, BLOCK_C):
             c = first + all_c
             exists = (c < C)[:, None]
-            here = exists & valid[None, :]
+            there, here = exists & inside[None, :], exists & valid[None, :]
             if TILED:
-                v = read(x, c, n, here, s_c, s_0, s_1, s_2, F0, F1, F2, G0, G1, G2, AXES, WIDE)
+                v = read(x, c, n, there, here, s_c, s_0, s_1, s_2, F0, F1, F2, G0, G1, G2, AXES, WIDE)
                 e = tl.where(exists, tl.exp(v - m[None, :]), 0.0)
             p = e / s[None, :]
-            t = read_truth(target, y, c, n, here, t_c, t_n, SOFT, WIDE)
+            t = read_truth(target, y, c, n, there, here, t_c, t_n, SOFT, WIDE)
             if TERMS != 0 and (SOFT or SMOOTH):
                 share = smooth(t, here, C, smoothing, SMOOTH) * of_classes(factors, c, C, WIDE)
                 each = focal_term(1 - p, (m + log_s)[None, :] - v, gamma, GAMMA)
@@ -199,11 +218,11 @@ def softmax_backward(
     inside = n < N
     y, valid, w = read_pixels(target, weights, n, inside, t_n, w_n, ignore_index, C, SOFT, WIDE)
     if TILED:
-        m, s, x_y = scan(x, y, valid, n, s_c, s_0, s_1, s_2, F0, F1, F2, G0, G1, G2, C, AXES, WIDE, BLOCK_C)
+        m, s, x_y = scan(x, y, inside, valid, n, s_c, s_0, s_1, s_2, F0, F1, F2, G0, G1, G2, C, AXES, WIDE, BLOCK_C)
     else:
         exists = (all_c < C)[:, None]
-        here = exists & valid[None, :]
-        v = read(x, all_c, n, here, s_c, s_0, s_1, s_2, F0, F1, F2, G0, G1, G2, AXES, WIDE)
+        there, here = exists & inside[None, :], exists & valid[None, :]
+        v = read(x, all_c, n, there, here, s_c, s_0, s_1, s_2, F0, F1, F2, G0, G1, G2, AXES, WIDE)
         m = tl.max(tl.where(exists, v, -INFINITY), 0)
         e = tl.where(exists, tl.exp(v - m[None, :]), 0.0)
         s = tl.sum(e, 0)
@@ -223,12 +242,12 @@ def softmax_backward(
     for first in range(0, C if REGION or table is not None or (DENSE and TERMS != 0) else 0, BLOCK_C):
         c = first + all_c
         exists = (c < C)[:, None]
-        here = exists & valid[None, :]
+        there, here = exists & inside[None, :], exists & valid[None, :]
         if TILED:
-            v = read(x, c, n, here, s_c, s_0, s_1, s_2, F0, F1, F2, G0, G1, G2, AXES, WIDE)
+            v = read(x, c, n, there, here, s_c, s_0, s_1, s_2, F0, F1, F2, G0, G1, G2, AXES, WIDE)
             e = tl.where(exists, tl.exp(v - m[None, :]), 0.0)
         p = e / s[None, :]
-        t = read_truth(target, y, c, n, here, t_c, t_n, SOFT, WIDE)
+        t = read_truth(target, y, c, n, there, here, t_c, t_n, SOFT, WIDE)
         if TERMS != 0 and DENSE:
             share = smooth(t, here, C, smoothing, SMOOTH) * of_classes(factors, c, C, WIDE)
             k += tl.sum(share * focal_slope(p, 1 - p, gamma, GAMMA) * upstream[None, :], 0)
@@ -244,14 +263,14 @@ def softmax_backward(
         for first in range(0, C, BLOCK_C):
             c = first + all_c
             exists = (c < C)[:, None]
-            here = exists & valid[None, :]
+            there, here = exists & inside[None, :], exists & valid[None, :]
             if TILED:
-                v = read(x, c, n, here, s_c, s_0, s_1, s_2, F0, F1, F2, G0, G1, G2, AXES, WIDE)
+                v = read(x, c, n, there, here, s_c, s_0, s_1, s_2, F0, F1, F2, G0, G1, G2, AXES, WIDE)
                 e = tl.where(exists, tl.exp(v - m[None, :]), 0.0)
             p = e / s[None, :]
             g = p * k[None, :]
             if REGION or table is not None or (DENSE and TERMS != 0):
-                t = read_truth(target, y, c, n, here, t_c, t_n, SOFT, WIDE)
+                t = read_truth(target, y, c, n, there, here, t_c, t_n, SOFT, WIDE)
             if REGION or table is not None:
                 a = by_probability(p, t, row, c, by_inter, by_pred, by_loss, table, C, POWER, here)
                 g += p * a * w[None, :]
