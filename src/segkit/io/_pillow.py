@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Pillow", "decode_jpeg", "encode_palette_png"]
 
 OLD_JPEG = 6
+HEADER = 64  # bytes, more than the text of a PNM is long
 
 
 class Pillow:
@@ -83,24 +84,35 @@ def decode_jpeg(data: bytes) -> np.ndarray:
         return _pixels(image)
 
 
-class _Samples(io.BytesIO):
-    """A buffer with a name: `Image.save` copies an image whose file has the same name as the target, even no name."""
+class _Samples:
+    """What `Image.save` writes to, in memory that is there from the start: a growing buffer is copied as it grows.
+
+    It has a name, since an image whose file has the same name as the target, even no name, is copied before.
+    """
 
     name = "samples.pnm"
+
+    def __init__(self, count: int) -> None:
+        self.array = np.empty(count + HEADER, np.uint8)
+        self.end = 0
+
+    def write(self, part: bytes) -> None:
+        self.array.data[self.end : self.end + len(part)] = part
+        self.end += len(part)
 
 
 def _pixels(image: ImageFile.ImageFile) -> np.ndarray:
     """`np.asarray(image)`, in memory that can be written to where the mode is plain.
 
-    Pillow's array joins its chunks into `bytes`, which would have to be copied once more. As a PNM, which is a line of
-    text and then the samples, they are written into one growing buffer, and this one belongs to the array.
+    Pillow's array joins its chunks into `bytes`, which would have to be copied once more. A PNM is a line of text and
+    then the samples, and `Image.save` writes it chunk by chunk.
     """
     if image.mode not in ("L", "RGB"):
         return np.asarray(image)
-    out = _Samples()
-    image.save(out, "PPM")
     shape = (image.height, image.width, len(image.mode))
-    return np.frombuffer(out.getbuffer(), np.uint8)[-math.prod(shape) :].reshape(shape)
+    out = _Samples(math.prod(shape))
+    image.save(out, "PPM")  # type: ignore[arg-type]
+    return out.array[out.end - math.prod(shape) : out.end].reshape(shape)
 
 
 def _plugin(form: str) -> Callable[[io.BytesIO], ImageFile.ImageFile]:
