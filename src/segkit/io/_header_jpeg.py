@@ -32,7 +32,7 @@ PIXELS_PER_BYTE = 8 * 64
 # What may come between two scans: tables, a late number of lines, a restart interval, applications' data, comments.
 BETWEEN_SCANS = {0xC4, 0xCC, 0xDA, 0xDB, 0xDC, 0xDD, 0xFE, *range(0xE0, 0xF0)}
 SCAN_HEADER = 12  # bytes of it that say which components, coefficients and bits a scan holds
-CHUNK = 1 << 16  # bytes searched at once: progressive files have many short scans
+CHUNK = 1 << 18  # bytes searched at once: progressive files have many short scans
 
 
 @dataclass(frozen=True)
@@ -176,9 +176,11 @@ def minimal_jpeg(header: Header) -> bytes:
     reason = missing_scans(detail.process, detail.components, [whole[s + 4 : s + 4 + SCAN_HEADER] for s in scans])
     if reason:
         raise ImageReadError(header.path, reason, "it was cut and then closed: get it again")
+    parts = [(0, 2), *detail.keep, (detail.scans, position + 2)]
+    if sum(end - start for start, end in parts) == len(whole):
+        return whole  # nothing is left out
     view = memoryview(whole)
-    kept = [view[start:end] for start, end in detail.keep]
-    return b"".join([b"\xff\xd8", *kept, view[detail.scans : position + 2]])
+    return b"".join([view[start:end] for start, end in parts])
 
 
 def _marker_after(whole: bytes, start: int) -> tuple[int, int]:

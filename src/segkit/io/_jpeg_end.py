@@ -42,16 +42,19 @@ def refuse_early_end(header: Header, data: bytes, pixels: np.ndarray) -> None:
     grey by itself, so only then it is decoded once more with further codes before its end: a decoder that has all it
     needs skips them.
     """
-    height, width = pixels.shape[:2]
-    corner = pixels[(height - 1) // 8 * 8 :, (width - 1) // 8 * 8 :]
-    if corner.dtype != np.uint8:
+    if pixels.dtype != np.uint8 or not _grey(pixels[-1:, -1:]):  # the last pixel alone decides nearly always
         return
-    # Colour may reach over from the block above, since it is interpolated; lightness may not.
-    lightness = corner @ LIGHTNESS if corner.ndim == 3 and corner.shape[2] == 3 else corner
-    if np.abs(lightness - MIDDLE).max() > 2:
+    height, width = pixels.shape[:2]
+    if not _grey(pixels[(height - 1) // 8 * 8 :, (width - 1) // 8 * 8 :]):
         return
     from segkit.io._pillow import decode_jpeg
 
     if not np.array_equal(decode_jpeg(data), decode_jpeg(data[:-2] + MORE + data[-2:])):
         reason = "its data end early, though its end marker stands"
         raise ImageReadError(header.path, reason, "it was cut and then closed: get it again, or cut the good part out")
+
+
+def _grey(part: np.ndarray) -> bool:
+    # Colour may reach over from the block above, since it is interpolated; lightness may not.
+    lightness = part @ LIGHTNESS if part.ndim == 3 and part.shape[2] == 3 else part
+    return bool(np.abs(lightness - MIDDLE).max() <= 2)
