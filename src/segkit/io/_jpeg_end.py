@@ -9,8 +9,8 @@ from segkit.io._info import Header
 
 __all__ = ["missing_scans", "refuse_early_end"]
 
-MIDDLE = 128.0  # a block without coefficients
-LIGHTNESS = np.array([0.299, 0.587, 0.114])  # of RGB
+WEIGHTS = np.array([299, 587, 114], np.int32)  # of RGB in lightness, in thousandths
+MIDDLE = 128 * 1000  # a block without coefficients
 # Codes that a scan could go on with; FF, which would begin a marker, is not among them.
 MORE = bytes((37 * i + 11) % 255 for i in range(4096))
 
@@ -42,7 +42,7 @@ def refuse_early_end(header: Header, data: bytes, pixels: np.ndarray) -> None:
     grey by itself, so only then it is decoded once more with further codes before its end: a decoder that has all it
     needs skips them.
     """
-    if pixels.dtype != np.uint8 or not _grey(pixels[-1:, -1:]):  # the last pixel alone decides nearly always
+    if pixels.dtype != np.uint8 or not _grey(pixels[-1:, -1:]):  # the last pixel decides nearly always
         return
     height, width = pixels.shape[:2]
     if not _grey(pixels[(height - 1) // 8 * 8 :, (width - 1) // 8 * 8 :]):
@@ -55,6 +55,7 @@ def refuse_early_end(header: Header, data: bytes, pixels: np.ndarray) -> None:
 
 
 def _grey(part: np.ndarray) -> bool:
-    # Colour may reach over from the block above, since it is interpolated; lightness may not.
-    lightness = part @ LIGHTNESS if part.ndim == 3 and part.shape[2] == 3 else part
-    return bool(np.abs(lightness - MIDDLE).max() <= 2)
+    # Colour may reach over from the block above, since it is interpolated; lightness, which is mostly green, may not.
+    samples = part.reshape(-1, part.shape[2] if part.ndim == 3 else 1).astype(np.int32)
+    lightness = samples @ WEIGHTS if samples.shape[1] == 3 else samples * WEIGHTS.sum()
+    return bool(abs(lightness - MIDDLE).max() <= 2 * WEIGHTS.sum())

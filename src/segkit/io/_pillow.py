@@ -85,12 +85,7 @@ def decode_jpeg(data: bytes) -> np.ndarray:
 
 
 class _Samples:
-    """What `Image.save` writes to, in memory that is there from the start: a growing buffer is copied as it grows.
-
-    It has a name, since an image whose file has the same name as the target, even no name, is copied before.
-    """
-
-    name = "samples.pnm"
+    """A file in memory that is there from the start: a growing buffer would be copied as it grows."""
 
     def __init__(self, count: int) -> None:
         self.array = np.empty(count + HEADER, np.uint8)
@@ -105,13 +100,15 @@ def _pixels(image: ImageFile.ImageFile) -> np.ndarray:
     """`np.asarray(image)`, in memory that can be written to where the mode is plain.
 
     Pillow's array joins its chunks into `bytes`, which would have to be copied once more. A PNM is a line of text and
-    then the samples, and `Image.save` writes it chunk by chunk.
+    then the samples, written chunk by chunk. (`Image.save` would first ask the system where it is.)
     """
+    from PIL import Image, PpmImagePlugin  # noqa: F401 - the second registers PPM
+
     if image.mode not in ("L", "RGB"):
         return np.asarray(image)
     shape = (image.height, image.width, len(image.mode))
     out = _Samples(math.prod(shape))
-    image.save(out, "PPM")  # type: ignore[arg-type]
+    Image.SAVE["PPM"](image, out, "")  # type: ignore[arg-type]
     return out.array[out.end - math.prod(shape) : out.end].reshape(shape)
 
 
