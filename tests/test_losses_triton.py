@@ -72,6 +72,26 @@ def test_a_failing_kernel_fails_the_run(tmp_path):
         run("losses_oracle", "-p", "broken", "-x", TRITON_INTERPRET="1", PYTHONPATH=path)
 
 
+def bench(*options, **environment):
+    script = HERE.parent / "benchmarks" / "bench_losses_gpu.py"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **environment}
+    return subprocess.run([sys.executable, script, *options], env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU to measure")
+def test_the_benchmark_says_that_there_is_no_gpu():
+    done = bench()
+    assert (done.returncode, done.stdout.split(":")[0]) == (0, "No GPU at hand")
+
+
+@needs_triton
+def test_the_benchmark_can_be_rehearsed():
+    done = bench("--dry-run", "--losses", "dice_ce", "--no-peers", TRITON_INTERPRET="1")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("| segkit dice_ce, graph |") == 8  # four shapes, two dtypes
+    assert "no number here means anything" in done.stdout
+
+
 def test_importing_the_losses_does_not_import_triton():
     code = (
         "import sys, segkit.losses.functional as L, torch\nL.dice_ce(torch.randn(1, 2, 4), torch.zeros(1, 4).long())\n"
