@@ -11,10 +11,22 @@ import numpy as np
 
 from segkit.audit._rows import THUMB
 
-__all__ = ["brightness", "detail_energies", "digest_of", "grey_of", "measure_image", "sharpness_of", "thumb_of"]
+__all__ = [
+    "brightness",
+    "clipping",
+    "detail_energies",
+    "digest_of",
+    "grey_of",
+    "measure_image",
+    "quiet_detail",
+    "sharpness",
+    "thumb_of",
+]
 
 
 _SHARP = 640  # edge of the part that sharpness is measured on
+_BLOCK = 32
+_PERCENTILES = {"p01": 1, "p05": 5, "p50": 50, "p99": 99, "p999": 99.9}
 
 
 def measure_image(image: np.ndarray, row: Any) -> np.ndarray:
@@ -36,7 +48,8 @@ def measure_image(image: np.ndarray, row: Any) -> np.ndarray:
     row["constant"] = bool((image[0] == image[0, 0]).all()) and bool((image == image[0, 0]).all())
     grey = grey_of(image)
     brightness(grey, row)
-    row["sharp"], row["coarse_sharp"], row["lopsided"] = sharpness_of(detail_energies(grey))
+    row["clipped_low"], row["clipped_high"] = clipping(image)
+    sharpness(detail_energies(grey), quiet_detail(grey), row)
     return grey
 
 
@@ -58,8 +71,8 @@ def grey_of(image: np.ndarray) -> np.ndarray:
     channels = image.shape[2]
     if image.dtype == bool:
         image = image.astype(np.uint8)
-    if channels in (2, 4):
-        image = image[..., : channels - 1]  # an alpha channel; losing a fourth band does no harm here
+    if channels in (2, 4) and (image.dtype == np.uint8 or (image[..., -1] == image[0, 0, -1]).all()):
+        image = image[..., : channels - 1]  # an alpha channel
     if image.dtype not in (np.uint8, np.uint16, np.float32):
         image = image.astype(np.float32)
     if image.shape[2] == 1:
@@ -83,7 +96,7 @@ def thumb_of(grey: np.ndarray) -> np.ndarray:
 
 
 def brightness(grey: np.ndarray, row: Any) -> None:
-    """Fill the percentiles, mean, deviation, clipping and entropy of `row`."""
+    """Fill the percentiles, mean, deviation and entropy of `row`."""
     if grey.dtype == np.uint8:
         counts = cv2.calcHist([grey], [0], None, [256], [0, 256]).reshape(-1).astype(np.float64)
         values = np.arange(256.0)
@@ -91,18 +104,17 @@ def brightness(grey: np.ndarray, row: Any) -> None:
         mean = float(share @ values)
         std = float(share @ (values - mean) ** 2) ** 0.5
         cumulative = share.cumsum()
-        low, middle, high = (float(np.searchsorted(cumulative, q - 1e-9)) for q in (0.01, 0.5, 0.99))
-        top = float(share[share.nonzero()[0][-1]])
+        percentiles = [float(np.searchsorted(cumulative, q / 100 - 1e-9)) for q in _PERCENTILES.values()]
     else:
         # Every value of at most 2**18 pixels on a regular grid: percentiles need no more.
         step = max(1, int((grey.size / 2**18) ** 0.5))
         seen = grey[::step, ::step]
         mean, std = float(seen.mean(dtype=np.float64)), float(seen.std(dtype=np.float64))
-        low, middle, high = np.percentile(seen, (1, 50, 99)).tolist()
-        top = float((seen == seen.max()).mean())
+        percentiles = np.percentile(seen, list(_PERCENTILES.values())).tolist()
         share = np.histogram(seen, bins=256)[0] / seen.size
-    row["p01"], row["p50"], row["p99"], row["mean"], row["std"] = low, middle, high, mean, std
-    row["clipped_high"] = top
+    for name, value in zip(_PERCENTILES, percentiles, strict=True):
+        row[name] = value
+    row["mean"], row["std"] = mean, std
     share = share[share > 0]
     row["entropy"] = float(-(share * np.log2(share)).sum())
 
@@ -111,28 +123,58 @@ def detail_energies(grey: np.ndarray) -> np.ndarray:
     """Energy a pixel of the second differences at full, half and quarter size, in four directions, float64 [3, 4]."""
     if min(grey.shape) < 32:
         return np.full((3, 4), np.nan)
-    # Blur is everywhere: the middle of a large image is enough.
-    top, left = (max(0, edge - _SHARP) // 2 for edge in grey.shape)
-    grey = grey[top : top + _SHARP, left : left + _SHARP]
+    grey = _middle(grey)
     half = cv2.resize(grey, (grey.shape[1] // 2, grey.shape[0] // 2), interpolation=cv2.INTER_AREA)
     quarter = cv2.resize(half, (half.shape[1] // 2, half.shape[0] // 2), interpolation=cv2.INTER_AREA)
     return np.stack([_detail(grey), _detail(half), _detail(quarter)])
 
 
-def sharpness_of(energies: np.ndarray) -> tuple[float, float, float]:
-    """How much detail there is at full over half size, and at half over quarter size, as log2 of the energies.
+def sharpness(energies: np.ndarray, quiet: float, row: Any) -> None:
+    """Fill what is said about detail in `row`: ratios as log2, so that neither brightness nor contrast counts.
 
-    The ratio does not depend on brightness or contrast: noise gives about +2, a natural picture about 0, and a
-    blurred one goes towards -4, since half of a smooth picture is as smooth but twice as steep (Laplacian: 4 times).
-    Motion blurs along one direction only, which shows as a difference between directions, the third number.
+    Full over half size: noise gives about +2, a natural picture about 0, and a blurred one goes towards -4, since half
+    of a smooth picture is as smooth but twice as steep (Laplacian: 4 times). Motion blurs along one direction only,
+    which shows as a difference between directions: across, and between the diagonals, whatever its angle.
     """
-    total = energies.sum(1)
-    ratios = np.log2(energies[0] / energies[1])
-    return (
-        float(np.log2(total[0] / total[1])),
-        float(np.log2(total[1] / total[2])),
-        float(ratios.max() - ratios.min()),
-    )
+    total, octaves = energies.sum(1), np.log2(energies)
+    row["sharp"], row["coarse_sharp"] = np.log2(total[0] / total[1]), np.log2(total[1] / total[2])
+    row["fine"] = np.log2(total[0] / max(float(row["std"]) ** 2, 1e-12))
+    row["quiet"] = quiet
+    uneven = np.hypot(octaves[:, 0] - octaves[:, 1], octaves[:, 2] - octaves[:, 3])
+    row["lopsided"], row["coarse_lopsided"] = uneven[:2]
+
+
+def quiet_detail(grey: np.ndarray) -> float:
+    """Log2 of the second differences in the calmest fifth of the blocks: noise, which blur and darkening take away."""
+    if min(grey.shape) < 32:
+        return float("nan")
+    part = _middle(grey)
+    second = cv2.Laplacian(part, cv2.CV_16S if part.dtype == np.uint8 else cv2.CV_32F)
+    steps = np.abs(second).astype(np.float32)
+    blocks: Any = cv2.resize(steps, (part.shape[1] // _BLOCK, part.shape[0] // _BLOCK), interpolation=cv2.INTER_AREA)
+    least = 0.25 if grey.dtype == np.uint8 else 1e-6  # below a quarter of a level, rounding decides
+    return 2 * float(np.log2(np.percentile(blocks, 20) + least))
+
+
+def clipping(image: np.ndarray) -> tuple[float, float]:
+    """Share of the pixels at the smallest and at the largest value, each in the channel that has most of them there.
+
+    Seen on at most 2**16 pixels of a regular grid. Channels of one value, an alpha channel say, have no end.
+    """
+    step = max(1, int((image.shape[0] * image.shape[1] / 2**16) ** 0.5))
+    planes = np.ascontiguousarray(image[::step, ::step].reshape(-1, image.shape[2]).T)  # [C, pixels]
+    low, high = planes.min(1), planes.max(1)
+    varies = low != high
+    if not varies.any():
+        return 0.0, 0.0
+    at_low, at_high = ((planes == end[:, None]).mean(1)[varies].max() for end in (low, high))
+    return float(at_low), float(at_high)
+
+
+def _middle(grey: np.ndarray) -> np.ndarray:
+    """Blur is everywhere: the middle of a large image is enough."""
+    top, left = (max(0, edge - _SHARP) // 2 for edge in grey.shape)
+    return np.ascontiguousarray(grey[top : top + _SHARP, left : left + _SHARP])
 
 
 # Second differences along a row, a column and the two diagonals.

@@ -9,6 +9,7 @@ import numpy as np
 
 from segkit.audit._fence import outside
 from segkit.audit._finding import CODES, Finding, Severity
+from segkit.audit._light import judge_light
 from segkit.audit._measure import Item, Options
 
 __all__ = ["judge"]
@@ -27,7 +28,7 @@ def judge(
     """
     return [
         *_kinds(items, rows),
-        *_brightness(items, rows),
+        *judge_light(items, rows),
         *_sizes(items, rows),
         *_orientation(items, rows),
         *_contents(items, rows, options),
@@ -51,74 +52,6 @@ def _kinds(items: Sequence[Item], rows: np.ndarray) -> list[Finding]:
             reason = f"It has {what}; {counts.max()} of {len(good)} images have {most}."
             findings.append(_finding(code, items[i][1], reason, value=found))
     return findings
-
-
-def _brightness(items: Sequence[Item], rows: np.ndarray) -> list[Finding]:
-    """Constant, dark, bright, clipped, empty of detail, blurred."""
-    findings: list[Finding] = []
-    judged = rows["image_ok"] & ~rows["constant"] & (rows["non_finite"] == 0)
-
-    def report(code: str, far: np.ndarray, name: str, text: str, digits: int = 2) -> None:
-        known = rows[name][judged & np.isfinite(rows[name])]
-        usual = float(np.median(known)) if known.size else 0.0
-        for i in far.nonzero()[0].tolist():
-            value = round(float(rows[name][i]), digits)
-            if not any(f.code == code and f.path == items[i][1] for f in findings):
-                findings.append(_finding(code, items[i][1], text.format(value=value, usual=usual), value=value))
-
-    report("constant-image", rows["image_ok"] & rows["constant"], "mean", "Every pixel is {value:g}.")
-    dull = np.zeros(len(rows), bool)
-    for dtype in np.unique(rows["dtype"][judged]):
-        # Brightness is judged among images of one number type.
-        ours = judged & (rows["dtype"] == dtype)
-        full = _full_scale(rows[ours])
-
-        def far(values: np.ndarray, side: int, at_least: float, at_most: float, ours: np.ndarray = ours) -> np.ndarray:
-            return outside(np.where(ours, values, np.nan), side=side, at_least=at_least, at_most=at_most, far=3.5)
-
-        top = np.log2(np.maximum(rows["p99"], full / 4096))
-        spread = np.log2(np.maximum(rows["p99"] - rows["p01"], full / 4096))
-        said = "99% of its pixels are below {value:g}; in the set that is usually {usual:g}."
-        report("too-dark", far(top, -1, 1.5, 3.0), "p99", said)
-        said = "{value:.1%} of its pixels have its largest value; in the set that is usually {usual:.1%}."
-        report("saturated", far(rows["clipped_high"], 1, 0.08, 0.5), "clipped_high", said, 4)
-        said = "Half of its pixels are above {value:g}; in the set that is usually {usual:g}."
-        report("too-bright", far(rows["p50"] / full, 1, 0.25, 0.8), "p50", said)
-        said = "Its darkest pixels are {value:g}; in the set that is usually {usual:g}."
-        report("too-bright", far(rows["p01"] / full, 1, 0.25, 0.6), "p01", said)
-        said = "Its values spread by {value:g} (standard deviation); in the set that is usually {usual:g}."
-        flat = far(spread, -1, 2.0, 4.0)
-        report("low-information", flat, "std", said)
-        said = "Its grey values hold {value:g} bits a pixel; in the set that is usually {usual:.2g}."
-        empty = far(rows["entropy"], -1, 2.0, 4.0) & (rows["entropy"] < 1.5)
-        report("low-information", empty, "entropy", said)
-        dull |= flat | empty
-
-    # What has hardly any values has no detail that could be judged.
-    clear = judged & ~dull
-    for name, side, at_least, always, said in (
-        ("sharp", -1, 0.75, -2.6, "Its finest detail is {value:g} octaves against the coarser, usually {usual:.2g}."),
-        (
-            "coarse_sharp",
-            -1,
-            1.0,
-            -4.0,
-            "Its fine detail is {value:g} octaves against the coarser, usually {usual:.2g}.",
-        ),
-        ("lopsided", 1, 0.75, 5.0, "Its detail differs by {value:g} octaves between directions, usually {usual:.2g}."),
-    ):
-        values = np.where(clear, rows[name], np.nan)
-        known = values[np.isfinite(values)]
-        usual = float(np.median(known)) if known.size else 0.0
-        # However mixed the set: nothing that is in focus falls off as steeply as `always`.
-        at_most = max((always - usual) * side, at_least)
-        report("blurred", outside(values, side=side, at_least=at_least, at_most=at_most, far=5.0), name, said)
-    return findings
-
-
-def _full_scale(rows: np.ndarray) -> float:
-    """The brightness that counts as full in this set: what its brighter images reach, for any number type."""
-    return max(float(np.percentile(rows["p99"], 95)), 1e-6)
 
 
 def _sizes(items: Sequence[Item], rows: np.ndarray) -> list[Finding]:
@@ -221,9 +154,13 @@ def _made_wrong(
     # A lonely pixel is a peak along both axes; the ripples of JPEG are longer than a pixel.
     long = rows["isolated"] < 0.1 * rows["peaks"] * rows["edges"]
     ripples = (long | strange | (rows["ramps"] > rows["peaks"])) & (rows["peaks"] > max(0.05, 1.2 * usual_peaks))
-    suspect = ~taken & (ramps | blocks | soft | strange | (far("peaks", 0.06) & long))
+    # Nothing lies between two neighbouring labels, so that neither interpolation nor JPEG could be seen there.
+    several = (rows["classes"] >= 3) | (rows["leaps"] > 0)
+    suspect = ~taken & several & (ramps | blocks | soft | strange | (far("peaks", 0.06) & long))
     blocky = (rows["blocks"] > 1.2) | ((rows["blocks"] > 0.4) & (rows["peaks"] > max(0.05, 0.7 * usual_peaks)))
-    lossy = suspect & (ripples | blocky)
+    # Values that no class has: interpolation between 0 and 255 makes ramps, JPEG makes ripples beside the edges.
+    ripples = np.where(strange, rows["peaks"] > np.maximum(0.05, 0.5 * rows["ramps"]), ripples | blocky)
+    lossy = suspect & ripples
     for i in lossy.nonzero()[0].tolist():
         found = f"It has {int(rows['classes'][i])} labels" if strange[i] else "Its labels change at every eighth pixel"
         reason = f"{found}, with the ripples or blocks of JPEG around its edges."
@@ -245,8 +182,7 @@ def _made_wrong(
         reason = f"{value:.2%} of its pixels have a label that none of their neighbours has, usually {usual:.2%}."
         findings.append(_finding("speckle", items[i][2], reason, value=value))
         taken[i] = True
-    taken |= rows["shift_gain"] == 0
-    moved = outside(np.where(ok, rows["shift_gain"], np.nan), side=1, at_least=3.5, at_most=8.0) & ~taken
+    moved = _moved(rows, ok) & ~taken
     for i in moved.nonzero()[0].tolist():
         y, x = float(rows["shift_y"][i]), float(rows["shift_x"][i])
         steps = [f"{abs(round(y))} pixels {'down' if y > 0 else 'up'}"] * (round(y) != 0)
@@ -254,6 +190,15 @@ def _made_wrong(
         reason = f"Its boundaries would lie on the image's edges {' and '.join(steps)}."
         findings.append(_finding("shifted-mask", items[i][2], reason, related=items[i][1], value=f"{y:.0f}, {x:.0f}"))
     return findings
+
+
+def _moved(rows: np.ndarray, ok: np.ndarray) -> np.ndarray:
+    """Masks whose boundaries lie on the image's edges somewhere else."""
+    here, best = rows["fit_here"], rows["fit_best"]
+    known = ok & (best > 0)
+    # The best of ten thousand shifts of noise reaches 4.5 deviations.
+    gain = np.where(known & (best > 5), best - here, 0)
+    return outside(np.where(known, gain, np.nan), side=1, at_least=3.0, at_most=8.0) & (gain > 0.15 * best)
 
 
 def _usual_labels(labels: Mapping[int, Sequence[int]], masks: int, options: Options) -> list[int]:

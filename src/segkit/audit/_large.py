@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from segkit import io
-from segkit.audit._image import brightness, detail_energies, grey_of, sharpness_of
+from segkit.audit._image import brightness, clipping, detail_energies, grey_of, quiet_detail, sharpness
 from segkit.audit._mask import count_labels, finish_structure, structure_of
 
 __all__ = ["is_large", "measure_large_image", "measure_large_mask", "shrink_of"]
@@ -42,6 +42,8 @@ def measure_large_image(path: str, row: Any) -> np.ndarray:
     """As `measure_image`, without holding more than a window; the grey picture is shrunk by `shrink_of`."""
     state = hashlib.sha256()
     energies = np.zeros((3, 4))
+    calm: list[float] = []
+    ends: list[tuple[float, float]] = []
     with io.open_image(path) as handle:
         info = handle.info
         step = shrink_of(info)
@@ -60,7 +62,10 @@ def measure_large_image(path: str, row: Any) -> np.ndarray:
             as_bytes = grey.dtype == np.uint8
             small = grey[::step, ::step]
             canvas[top // step :, left // step :][: small.shape[0], : small.shape[1]] = small
-            energies += detail_energies(grey) * grey.size
+            if min(grey.shape) >= 32:
+                energies += detail_energies(grey) * grey.size
+                calm.append(quiet_detail(grey))
+            ends.append(clipping(block))
     row["image_ok"] = True
     row["height"], row["width"], row["channels"] = info.height, info.width, block.shape[2]
     row["dtype"] = str(block.dtype).encode()
@@ -69,7 +74,8 @@ def measure_large_image(path: str, row: Any) -> np.ndarray:
     row["constant"], row["non_finite"] = constant, bad
     small = canvas.astype(np.uint8) if as_bytes else canvas
     brightness(small, row)
-    row["sharp"], row["coarse_sharp"], row["lopsided"] = sharpness_of(energies)
+    row["clipped_low"], row["clipped_high"] = np.mean(ends, 0)
+    sharpness(energies, float(np.median(calm)), row)
     return small
 
 

@@ -11,7 +11,7 @@ from segkit.audit._image import digest_of
 
 __all__ = ["count_labels", "finish_structure", "measure_alignment", "measure_mask", "structure_of"]
 
-_SMALL = 256  # edge of the pictures that are laid over each other
+_SMALL = 400  # edge of the pictures that are laid over each other
 
 
 def measure_mask(mask: np.ndarray, row: Any, *, ignore_index: int | None) -> dict[int, int]:
@@ -118,13 +118,16 @@ def _between(m: np.ndarray, valid: np.ndarray | None, *, axis: int) -> tuple[dic
 def measure_alignment(grey: np.ndarray, mask: np.ndarray, row: Any, *, ignore_index: int | None) -> None:
     """Where the mask's boundaries lie best on the image's edges, by correlation over all shifts.
 
-    Both are shrunk to at most 256 pixels; the borders of ignored pixels are no boundaries.
+    Both are shrunk to at most 400 pixels; the borders of ignored pixels are no boundaries.
     """
-    height, width = mask.shape
-    scale = min(1.0, _SMALL / max(height, width))
-    size = (max(8, round(width * scale)), max(8, round(height * scale)))
-    if min(height, width) < 32 or row["classes"] < 2:
+    if min(mask.shape) < 32 or row["classes"] < 2:
         return
+    # By a whole factor, which is three times as fast as by any other; what is left over at two borders is not seen.
+    step = -(-max(mask.shape) // _SMALL)
+    size = (max(8, mask.shape[1] // step), max(8, mask.shape[0] // step))
+    height, width = size[1] * step, size[0] * step
+    mask, grey = mask[:height, :width], grey[:height, :width]
+    height, width = mask.shape
     boundary = np.zeros((height, width), np.uint8)
     m = _as_bytes(mask)
     boundary[:, 1:] = cv2.compare(m[:, 1:], m[:, :-1], cv2.CMP_NE)
@@ -134,7 +137,8 @@ def measure_alignment(grey: np.ndarray, mask: np.ndarray, row: Any, *, ignore_in
     lines: Any = cv2.resize(boundary, size, interpolation=cv2.INTER_AREA).astype(np.float32)
     small = cv2.GaussianBlur(cv2.resize(grey, size, interpolation=cv2.INTER_AREA).astype(np.float32), (0, 0), 1)
     slopes: Any = cv2.magnitude(cv2.Sobel(small, cv2.CV_32F, 1, 0), cv2.Sobel(small, cv2.CV_32F, 0, 1))
-    steep: Any = np.minimum(slopes, np.float32(4 * slopes.mean() + 1e-6))  # no single bright edge decides
+    usual, deviation = (float(value[0, 0]) for value in cv2.meanStdDev(slopes))
+    steep: Any = np.minimum(slopes, np.float32(usual + 3 * deviation + 1e-6))  # no single bright edge decides
     # Wide waves of brightness say nothing about where a boundary is.
     steep = cv2.subtract(steep, cv2.blur(steep, (17, 17)))
     lines = cv2.subtract(lines, cv2.blur(lines, (17, 17)))
@@ -150,11 +154,10 @@ def measure_alignment(grey: np.ndarray, mask: np.ndarray, row: Any, *, ignore_in
     if spread <= 0:
         return
     y, x = np.unravel_index(int(window.argmax()), window.shape)
-    near = float(window[ry - 1 : ry + 2, rx - 1 : rx + 2].max())
-    row["shift_y"], row["shift_x"] = (y - ry) / scale, (x - rx) / scale
-    # The best of ten thousand shifts of noise reaches 4.5 deviations.
-    if window[y, x] > 5.5 * spread:
-        row["shift_gain"] = (float(window[y, x]) - near) / spread
+    row["shift_y"], row["shift_x"] = (y - ry) * step, (x - rx) * step
+    near = int(step == 1)  # a boundary may be drawn one pixel beside the edge
+    row["fit_here"] = float(window[ry - near : ry + near + 1, rx - near : rx + near + 1].max()) / spread
+    row["fit_best"] = float(window[y, x]) / spread
 
 
 def _reach(edge: int) -> int:

@@ -20,15 +20,21 @@ ROW = np.dtype(
         ("constant", "?"),
         ("non_finite", "u8"),
         ("p01", "f4"),  # percentiles of the grey values, stored units
+        ("p05", "f4"),
         ("p50", "f4"),
         ("p99", "f4"),
+        ("p999", "f4"),
         ("mean", "f4"),
         ("std", "f4"),
-        ("clipped_high", "f4"),  # share of the pixels that have the largest value of the image
+        ("clipped_high", "f4"),  # share of the pixels at the largest value, in the channel that has most of them
+        ("clipped_low", "f4"),  # the same at the smallest value
         ("entropy", "f4"),  # bits per pixel of the grey values, in 256 steps
         ("sharp", "f4"),  # log2 of the detail at full size over that at half size
         ("coarse_sharp", "f4"),  # the same from half to quarter size
-        ("lopsided", "f4"),  # by how many octaves "sharp" differs between its best and its worst direction
+        ("fine", "f4"),  # log2 of the detail at full size over the variance of the whole
+        ("quiet", "f4"),  # log2 of the detail where there is least: the noise
+        ("lopsided", "f4"),  # by how many octaves the detail at full size differs between directions
+        ("coarse_lopsided", "f4"),  # the same at half size
         ("image_digest", "u8", 2),
         # the mask
         ("mask_ok", "?"),
@@ -47,6 +53,7 @@ ROW = np.dtype(
         # the pair
         ("shift_y", "f4"),  # by how many pixels the mask should move to lie on the image
         ("shift_x", "f4"),
-        ("shift_gain", "f4"),  # how much better it lies there, in deviations of all shifts
+        ("fit_here", "f4"),  # how well it lies where it is, in deviations of all shifts
+        ("fit_best", "f4"),  # the same for the best shift
     ]
 )

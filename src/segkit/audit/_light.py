@@ -1,0 +1,156 @@
+"""Judge the light of each image against its set: constant, dark, bright, clipped, empty of detail, blurred.
+
+A fault of light changes several numbers at once: what was exposed too short is darker and has less noise, while a tile
+of background is darker only. Each number becomes a distance from the median of the set, in units of its spread; the
+distances that a fault would make are added as the squares of a length, and long ones are reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from segkit.audit._fence import distances, together
+from segkit.audit._finding import CODES, Finding
+from segkit.audit._measure import Item
+
+__all__ = ["judge_light"]
+
+# Chosen on one half of the sets of tests/test_audit_recall.py: what of their clean files stays below, faults pass.
+_DARK, _BRIGHT, _SATURATED, _BLURRED = 4.8, 5.5, 4.8, 8.4
+_STEEP = -5.0  # octaves from full to quarter size: nothing that is in focus falls off like this, whatever the set
+
+
+def judge_light(items: Sequence[Item], rows: np.ndarray) -> list[Finding]:
+    """The findings about the samples of the images; those of other images say what is usual."""
+    judged = rows["image_ok"] & ~rows["constant"] & (rows["non_finite"] == 0)
+    flat = rows["image_ok"] & rows["constant"]
+    findings = _reports(items, rows, "constant-image", flat, "mean", "Every pixel is {value:g}.", 2)
+    for dtype in np.unique(rows["dtype"][judged]):  # brightness means the same among images of one number type only
+        findings += _one_dtype(items, rows, judged & (rows["dtype"] == dtype))
+    return findings
+
+
+def _one_dtype(items: Sequence[Item], rows: np.ndarray, ours: np.ndarray) -> list[Finding]:
+    full = _full_scale(rows[ours])
+
+    white = 256.0 if rows["dtype"][ours][0] == b"uint8" else 4 * full
+
+    def octaves(values: np.ndarray) -> np.ndarray:
+        return np.asarray(np.where(ours, np.log2(np.maximum(values, full / 256)), np.nan))
+
+    def height(values: np.ndarray) -> np.ndarray:
+        """Octaves above black less octaves below white: towards either end, small steps count more."""
+        return octaves(values) - np.log2(np.maximum(white - values, white / 256))
+
+    def far(values: np.ndarray, least: float) -> np.ndarray:
+        return distances(np.where(ours, values, np.nan), least=least)
+
+    level = far(octaves(rows["p99"]), 0.15)
+    noise = far(rows["quiet"], 0.4)
+    spread = octaves(rows["p99"] - rows["p01"])
+    place = far((rows["p50"] - rows["p01"]) / np.maximum(rows["p99"] - rows["p01"], 1e-6), 0.06)
+    mean = far(height(rows["mean"]), 0.25)
+    # Where part of an image has no light at all (outside of a sample), its calmest part says nothing about noise.
+    empty = (rows["clipped_low"] > np.median(rows["clipped_low"][ours]) + 0.2) & (rows["p01"] < full / 256)
+
+    # Less light takes the noise away, too; a tile of dark background is darker only.
+    fall = _below(octaves(rows["p99"]))
+    too_dark = (fall >= 0.8) & (-level >= 1) & ((-noise >= 2) | (-place >= 1.5))
+    too_dark |= (fall >= 1) & (-level >= 7)
+    too_dark &= together(-level, -noise, -place.clip(-4), -mean.clip(-3)) >= _DARK
+    # A dark gamma leaves white where it is.
+    sunk = _below(octaves(rows["mean"]))
+    too_dark |= ((sunk >= 0.8) & (-mean >= 2) | (sunk >= 0.55) & (-mean >= 4)) & (-place >= 0) & ~empty
+    # However mixed the set: no light at all, and no noise in it.
+    too_dark |= (_below(octaves(rows["p999"])) >= 1.8) & (_below(rows["quiet"]) >= 2.5)
+
+    lifted = np.maximum(far(rows["p05"] / full, 0.06), far(rows["p01"] / full, 0.06))
+    brighter = together(mean, far(height(rows["p50"]), 0.25), far(height(rows["p05"]), 0.3), noise, lifted)
+    too_bright = (brighter >= _BRIGHT) & (mean >= 1)
+    if np.median(rows["p50"][ours]) > white / 2:  # on white ground, what holds nothing is bright, but no whiter
+        point = height(rows["p999"])
+        rise = min(0.4, float(np.log2(white / 2) + 7 - np.median(point[ours])))
+        too_bright &= _below(point) <= -rise
+    # What one file in eight has is no fault of one file.
+    common = np.percentile(rows["clipped_high"][ours], 87.5)
+    saturated = (far(rows["clipped_high"], 0.008) >= _SATURATED) & (rows["clipped_high"] > 1.25 * common)
+
+    dull = (_below(spread) >= 2.0) & ((-far(spread, 0.3) >= 3.5) | (-noise >= 6))
+    entropy = np.where(ours, rows["entropy"], np.nan)
+    dull |= (_below(entropy) >= 2.0) & (entropy < 1.5)
+
+    # What is out of focus loses its finest detail first; less light or contrast takes all detail alike.
+    ratios = (
+        -far(rows["sharp"], 0.15),
+        -far(rows["coarse_sharp"], 0.25),
+        far(rows["lopsided"], 0.2),
+        far(rows["coarse_lopsided"], 0.25),
+    )
+    blurred = together(*ratios, -far(rows["fine"], 0.4), np.where(empty, 0, -noise)) >= _BLURRED
+    blurred &= together(*ratios) >= 2.5
+    steep = rows["sharp"] + rows["coarse_sharp"]
+    blurred |= ours & (steep < _STEEP) & (_below(np.where(ours, steep, np.nan)) >= 2.5)
+
+    findings = []
+    for code, those, name, said, digits in (
+        (
+            "too-dark",
+            too_dark,
+            "p99",
+            "99% of its pixels are below {value:g}; in the set that is usually {usual:g}.",
+            2,
+        ),
+        ("too-bright", too_bright, "mean", "Its mean is {value:g}; in the set that is usually {usual:g}.", 2),
+        (
+            "saturated",
+            saturated,
+            "clipped_high",
+            "{value:.1%} of its pixels have its largest value; in the set that is usually {usual:.1%}.",
+            4,
+        ),
+        (
+            "low-information",
+            dull,
+            "std",
+            "Its values spread by {value:g} (standard deviation); in the set that is usually {usual:g}.",
+            2,
+        ),
+        (
+            "blurred",
+            blurred,
+            "sharp",
+            "Its finest detail is {value:g} octaves against the coarser, usually {usual:.2g}; its detail is weaker or "
+            "more in one direction than that of the set.",
+            2,
+        ),
+    ):
+        findings += _reports(items, rows, code, those & ours, name, said, digits)
+    return findings
+
+
+def _below(values: np.ndarray) -> np.ndarray:
+    """How far each value lies below the median, in its own units; 0 where it is unknown."""
+    known = values[np.isfinite(values)]
+    if known.size < 4:
+        return np.zeros(values.shape)
+    return np.where(np.isfinite(values), float(np.median(known)) - values, 0.0)
+
+
+def _full_scale(rows: np.ndarray) -> float:
+    """The brightness that counts as full in this set: what its brighter images reach, for any number type."""
+    return max(float(np.percentile(rows["p99"], 95)), 1e-6)
+
+
+def _reports(
+    items: Sequence[Item], rows: np.ndarray, code: str, those: np.ndarray, name: str, said: str, digits: int
+) -> list[Finding]:
+    known = rows[name][rows["image_ok"] & ~rows["constant"] & np.isfinite(rows[name])]
+    usual = float(np.median(known)) if known.size else 0.0
+    kind, findings = CODES[code], []
+    for i in those.nonzero()[0].tolist():
+        value = round(float(rows[name][i]), digits)
+        reason = said.format(value=value, usual=usual)
+        findings.append(Finding(code, kind.severity, items[i][1] or "", None, value, reason, kind.remedy))
+    return findings
