@@ -72,7 +72,7 @@ def two_classes(image: np.ndarray) -> np.ndarray:
     return cv2.medianBlur((grey > level).astype(np.uint8), 5)
 
 
-def fluorescence(count: int = 60) -> CleanSet:
+def fluorescence(count: int = 36) -> CleanSet:
     """RGBA pictures of nuclei on a dark ground, of six sizes and very different exposures, as microscopes give them."""
     rng = np.random.default_rng(1)
     sizes = ((256, 256), (256, 320), (520, 696), (360, 360), (512, 640), (260, 347))

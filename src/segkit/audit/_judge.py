@@ -158,8 +158,8 @@ def _made_wrong(
     several = (rows["classes"] >= 3) | (rows["leaps"] > 0)
     suspect = ~taken & several & (ramps | blocks | soft | strange | (far("peaks", 0.06) & long))
     blocky = (rows["blocks"] > 1.2) | ((rows["blocks"] > 0.4) & (rows["peaks"] > max(0.05, 0.7 * usual_peaks)))
-    # Values that no class has: interpolation between 0 and 255 makes ramps, JPEG makes ripples beside the edges.
-    ripples = np.where(strange, rows["peaks"] > np.maximum(0.05, 0.5 * rows["ramps"]), ripples | blocky)
+    # Many values that no class has: interpolation from 0 to 255 makes ramps, JPEG makes ripples beside the edges.
+    ripples = np.where(ok & (extra > 4), rows["peaks"] > np.maximum(0.05, 0.5 * rows["ramps"]), ripples | blocky)
     lossy = suspect & ripples
     for i in lossy.nonzero()[0].tolist():
         found = f"It has {int(rows['classes'][i])} labels" if strange[i] else "Its labels change at every eighth pixel"
