@@ -36,9 +36,15 @@ class Block(NamedTuple):
         return x if self.whole else x[self.samples]
 
 
-def blocks(batch: int, classes: int, pixels: int, row: int = 1) -> Iterator[Block]:
-    """Cut ``[batch, classes, pixels]``; a block holds whole rows of ``row`` pixels."""
-    per_block = min(LARGEST, max(SMALLEST, batch * classes * pixels // PARTS))
+def blocks(batch: int, classes: int, pixels: int, row: int = 1, lean: bool = False) -> Iterator[Block]:
+    """Cut ``[batch, classes, pixels]``; a block holds whole rows of ``row`` pixels.
+
+    A sample that fits is never cut, since the pieces are not contiguous and softmax would copy each of them; but it is
+    for ``lean``, when blocks are scratch memory and all else is small.
+    """
+    per_block = min(LARGEST, max(SMALLEST, batch * classes * pixels // (PARTS * 4 if lean else PARTS)))
+    if classes * pixels <= LARGEST and not lean:
+        per_block = max(per_block, classes * pixels)
     samples = max(1, per_block // max(1, classes * pixels))
     step = max(1, per_block // max(1, classes * row)) * max(1, row)
     whole = samples >= batch and step >= pixels

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from segkit import IGNORE_INDEX
@@ -183,18 +185,18 @@ def one_pass(
     how = "none" if terms_weight is None else "sum" if group is not None else entries.reduction
     spec = Spec(function, flat.sigmoid, ignore_index, gamma, smoothing, power, terms=how, region=bool(regions))
     sums = pixel_sums(flat.inputs._replace(alpha=alpha), spec, flat.size)
-    total: Tensor | float = 0.0
+    total: list[Tensor] = []
     for weight, formula in regions:
-        total = total + weight * reduce_region(function, formula, sums, flat.inputs, entries)
+        loss = reduce_region(function, formula, sums, flat.inputs, entries)
+        total.append(loss if weight == 1 else weight * loss)
     if terms_weight is not None:
         terms = sums.terms
         if group is not None and entries.reduction == "mean":
             terms = weighted_mean(sums.terms, sums.weight, group)
         elif group is not None:
             terms = sum_over_ranks([sums.terms], group)[0]
-        total = total + terms_weight * terms
-    assert isinstance(total, Tensor)
-    return total
+        total.append(terms if terms_weight == 1 else terms_weight * terms)
+    return reduce(torch.add, total)
 
 
 FORMULAS: dict[str, tuple[Callable[..., Formula], dict[str, Any]]] = {

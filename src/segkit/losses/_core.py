@@ -1,8 +1,9 @@
 """The one pass over the pixels: sums forward, and backward the gradient from the gradients by those sums.
 
 No one-hot target, no ``[B, C, N]`` tensor but one: the forward leaves the probabilities in a buffer (if a gradient will
-be wanted), and the backward turns that very buffer into the gradient. Where there is no buffer (half precision, coarse
-logits, a second backward, a compiled graph) the backward computes the probabilities again.
+be wanted), and the backward turns that very buffer into the gradient. If a pixel loss is all there is, the forward does
+so itself while the block is in the cache, and a factor is left for the backward. Where there is no buffer (half
+precision, coarse logits, a second backward, a compiled graph) the backward computes the probabilities again.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor
 from . import _dense, _index
 from ._backend import kernels
 from ._blocks import Logits, wide_dtype
+from ._reduce import nonzero
 from ._spec import Inputs, Spec, Sums, Totals
 from ._upsample import CoarseLogits
 
@@ -69,9 +71,15 @@ def backward(
     buffer: Tensor | None,
 ) -> Tensor:
     """The gradient by the logits, in their dtype and shape; written over ``buffer`` if there is one."""
-    if spec.terms == "mean":
-        by_terms = by_terms / torch.where(weight == 0, 1, weight)
-    if buffer is None and (triton := kernels(inputs.logits, size)) is not None:
+    triton = kernels(inputs.logits, size) if buffer is None else None
+    if triton is None and by_index(inputs, spec) and spec.only_terms:
+        by_terms = _index.left_factor(inputs, spec, by_terms, weight)
+        if buffer is not None:
+            _index.multiply_(buffer, by_terms)
+            return buffer
+    elif spec.terms == "mean":
+        by_terms = by_terms / nonzero(weight)
+    if triton is not None:
         return triton.backward(inputs, spec, size, by_terms, by_inter, by_pred)
     logits = CoarseLogits(inputs.logits, list(size)) if size else Logits(inputs.logits)
     if by_index(inputs, spec):

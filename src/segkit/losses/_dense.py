@@ -39,11 +39,14 @@ def forward(logits: Logits, inputs: Inputs, spec: Spec, totals: Totals) -> None:
             totals.add_terms(block, term if spec.sigmoid else term.sum(1, keepdim=True), counted)
         if spec.region:
             p = x.sigmoid() if spec.sigmoid else torch.softmax(x, 1)
-            block.rows(totals.intersection).add_((p * truth.share * weight).sum(2))
-            block.rows(totals.prediction).add_(((p if spec.power == 1 else p * p) * weight).sum(2))
-            block.rows(totals.truth).add_((truth.share * weight).sum(2))
-            pixels = block.rows(totals.pixels)
-            pixels.add_(weight.expand(*pixels.shape, x.shape[2]).sum(2))
+            channels = x.shape[1] if spec.sigmoid else 1
+            totals.add_region(
+                block,
+                (p * truth.share * weight).sum(2),
+                ((p if spec.power == 1 else p * p) * weight).sum(2),
+                (truth.share * weight).sum(2),
+                weight.expand(len(x), channels, x.shape[2]).sum(2),
+            )
 
 
 def backward(logits: Logits, inputs: Inputs, spec: Spec, by_terms: Tensor, by_inter: Tensor, by_pred: Tensor) -> None:

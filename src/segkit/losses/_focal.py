@@ -12,10 +12,11 @@ def focal_term(p: Tensor, nll: Tensor, gamma: float) -> Tensor:
     return nll if gamma == 0 else (1 - p).pow_(gamma).mul_(nll)
 
 
-def focal_slope(p: Tensor, gamma: float) -> Tensor | float:
+def focal_slope(p: Tensor, gamma: float, nll: Tensor | None = None) -> Tensor | float:
     """Its derivative by ``nll``: (1 - p)**gamma + gamma * p * (1 - p)**(gamma - 1) * nll."""
     if gamma == 0:
         return 1.0
-    nll = p.clamp_min(ALMOST_ZERO).log_().neg_()  # where p is smaller, p * nll vanishes
+    if nll is None:
+        nll = p.clamp_min(ALMOST_ZERO).log_().neg_()  # where p is smaller, p * nll vanishes
     miss = (1 - p).clamp_min_(1e-12)  # gamma < 1 would divide by zero at p = 1, where the product is 0
     return miss.pow(gamma).add_(miss.pow_(gamma - 1).mul_(p).mul_(nll), alpha=gamma)

@@ -9,18 +9,24 @@ and with a = d loss / d p the gradient by x is p (a - <p, a>) for the sums and f
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ._blocks import Block, Logits, blocks, readable
+from ._blocks import Block, Logits, blocks, readable, sum_dtype
 from ._focal import ALMOST_ZERO, focal_slope, focal_term
+from ._reduce import nonzero
 from ._spec import Inputs, Spec, Totals
+
+AS_THEY_ARE = (torch.uint8, torch.int16, torch.int32, torch.int64)  # label dtypes that torch can add to int64
+FEW, LONG = 8, 2**13  # classes and pixels of a block whose classes are taken one by one
 
 
 class Labels(NamedTuple):
-    """Labels of a block [b, n]: ``y`` int64, 0 where ignored; ``valid`` and ``weight`` are None if all count 1."""
+    """Labels of a block [b, n]: ``y``, 0 where ignored; ``valid`` and ``weight`` are None if all count 1."""
 
     y: Tensor
     valid: Tensor | None
@@ -28,32 +34,47 @@ class Labels(NamedTuple):
 
 
 def forward(logits: Logits, inputs: Inputs, spec: Spec, buffer: Tensor | None, totals: Totals) -> None:
-    """Add all blocks to ``totals``; the probabilities are left in ``buffer`` [B, C, N] if there is one."""
-    clean = all_count(inputs, spec, logits.shape[1])
-    for block in blocks(*logits.shape, logits.row):
+    """Add all blocks to ``totals``; and leave in ``buffer`` [B, C, N], if there is one, what the backward begins with.
+
+    This is the gradient of the terms, if they are summed and all there is: it is known now, but for a factor, and the
+    block is in the cache. Else it is the probabilities.
+    """
+    clean, places = all_count(inputs, spec, logits.shape[1]), Places()
+    ready = buffer is not None and spec.only_terms
+    share = share_in_mean(inputs, spec, clean)
+    for block in blocks(*logits.shape, logits.row, lean=buffer is None):
         x = logits.read(block)
         labels = read_labels(inputs, block, spec, x.shape[1], logits.dtype, clean)
         if not clean:
             check_range(labels.y, x.shape[1], spec)
-        p = probabilities(x, labels, logits.scratch(x) if buffer is None else block.cut(buffer))
-        flat, place = place_of_class(p, labels.y)
-        p_y = flat.index_select(0, place).view(labels.y.shape)
+        p, flat, place, p_y = probabilities(
+            x, labels, logits.scratch(x) if buffer is None else block.cut(buffer), places
+        )
         if labels.valid is not None:
             p_y = torch.where(labels.valid, p_y, 1)
         if spec.terms != "none":
-            term = focal_term(p_y, minus_log(p_y, x, labels, logits.dtype), spec.gamma)
+            nll = minus_log(p_y, x, labels, logits.dtype)
+            term = focal_term(p_y, nll, spec.gamma)
             weight = term_weight(labels, inputs.class_weights, inputs.alpha)
             counted = weight if inputs.alpha is None else term_weight(labels, inputs.class_weights)
             totals.add_terms(block, term if weight is None else term * weight, counted)
+            if ready:
+                terms_gradient_(p, flat, place, p_y, slope(p_y, weight, spec, nll) * share)
         if spec.region:
             per_class = p if spec.power == 1 else p * p
             if labels.weight is not None:
-                per_class, p_y = per_class * labels.weight[:, None], p_y * labels.weight
-            block.rows(totals.prediction).add_(per_class.sum(2))
-            add_by_class(block.rows(totals.intersection), labels.y, p_y)
-            weight = p_y.new_ones(()).expand_as(p_y) if labels.weight is None else labels.weight
-            add_by_class(block.rows(totals.truth), labels.y, weight)
-            block.rows(totals.pixels).add_(weight.sum(1, keepdim=True))
+                # In place where nothing needs p any more: the backward of a buffer does.
+                spare = logits.scratch(p) if buffer is not None else p
+                per_class = torch.mul(per_class, labels.weight[:, None], out=spare if per_class is p else per_class)
+                p_y = p_y * labels.weight
+            of_class = places.of_class(labels.y, x.shape[1])
+            totals.add_region(
+                block,
+                add_by_class(of_class, p_y, p.shape),
+                per_class.sum(2),
+                truth_by_class(of_class, labels, p.shape),
+                p_y.new_full((len(p_y), 1), p_y.shape[1]) if labels.weight is None else labels.weight.sum(1, True),
+            )
 
 
 def backward(
@@ -66,49 +87,105 @@ def backward(
     buffer: Tensor | None,
 ) -> None:
     """Write the gradient by the logits; if ``buffer`` holds the probabilities, over them."""
-    clean = all_count(inputs, spec, logits.shape[1])
-    for block in blocks(*logits.shape, logits.row):
+    clean, places = all_count(inputs, spec, logits.shape[1]), Places()
+    share = share_in_mean(inputs, spec, clean)
+    for block in blocks(*logits.shape, logits.row, lean=buffer is None):
         labels = read_labels(inputs, block, spec, logits.shape[1], logits.dtype, clean)
         if buffer is None:
             x = logits.read(block)
-            p = probabilities(x, labels, logits.scratch(x))
+            p, flat, place, p_y = probabilities(x, labels, logits.scratch(x), places)
         else:
             p = block.cut(buffer)
-        upstream = block.cut(by_terms)[:, 0] if spec.terms == "map" else by_terms
-        region = (block.rows(by_inter), block.rows(by_pred)) if spec.region else None
-        gradient_(p, labels, inputs, spec, upstream, region)
+            flat, place = places.in_memory(p, labels.y)
+            p_y = flat.index_select(0, place).view(labels.y.shape)
+        scale = None
+        if spec.terms != "none":
+            upstream = block.cut(by_terms)[:, 0] if spec.terms == "map" else share if spec.only_terms else by_terms
+            scale = slope(p_y, term_weight(labels, inputs.class_weights, inputs.alpha), spec) * upstream
+        # The gradient is p times something everywhere, and has one part more at the pixel's class.
+        if spec.region:
+            assert not isinstance(scale, float)
+            at_y = p_y.mul_(of_class(block.rows(by_inter), places.of_class(labels.y, p.shape[1])))
+            multiply_by_slope_(p, block.rows(by_pred), at_y, scale, labels.weight, spec.power)
+            own = flat.index_select(0, place).view(p_y.shape).add_(at_y)
+            flat.scatter_(0, place, (own if scale is None else own.sub_(scale)).view(-1))
+        else:
+            assert scale is not None
+            terms_gradient_(p, flat, place, p_y, scale)
+            if spec.only_terms:
+                multiply_(p, by_terms)  # last, as it is where `forward` left the gradient: the same to the bit
         if buffer is None:
             logits.write(block, p)
 
 
-def gradient_(
-    p: Tensor, labels: Labels, inputs: Inputs, spec: Spec, by_terms: Tensor, region: tuple[Tensor, Tensor] | None
+def slope(p_y: Tensor, weight: Tensor | None, spec: Spec, nll: Tensor | None = None) -> Tensor | float:
+    """The derivative of the weighted terms by -log p_y."""
+    plain = focal_slope(p_y, spec.gamma, nll)
+    return plain if weight is None else plain * weight
+
+
+def terms_gradient_(p: Tensor, flat: Tensor, place: Tensor, p_y: Tensor, scale: Tensor | float) -> None:
+    """Turn the probabilities of a block into (p - [y = c]) times ``scale`` ([b, n] or one number), in place."""
+    p.mul_(scale[:, None] if isinstance(scale, Tensor) and scale.ndim else scale)
+    flat.scatter_(0, place, (p_y - 1).mul_(scale).view(-1))
+
+
+def left_factor(inputs: Inputs, spec: Spec, by_terms: Tensor, weight: Tensor) -> Tensor:
+    """What the gradient of the terms, as `forward` left it, is to be multiplied by."""
+    known = share_in_mean(inputs, spec, all_count(inputs, spec, inputs.logits.shape[1])) != 1
+    return by_terms if known or spec.terms == "sum" else by_terms / nonzero(weight)
+
+
+def multiply_(gradient: Tensor, factor: Tensor) -> None:
+    """Multiply by one number, which mostly is 1."""
+    if not readable(factor) or float(factor) != 1:
+        gradient.mul_(factor)
+
+
+def share_in_mean(inputs: Inputs, spec: Spec, clean: bool) -> float:
+    """What a term's gradient is multiplied by in a mean, if that is known before the pass is over; else 1."""
+    return 1 / inputs.target.numel() if clean and spec.terms == "mean" and inputs.class_weights is None else 1.0
+
+
+def multiply_by_slope_(
+    p: Tensor, by_pred: Tensor, at_y: Tensor, scale: Tensor | None, weight: Tensor | None, power: int
 ) -> None:
-    """Turn the probabilities of a block, [b, C, n], into the gradient by its logits, in place."""
-    flat, place = place_of_class(p, labels.y)
-    p_y = flat.index_select(0, place).view(labels.y.shape)
-    scale = p_y.new_zeros(())
-    if spec.terms != "none":
-        weight = term_weight(labels, inputs.class_weights, inputs.alpha)
-        scale = by_terms * focal_slope(p_y, spec.gamma)  # d loss / d (-log p_y)
-        scale = scale if weight is None else scale * weight
-    # The gradient is p * scale everywhere, plus at_class at the pixel's class.
-    at_class = -scale
-    if region is None:
-        p.mul_(scale if scale.ndim == 0 else scale[:, None])
-        own = torch.addcmul(at_class, p_y, scale)
+    """p_c *= scale - <p, a> + a_c, in place, for a = d loss / d p: ``by_pred`` for each class, and ``at_y`` / p_y at y.
+
+    Args:
+        p: [b, C, n].
+        by_pred: [b, C].
+        at_y: [b, n]; is multiplied by the weight.
+        scale: [b, n] or one number, weighted already.
+        weight: [b, n] or None.
+        power: 1 or 2, as in `Spec`.
+    """
+    by_pred = by_pred[:, :, None]
+    rows = power == 1 and p.shape[1] <= FEW and p.shape[2] >= LONG
+    if rows:  # one class at a time: as fast for long rows, and no second [b, C, n]
+        mean = at_y.clone()
+        for c in range(p.shape[1]):
+            mean.addcmul_(p[:, c], by_pred[:, c])
     else:
-        # a_c = d loss / d p_c has a part from the prediction, for each class, and one from the intersection, at y only.
-        by_inter, by_pred = region
-        a = by_pred[:, :, None] if spec.power == 1 else 2 * by_pred[:, :, None] * p
-        at_y = p_y * of_class(by_inter, labels.y)
-        weighted = p * a
-        mean = weighted.sum(1) + at_y  # <p, a>
-        if labels.weight is not None:
-            at_y, mean, a = at_y * labels.weight, mean * labels.weight, a * labels.weight[:, None]
-        p.mul_(torch.add((scale - mean)[:, None], a, out=weighted))
-        own = flat.index_select(0, place).view(p_y.shape) + (at_class + at_y)
-    flat.scatter_(0, place, own.view(-1))
+        a = by_pred if power == 1 else 2 * by_pred * p
+        product = p * a
+        mean = product.sum(1).add_(at_y)  # <p, a>
+    if weight is not None:
+        mean.mul_(weight)
+        at_y.mul_(weight)
+    rest = mean.neg_() if scale is None else torch.sub(scale, mean, out=mean)
+    if rows:
+        factor = torch.empty_like(rest)
+        for c in range(p.shape[1]):
+            if weight is None:
+                torch.add(rest, by_pred[:, c], out=factor)
+            else:
+                torch.addcmul(rest, weight, by_pred[:, c], out=factor)
+            p[:, c].mul_(factor)
+    elif weight is None:
+        p.mul_(torch.add(rest[:, None], a, out=product))
+    else:
+        p.mul_(torch.addcmul(rest[:, None], weight[:, None], a, out=product))
 
 
 def all_count(inputs: Inputs, spec: Spec, classes: int) -> bool:
@@ -124,7 +201,10 @@ def read_labels(
     inputs: Inputs, block: Block, spec: Spec, classes: int, dtype: torch.dtype, clean: bool = False
 ) -> Labels:
     """The labels of a block, in a form that can index."""
-    y = block.cut(inputs.target).long()
+    y = block.cut(inputs.target)
+    if clean and y.dtype in AS_THEY_ARE:
+        return Labels(y, None, None)
+    y = y.long()
     if clean:
         return Labels(y, None, None)
     valid = y != spec.ignore_index
@@ -147,12 +227,22 @@ def check_range(y: Tensor, classes: int, spec: Spec) -> None:
         )
 
 
-def probabilities(x: Tensor, labels: Labels, out: Tensor) -> Tensor:
-    """Softmax of ``x`` [b, C, n] into ``out``; an ignored pixel becomes 1/C, whatever its logits, NaN included.
+def probabilities(x: Tensor, labels: Labels, out: Tensor, places: Places) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Softmax of ``x`` [b, C, n] into ``out``; and with `Places.in_memory`, that of each pixel's class, [b, n].
 
-    This does not make it count: its weight is 0 in each sum and in the gradient.
+    What an ignored pixel gets does not count: its weight is 0 in each sum and in the gradient. But it is a number, even
+    where the logits are not.
     """
-    return torch.softmax(without_ignored(x, labels).to(out.dtype), 1, out=out)
+    if labels.valid is not None and not readable(x):
+        x = without_ignored(x, labels)
+    p = torch.softmax(x.to(out.dtype), 1, out=out)
+    flat, place = places.in_memory(p, labels.y)
+    p_y = flat.index_select(0, place).view(labels.y.shape)
+    # A softmax that has NaN anywhere has NaN everywhere, so one number tells. Looking is cheaper than masking.
+    if labels.valid is not None and readable(x) and math.isnan(float(p_y.min()) if p_y.numel() else 0):
+        torch.softmax(without_ignored(x, labels).to(out.dtype), 1, out=out)
+        p_y = flat.index_select(0, place).view(labels.y.shape)
+    return p, flat, place, p_y
 
 
 def without_ignored(x: Tensor, labels: Labels) -> Tensor:
@@ -166,23 +256,40 @@ def minus_log(p_y: Tensor, x: Tensor, labels: Labels, dtype: torch.dtype) -> Ten
         return p_y.log().neg_()
     # exp(-104) is 0 in float32: far-off answers need the logarithm of the softmax, at the price of a second exp.
     logs = torch.log_softmax(without_ignored(x, labels).to(dtype), 1)
-    nll = logs.gather(1, labels.y[:, None])[:, 0].neg_()
+    nll = logs.gather(1, labels.y.long()[:, None])[:, 0].neg_()
     return nll if labels.valid is None else torch.where(labels.valid, nll, 0)
 
 
-def place_of_class(p: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """The memory of a block as one axis, and where on it each pixel's class lies.
+class Places:
+    """Where the class of each pixel lies; what depends on shapes alone is made once for all blocks of a shape."""
 
-    On the CPU one flat index_select and scatter are five to eight times faster than gather and scatter along an axis.
-    """
-    (batch, _, pixels), strides = p.shape, p.stride()
-    span = sum((n - 1) * s for n, s in zip(p.shape, strides, strict=True)) + 1 if p.numel() else 0
-    place = torch.arange(pixels, device=p.device)[None]
-    if strides[2] != 1:
-        place = place * strides[2]
-    if batch > 1:
-        place = place + torch.arange(batch, device=p.device)[:, None] * strides[0]
-    return p.as_strided((span,), (1,)), torch.add(place, y, alpha=strides[1]).view(-1)
+    def __init__(self) -> None:
+        self.known: dict[tuple[int, ...], Tensor] = {}
+
+    def in_memory(self, p: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """The memory of a block [b, C, n] as one axis, and where on it each pixel's class lies, [b n].
+
+        On the CPU one flat index_select and scatter are 5 to 8 times faster than gather and scatter along an axis.
+        """
+        (batch, classes, pixels), strides = p.shape, p.stride()
+        span = 1 + (batch - 1) * strides[0] + (classes - 1) * strides[1] + (pixels - 1) * strides[2] if p.numel() else 0
+        start = self._grid(batch, pixels, strides[0], strides[2], p)
+        return p.as_strided((span,), (1,)), torch.add(start, y, alpha=strides[1]).view(-1)
+
+    def of_class(self, y: Tensor, classes: int) -> Tensor:
+        """The number of each pixel's class among all [b, C], flat: for `of_class` and `add_by_class`."""
+        if len(y) > 1:
+            return (y + self._grid(len(y), 1, classes, 1, y)).view(-1)
+        return (y if y.dtype in (torch.int32, torch.int64) else y.int()).reshape(-1)
+
+    def _grid(self, rows: int, columns: int, down: int, right: int, like: Tensor) -> Tensor:
+        key = (rows, columns, down, right)
+        if key not in self.known:
+            grid = torch.arange(0, columns * right, right, device=like.device)[None]
+            if rows > 1:
+                grid = grid + torch.arange(0, rows * down, down, device=like.device)[:, None]
+            self.known = {**self.known, key: grid} if len(self.known) < 4 else {key: grid}
+        return self.known[key]
 
 
 def term_weight(labels: Labels, *per_class: Tensor | None) -> Tensor | None:
@@ -190,22 +297,25 @@ def term_weight(labels: Labels, *per_class: Tensor | None) -> Tensor | None:
     weight = labels.weight
     for table in per_class:
         if table is not None:
-            factor = table.index_select(0, labels.y.view(-1)).view(labels.y.shape)
+            factor = table.index_select(0, labels.y.reshape(-1).int()).view(labels.y.shape)
             weight = factor if weight is None else weight * factor
     return weight
 
 
-def of_class(table: Tensor, y: Tensor) -> Tensor:
-    """table[b, y[b, n]]."""
-    return table.reshape(-1).index_select(0, flat_class(y, table.shape[1])).view(y.shape)
+def of_class(table: Tensor, index: Tensor) -> Tensor:
+    """table[b, y[b, n]], for the index that `Places.of_class` gives."""
+    return table.reshape(-1).index_select(0, index).view(len(table), -1)
 
 
-def add_by_class(total: Tensor, y: Tensor, values: Tensor) -> None:
-    """total[b, y[b, n]] += values[b, n], in the dtype of the total."""
-    total.view(-1).index_add_(0, flat_class(y, total.shape[1]), values.to(total.dtype).reshape(-1))
+def add_by_class(index: Tensor, values: Tensor, shape: Sequence[int]) -> Tensor:
+    """[b, C] sums of values[b, n] by class, in float64 (one number at a time is added, so float32 would round off)."""
+    total = torch.zeros(shape[0] * shape[1], dtype=sum_dtype(values.device), device=values.device)
+    return total.index_add_(0, index, values.to(total.dtype).reshape(-1)).view(shape[0], shape[1])
 
 
-def flat_class(y: Tensor, classes: int) -> Tensor:
-    if y.shape[0] > 1:
-        y = y + torch.arange(y.shape[0], device=y.device)[:, None] * classes
-    return y.reshape(-1)
+def truth_by_class(index: Tensor, labels: Labels, shape: Sequence[int]) -> Tensor:
+    """[b, C] sums of weights by class."""
+    weight = labels.weight
+    if weight is not None or index.device.type != "cpu":
+        return add_by_class(index, index.new_ones(labels.y.shape) if weight is None else weight, shape)
+    return torch.bincount(index, minlength=shape[0] * shape[1]).view(shape[0], shape[1])

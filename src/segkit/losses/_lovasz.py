@@ -112,7 +112,7 @@ def lovasz(
         weights = (weights if weights.ndim == 1 else weights[1]).expand(flat.inputs.logits.shape[1])
         weights = weights if isinstance(classes, str) else weights[list(classes)]
     counted = truth > 0 if classes == "present" else pixels > 0
-    return reduce_entries(loss, counted, counted, weights, absent="skip", reduction=reduction, group=process_group)
+    return reduce_entries(loss, counted, weights, reduction=reduction, group=process_group)
 
 
 def _errors(

@@ -35,7 +35,12 @@ def _pixel_sums(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     spec = Spec(function, sigmoid, ignore_index, gamma, smoothing, power, terms, region)
     sums, buffer = _core.forward(Inputs(logits, target, pixel_weights, class_weights, alpha), spec, size, keep)
-    return (*sums, buffer)
+    return (*_apart(sums), buffer)
+
+
+def _apart(sums: Sums) -> Sums:
+    """An operator may not return one tensor twice, and what was not asked for is one empty tensor."""
+    return Sums._make(s if s.numel() else s.clone() for s in sums)
 
 
 @_pixel_sums.register_fake
@@ -116,30 +121,36 @@ def once(grad: Tensor, logits: Tensor) -> Tensor:
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    _save(ctx, Inputs(*inputs[:5]), Spec(*inputs[5:-2]), inputs[-2], Sums(*output[:-1]), output[-1], inputs[-1])
+
+
+def _save(ctx: Any, inputs: Inputs, spec: Spec, size: Sequence[int], sums: Sums, buffer: Tensor, keep: bool) -> None:
     ctx.set_materialize_grads(False)  # else the unused gradient of the buffer would be made, as large as the logits
-    tensors, ctx.settings, ctx.keep = inputs[:5], inputs[5:-1], inputs[-1]
-    ctx.sizes = tuple(s.shape for s in (output[0], output[2], output[3]))
-    ctx.save_for_backward(*tensors, output[1], *((output[-1],) if ctx.keep else ()))
+    ctx.spec, ctx.size, ctx.keep = spec, size, keep
+    ctx.shapes = (sums.terms.shape, sums.intersection.shape, sums.prediction.shape)
+    ctx.save_for_backward(*inputs, sums.weight, *((buffer,) if keep else ()))
 
 
-def _backward(ctx: Any, by_terms: Any, _weight: Any, by_inter: Any, by_pred: Any, *_others: Any) -> tuple[Any, ...]:
+def _gradient(ctx: Any, by_terms: Tensor | None, by_inter: Tensor | None, by_pred: Tensor | None) -> Tensor:
     saved = ctx.saved_tensors  # once: checkpointing computes them anew at each look
-    *tensors, weight = saved[:6]
+    inputs, weight = Inputs(*saved[:5]), saved[5]
     upstream = [
-        g if g is not None else weight.new_zeros(size) if 0 not in size else weight
-        for g, size in zip((by_terms, by_inter, by_pred), ctx.sizes, strict=True)
+        g if g is not None else weight.new_zeros(shape) if 0 not in shape else weight
+        for g, shape in zip((by_terms, by_inter, by_pred), ctx.shapes, strict=True)
     ]
     if ctx.keep or torch._C._are_functorch_transforms_active():
         # `.data` keeps the version counter: autograd may hand out the buffer once more, and we then compute anew.
         buffer = saved[6].data if ctx.keep else None
         ctx.keep = False
-        *settings, size = ctx.settings
-        by_terms, by_inter, by_pred = upstream
         with torch.no_grad():
-            grad = _core.backward(Inputs(*tensors), Spec(*settings), size, weight, by_terms, by_inter, by_pred, buffer)
+            grad = _core.backward(inputs, ctx.spec, ctx.size, weight, *upstream, buffer=buffer)
     else:
-        grad = _pixel_sums_backward(weight, *upstream, *tensors, *ctx.settings)
-    return (once(grad, tensors[0]), *(None,) * 14)
+        grad = _pixel_sums_backward(weight, *upstream, *inputs, *ctx.spec.settings(), ctx.size)
+    return once(grad, inputs.logits)
+
+
+def _backward(ctx: Any, by_terms: Any, _weight: Any, by_inter: Any, by_pred: Any, *_others: Any) -> tuple[Any, ...]:
+    return (_gradient(ctx, by_terms, by_inter, by_pred), *(None,) * 14)
 
 
 def refuse_vmap(*_args: Any) -> None:
@@ -154,17 +165,27 @@ _pixel_sums.register_vmap(refuse_vmap)
 
 
 class _Eager(torch.autograd.Function):
-    """The same pass without the dispatcher: with 15 arguments that costs more than the pass over a small image."""
+    """The same pass without the dispatcher, which costs more than the pass over a small image.
+
+    Each argument and each result of a function costs as well: so the settings travel together, and what has no gradient
+    comes back in a list.
+    """
 
     @staticmethod
-    def forward(ctx: Any, *args: Any) -> tuple[Tensor, ...]:
-        *settings, size, keep = args[5:]
-        sums, buffer = _core.forward(Inputs(*args[:5]), Spec(*settings), size, keep)
-        _setup(ctx, args, (*sums, buffer))
-        ctx.mark_non_differentiable(sums.weight, sums.truth, sums.pixels)
-        return sums
+    def forward(
+        ctx: Any, logits: Tensor, inputs: Inputs, spec: Spec, size: list[int], keep: bool, out: list[Sums]
+    ) -> tuple[Tensor, ...]:
+        sums, buffer = _core.forward(inputs, spec, size, keep)
+        _save(ctx, inputs, spec, size, sums, buffer, keep)
+        out.append(sums)
+        region = (sums.intersection, sums.prediction) if spec.region else ()
+        return (*region, sums.terms) if spec.terms != "none" else region
 
-    backward = staticmethod(_backward)
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        by_inter, by_pred = grads[:2] if ctx.spec.region else (None, None)
+        by_terms = grads[-1] if ctx.spec.terms != "none" else None
+        return (_gradient(ctx, by_terms, by_inter, by_pred), *(None,) * 5)
 
 
 class _Transformed(torch.autograd.Function):
@@ -174,7 +195,7 @@ class _Transformed(torch.autograd.Function):
     def forward(*args: Any) -> tuple[Tensor, ...]:
         *settings, size, keep = args[5:]
         sums, buffer = _core.forward(Inputs(*args[:5]), Spec(*settings), size, keep)
-        return (*sums, buffer)
+        return (*_apart(sums), buffer)
 
     setup_context = staticmethod(_setup)
     backward = staticmethod(_backward)
@@ -183,11 +204,17 @@ class _Transformed(torch.autograd.Function):
 
 def pixel_sums(inputs: Inputs, spec: Spec, size: Sequence[int] = ()) -> Sums:
     """One pass over the pixels, differentiable by the logits; ``size`` as in `_core.forward`."""
-    x = inputs.logits
-    arguments = (*inputs, *spec.settings(), list(size))
+    x, size = inputs.logits, list(size)
     if torch.compiler.is_compiling() or _get_current_dispatch_mode() or type(x) not in (Tensor, torch.nn.Parameter):
-        return Sums._make(_pixel_sums(*arguments, False)[:-1])
+        return Sums._make(_pixel_sums(*inputs, *spec.settings(), size, False)[:-1])
     if torch._C._are_functorch_transforms_active():
-        return Sums._make(_Transformed.apply(*arguments, False)[:-1])  # type: ignore[no-untyped-call]
-    keep = x.requires_grad and torch.is_grad_enabled() and _core.can_keep(inputs, spec, size)
-    return Sums._make(_Eager.apply(*arguments, keep))  # type: ignore[no-untyped-call]
+        return Sums._make(_Transformed.apply(*inputs, *spec.settings(), size, False)[:-1])  # type: ignore[no-untyped-call]
+    if not (x.requires_grad and torch.is_grad_enabled()):
+        return _core.forward(inputs._replace(logits=x.detach()), spec, size, False)[0]
+    out: list[Sums] = []
+    keep = _core.can_keep(inputs, spec, size)
+    parts = _Eager.apply(x, inputs, spec, size, keep, out)  # type: ignore[no-untyped-call]
+    sums = out[0]
+    if spec.region:
+        sums = sums._replace(intersection=parts[0], prediction=parts[1])
+    return sums._replace(terms=parts[-1]) if spec.terms != "none" else sums

@@ -20,7 +20,10 @@ def dice_formula(smooth: float, eps: float, log: bool) -> Formula:
     """1 - (2 I + smooth) / (P + T + smooth)."""
 
     def formula(s: Sums) -> Tensor:
-        score = (2 * s.intersection + smooth) / (s.prediction + s.truth + smooth).clamp_min(eps)
+        above, below = 2 * s.intersection, s.prediction + s.truth
+        if smooth:
+            above, below = above + smooth, below + smooth
+        score = above / below.clamp_min(eps)
         return -score.clamp_min(eps).log() if log else 1 - score
 
     return formula

@@ -40,36 +40,36 @@ def sum_over_ranks(parts: Sequence[Tensor], group: Any) -> list[Tensor]:
 def weighted_mean(total: Tensor, weight: Tensor, group: Any) -> Tensor:
     """sum(total) / sum(weight) over all ranks; 0, still connected, where nothing counts."""
     above, below = sum_over_ranks([total.sum(), weight.sum()], group)
-    return above / torch.where(below == 0, 1, below)
+    return above / nonzero(below)
 
 
-def reduce_entries(
-    loss: Tensor,
-    present: Tensor,
-    counted: Tensor,
-    weights: Tensor | None,
-    *,
-    absent: Absent,
-    reduction: str,
-    group: Any,
-) -> Tensor:
+def nonzero(x: Tensor) -> Tensor:
+    """``x``, but 1 where it is 0: what a mean of nothing may be divided by."""
+    return torch.where(x == 0, 1, x)
+
+
+def reduce_entries(loss: Tensor, counts: Tensor, weights: Tensor | None, *, reduction: str, group: Any) -> Tensor:
     """Bring the losses of images and classes together.
 
     Args:
         loss: [B, C].
-        present: [B, C], whether the class is in the truth.
-        counted: [B, C], whether the image has pixels that count at all.
+        counts: bool [B, C]: which of them count; the others may be anything, NaN too.
         weights: [C], or None for ones.
-        absent: what becomes of a class that is not present: left out, loss 0, or loss 1.
         reduction: ``"mean"`` over the entries that count, ``"sum"``, or ``"none"``.
         group: process group whose ranks share the mean.
     """
-    if absent != "skip":
-        loss = torch.where(present, loss, float(absent == "one"))
-    weight = (counted & present if absent == "skip" else counted).to(loss.dtype)
+    weight = counts
     if weights is not None:
-        weight = weight * weights
-    loss = torch.where(weight == 0, 0, loss) * weight
+        weight = counts * weights.to(loss.dtype)
+        counts = weight != 0
+    loss = torch.where(counts, loss, 0)
+    loss = loss if weights is None else loss * weight
     if reduction == "none":
         return loss
-    return weighted_mean(loss, weight, group) if reduction == "mean" else sum_over_ranks([loss.sum()], group)[0]
+    if group is not None:
+        total = weight.sum().to(loss.dtype)
+        return weighted_mean(loss, total, group) if reduction == "mean" else sum_over_ranks([loss.sum()], group)[0]
+    if reduction == "sum":
+        return loss.sum()
+    # A number of entries is 0 or at least 1.
+    return loss.sum() / (weight.sum().clamp_min(1) if weights is None else nonzero(weight.sum()))

@@ -120,19 +120,17 @@ def reduce_region(function: str, formula: Formula, sums: Sums, inputs: Inputs, e
     loss, truth, pixels = formula(sums), sums.truth, sums.pixels
     if loss.shape[1] == 1 < truth.shape[1]:  # one number for all classes of an image
         truth, pixels, weights = truth.sum(1, keepdim=True), pixels.amax(1, keepdim=True), None
-    return reduce_entries(
-        loss,
-        torch.ones_like(truth, dtype=torch.bool) if entries.every else truth > 0,
-        (pixels > 0).expand_as(truth),
-        weights,
-        absent=entries.absent,
-        reduction=entries.reduction,
-        group=entries.group if entries.scope == "image" else None,
-    )
+    counts = truth > 0 if entries.absent == "skip" and not entries.every else (pixels > 0).expand_as(truth)
+    if entries.absent != "skip":
+        loss = torch.where(truth > 0, loss, float(entries.absent == "one"))
+    group = entries.group if entries.scope == "image" else None
+    return reduce_entries(loss, counts, weights, reduction=entries.reduction, group=group)
 
 
 def chosen_sums(function: str, sums: Sums, entries: Entries) -> Sums:
     """The sums of the chosen classes, over the batch and over ranks if the scope says so."""
+    if entries.scope == "image" and entries.classes is None:
+        return sums
     parts = [sums.intersection, sums.prediction, sums.truth, sums.pixels]
     if entries.scope == "batch":
         parts = sum_over_ranks([part.sum(0, keepdim=True) for part in parts], entries.group)

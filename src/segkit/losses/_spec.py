@@ -35,6 +35,11 @@ class Spec:
     terms: str = "none"
     region: bool = False
 
+    @property
+    def only_terms(self) -> bool:
+        """Whether one number is all that is wanted: then the gradient is known in the forward, but for a factor."""
+        return self.terms in ("mean", "sum") and not self.region
+
     def settings(self) -> tuple[str, bool, int, float, float, int, str, bool]:
         """The fields in order, as arguments of the operator."""
         return (
@@ -85,7 +90,7 @@ class Totals:
     def __init__(self, shape: tuple[int, int, int], spec: Spec, dtype: torch.dtype, device: torch.device) -> None:
         batch, classes, pixels = shape
         channels = classes if spec.sigmoid else 1
-        self.dtype, self.spec = dtype, spec
+        self.dtype, self.spec, self.batch, self.classes = dtype, spec, batch, classes
         self.wide = torch.float32 if device.type == "mps" else torch.float64
         self.none = torch.empty(0, dtype=dtype, device=device)
         self.map = self.none
@@ -93,10 +98,7 @@ class Totals:
             self.map = torch.zeros((batch, channels, pixels), dtype=dtype, device=device)
         self.terms: list[Tensor] = []
         self.weights: list[Tensor | int] = []
-        if spec.region:
-            sums = torch.zeros((3, batch, classes), dtype=self.wide, device=device)
-            self.intersection, self.prediction, self.truth = sums.unbind(0)
-            self.pixels = torch.zeros((batch, channels), dtype=self.wide, device=device)
+        self.region: tuple[Tensor, ...] = ()
 
     def add_terms(self, block: Block, term: Tensor, weight: Tensor | None) -> None:
         """Add the terms of a block, [b, n] or [b, C, n], and what a mean divides by (1 for each term, if None)."""
@@ -106,9 +108,19 @@ class Totals:
             self.terms.append(term.sum())
             self.weights.append(term.numel() if weight is None else weight.sum())
 
+    def add_region(self, block: Block, *parts: Tensor) -> None:
+        """Add intersection, prediction, truth ([b, C] each) and pixels ([b, 1] or [b, C]) of a block."""
+        if block.whole:
+            self.region = parts
+            return
+        if not self.region:
+            self.region = tuple(p.new_zeros((self.batch, p.shape[1]), dtype=self.wide) for p in parts)
+        for total, part in zip(self.region, parts, strict=True):
+            block.rows(total).add_(part)
+
     def finish(self) -> Sums:
         """All sums in the dtype of the losses; what was not asked for is empty."""
-        terms, weight = self.map, self.none.clone()  # an operator may not return one tensor twice
+        terms, weight = self.map, self.none
         if self.spec.terms in ("mean", "sum"):
             number = sum(w for w in self.weights if isinstance(w, int))
             counted = [w for w in self.weights if not isinstance(w, int)]
@@ -118,9 +130,12 @@ class Totals:
                 terms = terms / (torch.where(weight == 0, 1, weight) if counted or not number else number)
             terms, weight = terms.to(self.dtype), weight.to(self.dtype)
         if not self.spec.region:
-            return Sums(terms, weight, *(self.none.clone() for _ in range(4)))
-        region = (self.intersection, self.prediction, self.truth, self.pixels)
-        return Sums(terms, weight, *(s.to(self.dtype, copy=True) for s in region))
+            return Sums(terms, weight, *(self.none for _ in range(4)))
+        return Sums(terms, weight, *(s.to(self.dtype) for s in self.region or self._no_region()))
+
+    def _no_region(self) -> tuple[Tensor, ...]:
+        classes, channels = self.classes, self.classes if self.spec.sigmoid else 1
+        return tuple(self.none.new_zeros((self.batch, n)) for n in (classes, classes, classes, channels))
 
     def _add_up(self, parts: list[Tensor]) -> Tensor:
         if len(parts) == 1:
