@@ -170,7 +170,8 @@ def test_coarse_logits_give_what_interpolating_them_first_gives(name, coarse, fi
     (expected,) = torch.autograd.grad(first, x)
     ours_ = loss(x, y, upsample="bilinear", **options)
     (actual,) = torch.autograd.grad(ours_, x)
-    torch.testing.assert_close(ours_, first, rtol=1e-9, atol=1e-9)
+    # The first sorts, as the image is small; the second counts levels, which is within 2**-16 of it.
+    torch.testing.assert_close(ours_, first, rtol=1e-9, atol=2**-16 if name == "lovasz" else 1e-9)
     # An error at the edge between two levels of Lovász may round to either, as its last bit differs.
     torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-3 if name == "lovasz" else 1e-12)
 

@@ -318,4 +318,5 @@ def truth_by_class(index: Tensor, labels: Labels, shape: Sequence[int]) -> Tenso
     weight = labels.weight
     if weight is not None or index.device.type != "cpu":
         return add_by_class(index, index.new_ones(labels.y.shape) if weight is None else weight, shape)
+    index = labels.y.reshape(-1) if shape[0] == 1 else index  # bytes are counted faster
     return torch.bincount(index, minlength=shape[0] * shape[1]).view(shape[0], shape[1])

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from segkit import IGNORE_INDEX
 
-from . import _dense
+from . import _dense, _index
 from ._backend import kernels
 from ._blocks import Block, Logits, blocks, wide_dtype
 from ._check import Flat, Mode, Reduction, Upsample, Weights, choice, flatten
@@ -97,8 +97,9 @@ def lovasz(
     spec = Spec(function, flat.sigmoid, ignore_index)
     if exact and flat.size:
         raise ValueError(f"{function}: `exact` must be False with upsample='bilinear'. Interpolate the logits first.")
-    # Below as many pixels as levels sorting takes less memory than the tables.
-    few = not flat.size and math.prod(flat.inputs.logits.shape[1:]) < STEPS and scope == "image"
+    # Below as many numbers as levels sorting takes less time and memory than the tables.
+    numbers = flat.inputs.logits.shape[1:] if scope == "image" else flat.inputs.logits.shape
+    few = not flat.size and math.prod(numbers) < STEPS
     if exact or few:
         loss, truth, pixels = _by_sorting(flat, spec, scope)
     else:
@@ -115,26 +116,51 @@ def lovasz(
     return reduce_entries(loss, counted, weights, reduction=reduction, group=process_group)
 
 
-def _errors(
-    logits: Logits, inputs: Inputs, spec: Spec
-) -> Iterator[tuple[Block, Tensor, Tensor, Tensor | None, Tensor]]:
-    """Blocks as (block, p, truth - p, weight, truth), all [b, C, n] (weight [b, 1 or C, n] or None)."""
-    for block in blocks(*logits.shape, logits.row):
-        truth = _dense.read_truth(inputs, block, spec, logits)
-        x = _dense.clean(logits.read(block), truth, logits.dtype)
-        p = x.sigmoid() if spec.sigmoid else torch.softmax(x, 1)
-        yield block, p, truth.share - p, truth.weight, truth.share
+class Levels(NamedTuple):
+    """A block: ``p`` and the flat ``slot`` of each error, [b, C, n]; weight [b, 1 or C, n] or None; truth [b, C]."""
+
+    block: Block
+    p: Tensor
+    slot: Tensor
+    weight: Tensor | None
+    truth: Tensor
 
 
-def _slots(miss: Tensor, block: Block, per_image: bool) -> Tensor:
-    """Where each element counts in [rows, C, SLOTS], flat."""
-    slot = miss.add(1).mul_(STEPS).add_(0.5).long()
-    batch, classes, _ = miss.shape
-    slot += (torch.arange(classes, device=miss.device) * SLOTS)[:, None]
+def _levels(logits: Logits, inputs: Inputs, spec: Spec, per_image: bool) -> Iterator[Levels]:
+    """The pass, block by block."""
+    rows = logits.shape[0] if per_image else 1
+    kind = torch.int32 if rows * logits.shape[1] * SLOTS < 2**31 else torch.int64
+    start = torch.arange(logits.shape[1], device=logits.device, dtype=kind)[:, None] * SLOTS
     if per_image:
-        images = torch.arange(block.samples.start, block.samples.start + batch, device=miss.device)
-        slot += (images * (classes * SLOTS))[:, None, None]
-    return slot
+        start = start + torch.arange(rows, device=logits.device, dtype=kind)[:, None, None] * (logits.shape[1] * SLOTS)
+    by_index = not spec.sigmoid and inputs.target.ndim == 2
+    clean, places = by_index and _index.all_count(inputs, spec, logits.shape[1]), _index.Places()
+    for block in blocks(*logits.shape, logits.row):
+        x = logits.read(block)
+        if by_index:
+            labels = _index.read_labels(inputs, block, spec, x.shape[1], logits.dtype, clean)
+            if not clean:
+                _index.check_range(labels.y, x.shape[1], spec)
+            p = _index.probabilities(x, labels, logits.scratch(x), places)[0]
+            slot = _slots(0 - p).to(kind)
+            # Where the class is the truth, the error is 1 - p instead of -p: STEPS slots to the right.
+            flat, place = places.in_memory(slot, labels.y)
+            flat.scatter_(0, place, flat.index_select(0, place).add_(STEPS))
+            weight = None if labels.weight is None else labels.weight[:, None]
+            truth = _index.truth_by_class(places.of_class(labels.y, x.shape[1]), labels, p.shape)
+        else:
+            dense = _dense.read_truth(inputs, block, spec, logits)
+            x = _dense.clean(x, dense, logits.dtype)
+            p = x.sigmoid() if spec.sigmoid else torch.softmax(x, 1)
+            slot, weight = _slots(dense.share - p).to(kind), dense.weight
+            truth = (dense.share if weight is None else dense.share * weight).sum(2)
+        slot += start[block.samples] if per_image else start
+        yield Levels(block, p, slot, weight, truth)
+
+
+def _slots(miss: Tensor) -> Tensor:
+    """The slot of truth - p, in the class's own row; ``miss`` is overwritten."""
+    return miss.add_(1).mul_(STEPS).add_(0.5)
 
 
 @torch.library.custom_op("segkit::lovasz", mutates_args=())
@@ -160,10 +186,9 @@ def _lovasz(
     )
     truth = torch.zeros((rows, classes), dtype=torch.float64, device=logits.device)
     one = counts.new_ones(())
-    for block, _, miss, weight, share in _errors(source, inputs, spec):
-        each = (one if weight is None else weight.to(counts.dtype)).expand_as(miss)
-        counts.view(-1).index_add_(0, _slots(miss, block, per_image).view(-1), each.reshape(-1))
-        mine = (share if weight is None else share * weight).sum(2)
+    for block, _, slot, weight, mine in _levels(source, inputs, spec, per_image):
+        each = one.expand(slot.numel()) if weight is None else weight.to(counts.dtype).expand_as(slot).reshape(-1)
+        counts.view(-1).index_add_(0, slot.view(-1), each)
         truth[block.samples if per_image else slice(None)] += mine if per_image else mine.sum(0, keepdim=True)
     table = torch.empty((rows, classes, SLOTS), dtype=wide_dtype(logits), device=logits.device)
     loss, pixels = torch.empty_like(truth), counts.sum(2, dtype=torch.float64)
@@ -212,13 +237,13 @@ def _lovasz_backward(
     if (triton := kernels(logits, size)) is not None:
         return triton.lovasz_backward(inputs, spec, size, per_image, by_loss, table)
     source = CoarseLogits(logits, size) if size else Logits(logits)
-    for block, p, miss, weight, _ in _errors(source, inputs, spec):
-        slope = table.view(-1).index_select(0, _slots(miss, block, per_image).view(-1)).view(p.shape)
-        slope *= by_loss[block.samples if per_image else slice(None), :, None]
+    for block, p, slot, weight, _ in _levels(source, inputs, spec, per_image):
+        slope = table.view(-1).index_select(0, slot.view(-1)).view(p.shape)
+        slope.mul_(by_loss[block.samples if per_image else slice(None), :, None]).mul_(p)
         if weight is not None:
-            slope *= weight
-        slope *= p
-        source.write(block, slope * (1 - p) if sigmoid else slope.sub_(p * slope.sum(1, keepdim=True)))
+            slope.mul_(weight)
+        gradient = slope.mul_(1 - p) if spec.sigmoid else torch.sub(slope, p.mul_(slope.sum(1, True)), out=slope)
+        source.write(block, gradient)
     return source.gradient().view(logits.shape)
 
 
@@ -246,6 +271,8 @@ _lovasz.register_vmap(refuse_vmap)
 def _by_sorting(flat: Flat, spec: Spec, scope: Scope) -> tuple[Tensor, Tensor, Tensor]:
     """The exact loss [rows, C], the size of the truth, and of all that counts: sorts each class of each row."""
     inputs = flat.inputs
+    if torch._C._functorch.is_batchedtensor(inputs.logits):
+        refuse_vmap()
     logits = Logits(inputs.logits)
     whole = Block(slice(None), slice(None), True)
     truth = _dense.read_truth(inputs, whole, spec, logits)

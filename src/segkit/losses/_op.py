@@ -143,7 +143,7 @@ def _gradient(ctx: Any, by_terms: Tensor | None, by_inter: Tensor | None, by_pre
         buffer = saved[6].data if ctx.keep else None
         ctx.keep = False
         with torch.no_grad():
-            grad = _core.backward(inputs, ctx.spec, ctx.size, weight, *upstream, buffer=buffer)
+            grad = _core.backward(inputs, ctx.spec, ctx.size, weight, upstream[0], upstream[1], upstream[2], buffer)
     else:
         grad = _pixel_sums_backward(weight, *upstream, *inputs, *ctx.spec.settings(), ctx.size)
     return once(grad, inputs.logits)
