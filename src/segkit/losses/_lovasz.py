@@ -16,14 +16,15 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from segkit import IGNORE_INDEX
 
 from . import _dense, _index
 from ._backend import kernels
-from ._blocks import Block, Logits, blocks, wide_dtype
+from ._blocks import Block, Logits, blocks, readable, wide_dtype
 from ._check import Flat, Mode, Reduction, Upsample, Weights, choice, flatten
-from ._op import once, refuse_vmap
+from ._op import first_order, once, refuse_vmap
 from ._reduce import reduce_entries
 from ._region import Scope
 from ._spec import Inputs, Spec
@@ -97,9 +98,11 @@ def lovasz(
     spec = Spec(function, flat.sigmoid, ignore_index)
     if exact and flat.size:
         raise ValueError(f"{function}: `exact` must be False with upsample='bilinear'. Interpolate the logits first.")
-    # Below as many numbers as levels sorting takes less time and memory than the tables.
-    numbers = flat.inputs.logits.shape[1:] if scope == "image" else flat.inputs.logits.shape
-    few = not flat.size and math.prod(numbers) < STEPS
+    # Below as many numbers as levels sorting takes less memory than the tables, and on the CPU less time.
+    x = flat.inputs.logits
+    plain = readable(x) and not _get_current_dispatch_mode()
+    few = not flat.size and math.prod(x.shape[1:]) * (1 if scope == "image" else len(x)) < STEPS
+    few = few and (plain or scope == "image")
     if exact or few:
         loss, truth, pixels = _by_sorting(flat, spec, scope)
     else:
@@ -273,10 +276,10 @@ def _by_sorting(flat: Flat, spec: Spec, scope: Scope) -> tuple[Tensor, Tensor, T
     inputs = flat.inputs
     if torch._C._functorch.is_batchedtensor(inputs.logits):
         refuse_vmap()
-    logits = Logits(inputs.logits)
+    logits = Logits(first_order(inputs.logits))
     whole = Block(slice(None), slice(None), True)
     truth = _dense.read_truth(inputs, whole, spec, logits)
-    x = _dense.clean(inputs.logits, truth, logits.dtype)
+    x = _dense.clean(logits.x, truth, logits.dtype)
     p = x.sigmoid() if spec.sigmoid else torch.softmax(x, 1)
     weight = (p.new_ones(()) if truth.weight is None else truth.weight).expand_as(p)
     parts = [(truth.share - p).abs(), truth.share, weight]

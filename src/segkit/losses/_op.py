@@ -120,6 +120,29 @@ def once(grad: Tensor, logits: Tensor) -> Tensor:
     return _Once.apply(grad, logits)  # type: ignore[no-untyped-call]
 
 
+class _FirstOrder(torch.autograd.Function):
+    """Nothing, but that its gradient goes through `once`."""
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        return once(grad, *ctx.saved_tensors)
+
+
+def first_order(x: Tensor) -> Tensor:
+    """``x``, of which a loss may be made in plain operators: the gradient of its gradient is refused, as everywhere."""
+    if not x.requires_grad or torch.compiler.is_compiling():
+        return x
+    return _FirstOrder.apply(x)  # type: ignore[no-untyped-call,no-any-return]
+
+
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     _save(ctx, Inputs(*inputs[:5]), Spec(*inputs[5:-2]), inputs[-2], Sums(*output[:-1]), output[-1], inputs[-1])
 
