@@ -140,7 +140,7 @@ def first_order(x: Tensor) -> Tensor:
     """``x``, of which a loss may be made in plain operators: the gradient of its gradient is refused, as everywhere."""
     if not x.requires_grad or torch.compiler.is_compiling():
         return x
-    return _FirstOrder.apply(x)  # type: ignore[no-untyped-call,no-any-return]
+    return _FirstOrder.apply(x)  # type: ignore[no-untyped-call]
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
