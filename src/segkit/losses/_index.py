@@ -40,41 +40,65 @@ def forward(logits: Logits, inputs: Inputs, spec: Spec, buffer: Tensor | None, t
     block is in the cache. Else it is the probabilities.
     """
     clean, places = all_count(inputs, spec, logits.shape[1]), Places()
-    ready = buffer is not None and spec.only_terms
-    share = share_in_mean(inputs, spec, clean)
     for block in blocks(*logits.shape, logits.row, lean=buffer is None):
-        x = logits.read(block)
-        labels = read_labels(inputs, block, spec, x.shape[1], logits.dtype, clean)
-        if not clean:
-            check_range(labels.y, x.shape[1], spec)
-        p, flat, place, p_y = probabilities(
-            x, labels, logits.scratch(x) if buffer is None else block.cut(buffer), places
+        # A function for each block, so that nothing of one is alive in the next.
+        _forward_block(block, logits, inputs, spec, buffer, totals, clean, places)
+
+
+def _forward_block(
+    block: Block,
+    logits: Logits,
+    inputs: Inputs,
+    spec: Spec,
+    buffer: Tensor | None,
+    totals: Totals,
+    clean: bool,
+    places: Places,
+) -> None:
+    x = logits.read(block)
+    labels = read_labels(inputs, block, spec, x.shape[1], logits.dtype, clean)
+    if not clean:
+        check_range(labels.y, x.shape[1], spec)
+    p, place, p_y = probabilities(x, labels, logits.scratch(x) if buffer is None else block.cut(buffer), places)
+    if labels.valid is not None:
+        p_y = torch.where(labels.valid, p_y, 1)
+    if spec.terms != "none":
+        _add_terms(block, p, place, p_y, x, labels, inputs, spec, buffer is not None, totals)
+    del place  # each [b, n] is a good part of a block of few classes
+    if spec.region:
+        prediction = sum_of_classes(p, labels.weight, spec.power)
+        p_y = p_y if labels.weight is None else p_y * labels.weight
+        index = places.of_class(labels.y, x.shape[1])
+        totals.add_region(
+            block,
+            add_by_class(index, p_y, p.shape),
+            prediction,
+            truth_by_class(index, labels, p.shape),
+            p_y.new_full((len(p_y), 1), p_y.shape[1]) if labels.weight is None else labels.weight.sum(1, True),
         )
-        if labels.valid is not None:
-            p_y = torch.where(labels.valid, p_y, 1)
-        if spec.terms != "none":
-            nll = minus_log(p_y, x, labels, logits.dtype)
-            term = focal_term(p_y, nll, spec.gamma)
-            weight = term_weight(labels, inputs.class_weights, inputs.alpha)
-            counted = weight if inputs.alpha is None else term_weight(labels, inputs.class_weights)
-            totals.add_terms(block, term if weight is None else term * weight, counted)
-            if ready:
-                terms_gradient_(p, flat, place, p_y, slope(p_y, weight, spec, nll) * share)
-        if spec.region:
-            per_class = p if spec.power == 1 else p * p
-            if labels.weight is not None:
-                # In place where nothing needs p any more: the backward of a buffer does.
-                spare = logits.scratch(p) if buffer is not None else p
-                per_class = torch.mul(per_class, labels.weight[:, None], out=spare if per_class is p else per_class)
-                p_y = p_y * labels.weight
-            of_class = places.of_class(labels.y, x.shape[1])
-            totals.add_region(
-                block,
-                add_by_class(of_class, p_y, p.shape),
-                per_class.sum(2),
-                truth_by_class(of_class, labels, p.shape),
-                p_y.new_full((len(p_y), 1), p_y.shape[1]) if labels.weight is None else labels.weight.sum(1, True),
-            )
+
+
+def _add_terms(
+    block: Block,
+    p: Tensor,
+    place: Tensor,
+    p_y: Tensor,
+    x: Tensor,
+    labels: Labels,
+    inputs: Inputs,
+    spec: Spec,
+    keep: bool,
+    totals: Totals,
+) -> None:
+    nll = minus_log(p_y, x, labels, p.dtype)
+    weight = term_weight(labels, inputs.class_weights, inputs.alpha)
+    counted = weight if inputs.alpha is None else term_weight(labels, inputs.class_weights)
+    term = focal_term(p_y, nll, spec.gamma)
+    totals.add_terms(block, term if weight is None else term * weight, counted)
+    del term
+    if keep and spec.only_terms:
+        known = share_in_mean(inputs, spec, labels.valid is None)
+        terms_gradient_(p, place, slope(p_y, weight, spec, nll) * known)
 
 
 def backward(
@@ -88,34 +112,51 @@ def backward(
 ) -> None:
     """Write the gradient by the logits; if ``buffer`` holds the probabilities, over them."""
     clean, places = all_count(inputs, spec, logits.shape[1]), Places()
-    share = share_in_mean(inputs, spec, clean)
     for block in blocks(*logits.shape, logits.row, lean=buffer is None):
-        labels = read_labels(inputs, block, spec, logits.shape[1], logits.dtype, clean)
-        if buffer is None:
-            x = logits.read(block)
-            p, flat, place, p_y = probabilities(x, labels, logits.scratch(x), places)
-        else:
-            p = block.cut(buffer)
-            flat, place = places.in_memory(p, labels.y)
-            p_y = flat.index_select(0, place).view(labels.y.shape)
-        scale = None
-        if spec.terms != "none":
-            upstream = block.cut(by_terms)[:, 0] if spec.terms == "map" else share if spec.only_terms else by_terms
-            scale = slope(p_y, term_weight(labels, inputs.class_weights, inputs.alpha), spec) * upstream
-        # The gradient is p times something everywhere, and has one part more at the pixel's class.
-        if spec.region:
-            assert not isinstance(scale, float)
-            at_y = p_y.mul_(of_class(block.rows(by_inter), places.of_class(labels.y, p.shape[1])))
-            multiply_by_slope_(p, block.rows(by_pred), at_y, scale, labels.weight, spec.power)
-            own = flat.index_select(0, place).view(p_y.shape).add_(at_y)
-            flat.scatter_(0, place, (own if scale is None else own.sub_(scale)).view(-1))
-        else:
-            assert scale is not None
-            terms_gradient_(p, flat, place, p_y, scale)
-            if spec.only_terms:
-                multiply_(p, by_terms)  # last, as it is where `forward` left the gradient: the same to the bit
+        p = _backward_block(block, logits, inputs, spec, by_terms, by_inter, by_pred, buffer, clean, places)
         if buffer is None:
             logits.write(block, p)
+
+
+def _backward_block(
+    block: Block,
+    logits: Logits,
+    inputs: Inputs,
+    spec: Spec,
+    by_terms: Tensor,
+    by_inter: Tensor,
+    by_pred: Tensor,
+    buffer: Tensor | None,
+    clean: bool,
+    places: Places,
+) -> Tensor:
+    labels = read_labels(inputs, block, spec, logits.shape[1], logits.dtype, clean)
+    if buffer is None:
+        x = logits.read(block)
+        p, place, p_y = probabilities(x, labels, logits.scratch(x), places)
+    else:
+        p = block.cut(buffer)
+        place = places.in_memory(p, labels.y)
+        p_y = in_one_row(p).index_select(0, place).view(labels.y.shape)
+    scale: Tensor | float | None = None
+    if spec.terms != "none":
+        upstream = by_terms
+        if spec.terms == "map":
+            upstream = block.cut(by_terms)[:, 0]
+        scale = slope(p_y, term_weight(labels, inputs.class_weights, inputs.alpha), spec)
+        scale = scale * (share_in_mean(inputs, spec, clean) if spec.only_terms else upstream)
+    # The gradient is p times something everywhere, and has one part more at the pixel's class.
+    if spec.region:
+        assert not isinstance(scale, float)
+        at_y = p_y.mul_(of_class(block.rows(by_inter), places.of_class(labels.y, p.shape[1])))
+        multiply_by_slope_(p, block.rows(by_pred), at_y, scale, labels.weight, spec.power)
+        add_at_(p, place, at_y if scale is None else at_y.sub_(scale))
+    else:
+        assert scale is not None
+        terms_gradient_(p, place, scale)
+        if spec.only_terms:
+            multiply_(p, by_terms)  # last, as it is where `forward` left the gradient: the same to the bit
+    return p
 
 
 def slope(p_y: Tensor, weight: Tensor | None, spec: Spec, nll: Tensor | None = None) -> Tensor | float:
@@ -124,10 +165,12 @@ def slope(p_y: Tensor, weight: Tensor | None, spec: Spec, nll: Tensor | None = N
     return plain if weight is None else plain * weight
 
 
-def terms_gradient_(p: Tensor, flat: Tensor, place: Tensor, p_y: Tensor, scale: Tensor | float) -> None:
+def terms_gradient_(p: Tensor, place: Tensor, scale: Tensor | float) -> None:
     """Turn the probabilities of a block into (p - [y = c]) times ``scale`` ([b, n] or one number), in place."""
-    p.mul_(scale[:, None] if isinstance(scale, Tensor) and scale.ndim else scale)
-    flat.scatter_(0, place, (p_y - 1).mul_(scale).view(-1))
+    if isinstance(scale, float):
+        scale = p.new_full((), scale)
+    p.mul_(scale[:, None] if scale.ndim else scale)
+    add_at_(p, place, scale, -1)
 
 
 def left_factor(inputs: Inputs, spec: Spec, by_terms: Tensor, weight: Tensor) -> Tensor:
@@ -227,8 +270,8 @@ def check_range(y: Tensor, classes: int, spec: Spec) -> None:
         )
 
 
-def probabilities(x: Tensor, labels: Labels, out: Tensor, places: Places) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Softmax of ``x`` [b, C, n] into ``out``; and with `Places.in_memory`, that of each pixel's class, [b, n].
+def probabilities(x: Tensor, labels: Labels, out: Tensor, places: Places) -> tuple[Tensor, Tensor, Tensor]:
+    """Softmax of ``x`` [b, C, n] into ``out``; the place of each pixel's class in it, and what is there, [b, n].
 
     What an ignored pixel gets does not count: its weight is 0 in each sum and in the gradient. But it is a number, even
     where the logits are not.
@@ -236,13 +279,13 @@ def probabilities(x: Tensor, labels: Labels, out: Tensor, places: Places) -> tup
     if labels.valid is not None and not readable(x):
         x = without_ignored(x, labels)
     p = torch.softmax(x.to(out.dtype), 1, out=out)
-    flat, place = places.in_memory(p, labels.y)
-    p_y = flat.index_select(0, place).view(labels.y.shape)
+    place = places.in_memory(p, labels.y)
+    p_y = in_one_row(p).index_select(0, place).view(labels.y.shape)
     # A softmax that has NaN anywhere has NaN everywhere, so one number tells. Looking is cheaper than masking.
     if labels.valid is not None and readable(x) and math.isnan(float(p_y.min()) if p_y.numel() else 0):
         torch.softmax(without_ignored(x, labels).to(out.dtype), 1, out=out)
-        p_y = flat.index_select(0, place).view(labels.y.shape)
-    return p, flat, place, p_y
+        p_y = in_one_row(p).index_select(0, place).view(labels.y.shape)
+    return p, place, p_y
 
 
 def without_ignored(x: Tensor, labels: Labels) -> Tensor:
@@ -260,36 +303,72 @@ def minus_log(p_y: Tensor, x: Tensor, labels: Labels, dtype: torch.dtype) -> Ten
     return nll if labels.valid is None else torch.where(labels.valid, nll, 0)
 
 
+def in_one_row(p: Tensor) -> Tensor:
+    """The memory from the first to the last element of ``p`` [b, C, n] as one axis."""
+    return p.as_strided((span(p),), (1,))
+
+
+def span(p: Tensor) -> int:
+    """How far apart the first and the last element are in memory, and one."""
+    return 1 + sum((n - 1) * s for n, s in zip(p.shape, p.stride(), strict=True)) if p.numel() else 0
+
+
+def add_at_(p: Tensor, place: Tensor, values: Tensor, factor: float = 1) -> None:
+    """Add ``values`` [b, n] (or one number) times ``factor`` at the places that `Places.in_memory` gives."""
+    row = in_one_row(p)
+    values = values.expand(place.shape) if values.ndim == 0 else values.reshape(-1)
+    if p.device.type == "cpu":
+        row.index_add_(0, place, values, alpha=factor)
+    else:  # where index_add_ would add in any order
+        row.scatter_(0, place, row.index_select(0, place).add_(values, alpha=factor))
+
+
 class Places:
     """Where the class of each pixel lies; what depends on shapes alone is made once for all blocks of a shape."""
 
     def __init__(self) -> None:
-        self.known: dict[tuple[int, ...], Tensor] = {}
+        self.known: dict[tuple[object, ...], Tensor] = {}
 
-    def in_memory(self, p: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """The memory of a block [b, C, n] as one axis, and where on it each pixel's class lies, [b n].
+    def in_memory(self, p: Tensor, y: Tensor) -> Tensor:
+        """Where in `in_one_row` of a block [b, C, n] each pixel's class lies, [b n].
 
-        On the CPU one flat index_select and scatter are 5 to 8 times faster than gather and scatter along an axis.
+        On the CPU one flat index_select and index_add_ are 3 to 8 times faster than gather and scatter along an axis.
         """
-        (batch, classes, pixels), strides = p.shape, p.stride()
-        span = 1 + (batch - 1) * strides[0] + (classes - 1) * strides[1] + (pixels - 1) * strides[2] if p.numel() else 0
-        start = self._grid(batch, pixels, strides[0], strides[2], p)
-        return p.as_strided((span,), (1,)), torch.add(start, y, alpha=strides[1]).view(-1)
+        down, across, right = p.stride()
+        small = p.device.type == "cpu" and span(p) < 2**31  # scatter_ takes no int32
+        grid = self._grid(len(p), p.shape[2], down, right, p.device, torch.int32 if small else torch.int64)
+        return torch.add(grid, y.int() if small else y.long(), alpha=across).view(-1)
 
     def of_class(self, y: Tensor, classes: int) -> Tensor:
         """The number of each pixel's class among all [b, C], flat: for `of_class` and `add_by_class`."""
         if len(y) > 1:
-            return (y + self._grid(len(y), 1, classes, 1, y)).view(-1)
+            return (y + self._grid(len(y), 1, classes, 1, y.device, torch.int32)).view(-1)
         return (y if y.dtype in (torch.int32, torch.int64) else y.int()).reshape(-1)
 
-    def _grid(self, rows: int, columns: int, down: int, right: int, like: Tensor) -> Tensor:
-        key = (rows, columns, down, right)
-        if key not in self.known:
-            grid = torch.arange(0, columns * right, right, device=like.device)[None]
-            if rows > 1:
-                grid = grid + torch.arange(0, rows * down, down, device=like.device)[:, None]
-            self.known = {**self.known, key: grid} if len(self.known) < 4 else {key: grid}
-        return self.known[key]
+    def _grid(self, rows: int, columns: int, down: int, right: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+        key = (rows, columns, down, right, dtype)
+        if key in self.known:
+            return self.known[key]
+        grid = torch.arange(0, columns * right, right, device=device, dtype=dtype)[None]
+        if rows > 1:
+            grid = grid + torch.arange(0, rows * down, down, device=device, dtype=dtype)[:, None]
+        if grid.numel() <= LONG * 2:  # a longer one is a good part of the memory that a block takes
+            self.known[key] = grid
+        return grid
+
+
+def sum_of_classes(p: Tensor, weight: Tensor | None, power: int) -> Tensor:
+    """[b, C] sums of p (or p squared) times the pixels' weights."""
+
+    def total(q: Tensor, w: Tensor | None) -> Tensor:
+        q = q if power == 1 else q * q
+        return (q if w is None else q * w).sum(-1)
+
+    if weight is None and power == 1:
+        return p.sum(2)
+    if p.shape[1] <= FEW and p.shape[2] >= LONG:  # without a second [b, C, n]
+        return torch.stack([total(p[:, c], weight) for c in range(p.shape[1])], 1)
+    return total(p, None if weight is None else weight[:, None])
 
 
 def term_weight(labels: Labels, *per_class: Tensor | None) -> Tensor | None:

@@ -147,8 +147,7 @@ def _levels(logits: Logits, inputs: Inputs, spec: Spec, per_image: bool) -> Iter
             p = _index.probabilities(x, labels, logits.scratch(x), places)[0]
             slot = _slots(0 - p).to(kind)
             # Where the class is the truth, the error is 1 - p instead of -p: STEPS slots to the right.
-            flat, place = places.in_memory(slot, labels.y)
-            flat.scatter_(0, place, flat.index_select(0, place).add_(STEPS))
+            _index.add_at_(slot, places.in_memory(slot, labels.y), slot.new_full((), STEPS))
             weight = None if labels.weight is None else labels.weight[:, None]
             truth = _index.truth_by_class(places.of_class(labels.y, x.shape[1]), labels, p.shape)
         else:
