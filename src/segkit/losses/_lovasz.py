@@ -100,7 +100,7 @@ def lovasz(
         raise ValueError(f"{function}: `exact` must be False with upsample='bilinear'. Interpolate the logits first.")
     # Below as many numbers as levels sorting takes less memory than the tables, and on the CPU less time.
     x = flat.inputs.logits
-    plain = readable(x) and not _get_current_dispatch_mode()
+    plain = readable(x) and not _get_current_dispatch_mode() and kernels(x, flat.size) is None
     few = not flat.size and math.prod(x.shape[1:]) * (1 if scope == "image" else len(x)) < STEPS
     few = few and (plain or scope == "image")
     if exact or few:
