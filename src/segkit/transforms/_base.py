@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar, overload
 
 import torch
@@ -121,6 +122,13 @@ def uniform(low: float, high: float, generator: torch.Generator | None) -> float
     """A number from [low, high)."""
     device = None if generator is None else generator.device
     return low + (high - low) * torch.rand((), generator=generator, device=device, dtype=torch.float64).item()
+
+
+def uniforms(ranges: Sequence[tuple[float, float]], generator: torch.Generator | None) -> list[float]:
+    """A number from each [low, high), in one call of the generator."""
+    device = None if generator is None else generator.device
+    draws = torch.rand(len(ranges), generator=generator, device=device, dtype=torch.float64).tolist()
+    return [low + (high - low) * each for (low, high), each in zip(ranges, draws, strict=True)]
 
 
 def log_uniform(low: float, high: float, generator: torch.Generator | None) -> float:

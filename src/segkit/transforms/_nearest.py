@@ -11,7 +11,7 @@ from segkit.transforms._affine import Affine
 from segkit.transforms._geometry import EPSILON, Geometry, Rect, Size, Stage, coordinates, looks_inside, single_affine
 
 _LIMIT = 32_767  # OpenCV's maps are made of 16-bit integers inside
-_BLOCK = 1 << 15  # places that are computed at a time, so that they stay in the cache
+_BLOCK = 1 << 17  # places that are computed at a time, so that they stay in the cache
 
 
 def look_up(pixels: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor | None]:
@@ -19,20 +19,22 @@ def look_up(pixels: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor | None]:
 
     What lies beyond the edge takes the pixel at the edge, until it is filled.
     """
-    places = _Indices(geometry.stages, geometry.size, pixels.device)
+    top, left, bottom, right = geometry.shown
+    if top < bottom and left < right:
+        pixels = pixels[..., top:bottom, left:right]
+    places = _Indices(geometry.stages, geometry.size, pixels.device, (top, left))
     if places.apart:
         moved = _by_rows_and_columns(pixels, *places(slice(0, geometry.size[0])))
         return moved, outside(geometry, pixels.device)
-    sides = max(*geometry.source, *geometry.size)
-    if pixels.device.type != "cpu" or pixels.requires_grad or sides >= _LIMIT:
+    height, width = pixels.shape[-2:]
+    if pixels.device.type != "cpu" or pixels.requires_grad or max(height, width, *geometry.size) >= _LIMIT:
         column, row = places(slice(0, geometry.size[0]))
-        height, width = geometry.source
-        flat = row.clamp(0, height - 1).to(torch.int64) * width + column.clamp(0, width - 1).to(torch.int64)
-        return pixels.flatten(-2)[..., flat], outside(geometry, pixels.device)
+        column, row = column.clamp(0, width - 1).to(torch.int64), row.clamp(0, height - 1).to(torch.int64)
+        return pixels[..., row, column], outside(geometry, pixels.device)
     planes = _bits(pixels)
     found = np.empty((len(planes), *geometry.size), planes.dtype)
     hidden = _Hidden(geometry, pixels.device)
-    for rows in _blocks(geometry.size):
+    for rows in places.blocks():
         column, row = places(rows)
         map_x, map_y = column.numpy(), row.numpy()
         for plane, out in zip(planes, found, strict=True):
@@ -51,8 +53,8 @@ def outside(geometry: Geometry, device: torch.device, *, whole: bool = False) ->
     """
     hidden = _Hidden(geometry, device, whole=whole)
     if hidden.found is not None:
-        places = _Indices(geometry.stages, geometry.size, device)
-        for rows in _blocks(geometry.size) if device.type == "cpu" else [slice(0, geometry.size[0])]:
+        places = _Indices(geometry.stages, geometry.size, device, geometry.shown[:2])
+        for rows in places.blocks():
             hidden.see(rows, *places(rows))
     return hidden.found
 
@@ -76,12 +78,16 @@ def fill_where(pixels: Tensor, outside: Tensor | None, fill: float) -> Tensor:
 class _Indices:
     """Column and row of the nearest source pixel, whole numbers in float32, for a block of output rows at a time.
 
+    They are counted from `origin`, the (top, left) of what is visible there.
+
     Attributes:
         apart: the column depends on the output's column only, and the row on its row: [1, width] and [rows, 1].
     """
 
-    def __init__(self, stages: tuple[Stage, ...], size: Size, device: torch.device) -> None:
+    def __init__(self, stages: tuple[Stage, ...], size: Size, device: torch.device, origin: tuple[int, int]) -> None:
         self.stages, self.size, self.device = stages, size, device
+        # On the edge between two pixels, where rounding decides, it is always the later one.
+        self._down, self._right = (0.5 + EPSILON - each for each in origin)
         affine = single_affine(stages)
         self.apart = affine is not None and affine.xy == affine.yx == 0
         self._axes: list[tuple[Tensor, Tensor]] | None = None
@@ -90,10 +96,9 @@ class _Indices:
             self._prepare(affine)
 
     def __call__(self, rows: slice) -> tuple[Tensor, Tensor]:
-        # On the edge between two pixels, where rounding decides, it is always the later one.
         if self._axes is None:
             x, y = coordinates(self.stages, self.size, self.device, rows)
-            return (x + (0.5 + EPSILON)).floor_().to(torch.float32), (y + (0.5 + EPSILON)).floor_().to(torch.float32)
+            return (x + self._right).floor_().to(torch.float32), (y + self._down).floor_().to(torch.float32)
         shape = rows.stop - rows.start, self.size[1]
         if self._place is None or self._place.shape != shape:
             self._place = torch.empty(shape, dtype=torch.float64, device=self.device)
@@ -103,12 +108,19 @@ class _Indices:
             index.copy_(self._place.floor_())
         return self._index[0], self._index[1]
 
+    def blocks(self) -> list[slice]:
+        """Rows of the output, as many at a time as stay in the cache."""
+        if self.device.type != "cpu":
+            return [slice(0, self.size[0])]
+        step = max(1, _BLOCK // self.size[1])
+        return [slice(top, min(top + step, self.size[0])) for top in range(0, self.size[0], step)]
+
     def _prepare(self, affine: Affine) -> None:
         """An affine map is a sum of what the column and what the row gives: one addition a pixel, in reused memory."""
         x = torch.arange(self.size[1], dtype=torch.float64, device=self.device)[None]
         y = torch.arange(self.size[0], dtype=torch.float64, device=self.device)[:, None]
-        parts = (affine.xx, affine.xy, affine.dx), (affine.yx, affine.yy, affine.dy)
-        self._axes = [(x * a + (c + 0.5 + EPSILON), y * b) for a, b, c in parts]
+        parts = (affine.xx, affine.xy, affine.dx + self._right), (affine.yx, affine.yy, affine.dy + self._down)
+        self._axes = [(x * a + c, y * b) for a, b, c in parts]
 
 
 class _Hidden:
@@ -117,33 +129,38 @@ class _Hidden:
     def __init__(self, geometry: Geometry, device: torch.device, *, whole: bool = False) -> None:
         affine = single_affine(geometry.stages)
         covered = affine is not None and looks_inside(affine, geometry.size, geometry.shown)
-        self._source = None if whole or covered else geometry.shown
-        self._frames = [(_Indices(stages, geometry.size, device), rect) for stages, rect in geometry.clips]
+        self._source = None if whole or covered else _sides(geometry.shown)
+        self._frames = [
+            (_Indices(stages, geometry.size, device, rect[:2]), _sides(rect)) for stages, rect in geometry.clips
+        ]
         anything = self._source is not None or self._frames
         self.found = torch.zeros(geometry.size, dtype=torch.bool, device=device) if anything else None
 
     def see(self, rows: slice, column: Tensor, row: Tensor) -> None:
-        """Note the pixels of these rows, whose indices in the source are given."""
+        """Note the pixels of these rows, whose indices in what is visible of the source are given."""
         if self.found is None:
             return
         if self._source is not None:
-            self.found[rows] = _beyond(column, row, self._source)
-        for indices, rect in self._frames:
-            self.found[rows] |= _beyond(*indices(rows), rect)
+            _note_beyond(self.found[rows], column, row, self._source)
+        for indices, sides in self._frames:
+            _note_beyond(self.found[rows], *indices(rows), sides)
 
 
-def _beyond(column: Tensor, row: Tensor, rect: Rect) -> Tensor:
+def _sides(rect: Rect) -> Size:
     top, left, bottom, right = rect
+    return bottom - top, right - left
+
+
+def _note_beyond(found: Tensor, column: Tensor, row: Tensor, sides: Size) -> None:
+    """Set what lies beyond [0, height) and [0, width)."""
+    height, width = sides
     if column.device.type != "cpu":
-        return (column < left) | (column >= right) | (row < top) | (row >= bottom)
-    x, y = column.numpy(), row.numpy()  # comparisons are several times faster there
-    return torch.from_numpy((x < left) | (x >= right) | (y < top) | (y >= bottom))
-
-
-def _blocks(size: Size) -> list[slice]:
-    """Rows of the output, as many at a time as have about `_BLOCK` pixels."""
-    step = max(1, _BLOCK // size[1])
-    return [slice(top, min(top + step, size[0])) for top in range(0, size[0], step)]
+        found |= (column < 0) | (column >= width) | (row < 0) | (row >= height)
+        return
+    noted = found.numpy()
+    for places, side in ((column, width), (row, height)):
+        # As bits, floats of at least 0 are in order, and negative ones beyond them all: one comparison finds both ends.
+        noted |= places.numpy().view(np.uint32) >= np.float32(side).view(np.uint32)
 
 
 def _by_rows_and_columns(pixels: Tensor, column: Tensor, row: Tensor) -> Tensor:

@@ -68,17 +68,14 @@ def _warp(planes: list[np.ndarray], moved: np.ndarray, warp: Callable[[np.ndarra
     far as a place within the picture can look, so OpenCV need not look after edges, which takes a third more.
     """
     for first in range(0, len(planes), 4):
-        some, out = planes[first : first + 4], list(moved[first : first + 4])
-        if len(some) > 1:
-            missing = 4 - len(some)
-            pixels, out = (
-                cv2.merge([*some, *some[:1] * missing]),
-                [*out, *(np.empty_like(out[0]) for _ in range(missing))],
-            )
-        else:
-            pixels = some[0]
+        out = list(moved[first : first + 4])
+        some = [np.ascontiguousarray(plane) for plane in planes[first : first + 4]]
+        missing = 4 - len(some) if len(some) > 1 else 0
+        # merge takes 5 times as long if rows do not begin at a multiple of 16 bytes, hence the copies above. It writes
+        # past the cache, where the warp would find nothing; the copy with an edge puts the picture back into it.
+        pixels = cv2.merge(some + some[:1] * missing)
         pixels = warp(cv2.copyMakeBorder(pixels, 1, 1, 1, 1, cv2.BORDER_REPLICATE))
-        cv2.split(pixels, out)  # writes into these
+        cv2.split(pixels, [*out, *(np.empty_like(out[0]) for _ in range(missing))])  # writes into `moved`
 
 
 def blur(image: Tensor, sigma: tuple[float, float]) -> Tensor:

@@ -9,7 +9,15 @@ import torch
 
 from segkit import IGNORE_INDEX
 from segkit.transforms import _geometry
-from segkit.transforms._base import GeometricTransform, SizedTransform, as_probability, integer, log_uniform, uniform
+from segkit.transforms._base import (
+    GeometricTransform,
+    SizedTransform,
+    as_probability,
+    integer,
+    log_uniform,
+    uniform,
+    uniforms,
+)
 from segkit.transforms._field import Field
 from segkit.transforms._geometry import Geometry, Size
 from segkit.transforms._inputs import as_number, as_range, as_size
@@ -129,13 +137,12 @@ class RandomAffine(GeometricTransform):
         """The map of one call."""
         if uniform(0, 1, generator) >= self.p:
             return _geometry.identity(source)
-        angle = uniform(*self.degrees, generator)
-        down, right = (
-            length * uniform(-reach, reach, generator) for length, reach in zip(source, self.translate, strict=True)
-        )
-        scale = log_uniform(*self.scale, generator)
-        shear = uniform(*self.shear, generator), uniform(*self.shear, generator)
-        return _geometry.affine(source, angle=angle, translate=(down, right), scale=scale, shear=shear)
+        low, high = self.scale
+        ranges = [self.degrees, *((-reach, reach) for reach in self.translate), (0, 1), self.shear, self.shear]
+        angle, down, right, enlarge, along_y, along_x = uniforms(ranges, generator)
+        translate, scale = (down * source[0], right * source[1]), low * (high / low) ** enlarge
+        shear = along_y, along_x
+        return _geometry.affine(source, angle=angle, translate=translate, scale=scale, shear=shear)
 
 
 class ElasticDeform(GeometricTransform):
