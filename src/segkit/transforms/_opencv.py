@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import cv2
 import numpy as np
@@ -42,22 +42,23 @@ def sample(image: Tensor, geometry: Geometry, sigma: tuple[float, float]) -> Ten
     taps = [gaussian_taps(deviation) for deviation in sigma]
     left, right = _needed(bounds[0], bounds[1], geometry.source[1], len(taps[1]))
     top, bottom = _needed(bounds[2], bounds[3], geometry.source[0], len(taps[0]))
-    needed = list(planes[:, top:bottom, left:right])
+    needed: Iterable[np.ndarray] = planes[:, top:bottom, left:right]
     if max(map(len, taps)) > 1:
         down, across = map(np.array, taps)
-        needed = [cv2.sepFilter2D(plane, -1, across, down, borderType=cv2.BORDER_REPLICATE) for plane in needed]
+        # One after the other, so that each is resampled while it is in the cache.
+        needed = (cv2.sepFilter2D(plane, -1, across, down, borderType=cv2.BORDER_REPLICATE) for plane in needed)
     size = geometry.size[::-1]
     if affine is None:
         map_x = (x - (left - 1)).to(torch.float32).expand(geometry.size).numpy()
         map_y = (y - (top - 1)).to(torch.float32).expand(geometry.size).numpy()
-        _warp(needed, moved, lambda pixels: cv2.remap(pixels, map_x, map_y, cv2.INTER_LINEAR))
+        _warp(list(needed), moved, lambda pixels: cv2.remap(pixels, map_x, map_y, cv2.INTER_LINEAR))
     elif (affine,) == scaling(geometry.source, geometry.size).stages:
         for plane, out in zip(needed, moved, strict=True):
             cv2.resize(plane, size, dst=out, interpolation=cv2.INTER_LINEAR)
     else:
         matrix = np.array([[affine.xx, affine.xy, affine.dx - left + 1], [affine.yx, affine.yy, affine.dy - top + 1]])
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        _warp(needed, moved, lambda pixels: cv2.warpAffine(pixels, matrix, size, flags=flags))
+        _warp(list(needed), moved, lambda pixels: cv2.warpAffine(pixels, matrix, size, flags=flags))
     return _as_it_was(torch.from_numpy(moved).reshape(*image.shape[:-2], *geometry.size), image)
 
 
