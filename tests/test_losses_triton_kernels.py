@@ -266,6 +266,32 @@ def test_few_tile_sizes_are_tried():
                 assert all(pixels is None or pixels % c.kwargs["BLOCK_N"] == 0 for c in configs)
 
 
+FAR = 2**31 + 64  # elements
+
+
+@pytest.mark.parametrize("strides", [(FAR, 64, 1), (0, FAR, 1), (0, 1, FAR // 5 + 1)], ids=["image", "class", "pixel"])
+def test_offsets_beyond_two_to_the_31_elements(strides):
+    """Memory that nobody touches is not there on the CPU: of the 4 GiB only a few pages are."""
+    shape = (1 + (strides[0] > 0), 2, 6)
+    try:
+        memory = torch.empty(FAR + 256, dtype=torch.bfloat16, device=DEVICE)
+    except RuntimeError:
+        pytest.skip("takes 4 GiB of address space (on a GPU of memory)")
+    g = torch.Generator().manual_seed(0)
+    logits = torch.randn(shape, generator=g).to(DEVICE, torch.bfloat16)
+    far = memory.as_strided(shape, strides)
+    far.copy_(logits)
+    target = torch.tensor([[0, 1, 1, 0, 1, 255]] * shape[0], dtype=torch.uint8, device=DEVICE)
+    for name in ("dice_ce", "lovasz"):
+        results = []
+        for x in (logits, far):
+            x = x.detach().requires_grad_()
+            value = getattr(L, name)(x, target)
+            results.append((value.detach(), torch.autograd.grad(value, x)[0].contiguous()))
+        assert torch.equal(results[0][0], results[1][0])
+        assert torch.equal(results[0][1], results[1][1])
+
+
 @needs_gpu
 @pytest.mark.parametrize("name", ["cross_entropy", "focal", "dice_ce", "lovasz", "ohem_cross_entropy"])
 def test_losses_compile_to_one_graph_on_the_gpu(name):
