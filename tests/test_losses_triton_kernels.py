@@ -43,7 +43,8 @@ def both(loss, logits, target, **options):
         x = x.detach().requires_grad_()
         with losses.use_backend(name):
             value = loss(x, target, **options)
-            value.sum().backward()
+            upstream = torch.linspace(0.5, 1.5, value.numel(), device=DEVICE).view(value.shape)
+            (value * upstream).sum().backward()
         results.append((value.detach().double(), x.grad.double()))
     return results
 
@@ -98,6 +99,14 @@ def test_class_ids_of_any_integer_type(labels):
     logits, target = sample(7, (5, 6))
     target = torch.where(target == 255, 100, target).to(labels)
     agree(L.dice_ce, logits, target, ignore_index=100)
+
+
+def test_labels_and_weights_with_gaps_between_them():
+    logits, target = sample(3, (11,))
+    weights = torch.rand(2, 22, generator=torch.Generator().manual_seed(4)).to(DEVICE)
+    agree(L.dice_ce, logits, target.repeat_interleave(2, 1)[:, ::2], pixel_weights=weights[:, ::2])
+    yes = ((target == 1) * 1)[:, None].repeat_interleave(2, 2)[..., ::2]
+    agree(L.dice_ce, logits[:, :1], yes, pixel_weights=weights[:, ::2], mode="binary")
 
 
 @pytest.mark.parametrize("mode", ["binary", "multilabel"])
@@ -163,6 +172,15 @@ def test_lovasz_counts_what_the_torch_code_counts(classes, spatial, weighted, mo
         return
     per_image, exact = both(L.lovasz, logits, target, reduction="none", classes="all", **options)
     torch.testing.assert_close(per_image[0], exact[0], rtol=0, atol=2**-15)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_slopes_of_lovasz_where_many_errors_are_equal(weighted):
+    logits, target = sample(3, (15, 20), torch.float64)
+    options = {"pixel_weights": (torch.arange(600).view(2, 15, 20) % 7 / 4).to(DEVICE)} if weighted else {}
+    (value, grad), (exact, exact_grad) = both(L.lovasz, logits.div(2).round(), target, **options)
+    torch.testing.assert_close(value, exact, rtol=1e-9, atol=0)
+    torch.testing.assert_close(grad, exact_grad, rtol=1e-9, atol=1e-12)
 
 
 COARSE = [
