@@ -1,0 +1,62 @@
+"""What was measured: one line of JSON for each run, so that a stopped experiment goes on where it was."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import platform
+import subprocess
+from collections.abc import Iterable
+from typing import Any
+
+import numpy
+import torch
+
+import segkit
+
+Record = dict[str, Any]
+
+
+def environment() -> Record:
+    """Commit, versions and machine."""
+    root = pathlib.Path(__file__).parent
+    commit = subprocess.run(["git", "-C", root, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    return {
+        "commit": commit.stdout.strip() or "unknown",
+        "segkit": segkit.__version__,
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "python": platform.python_version(),
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} thread(s)",
+    }
+
+
+def read(path: pathlib.Path) -> list[Record]:
+    """All whole lines; a line that was cut by a kill is left out and run again."""
+    if not path.exists():
+        return []
+    records = []
+    for line in path.read_text().splitlines():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return records
+
+
+def append(path: pathlib.Path, record: Record) -> None:
+    """Add a line, beginning a new one if the last was cut."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cut = path.exists() and path.stat().st_size > 0 and path.read_bytes()[-1:] != b"\n"
+    with open(path, "a") as file:
+        file.write(("\n" if cut else "") + json.dumps(record) + "\n")
+
+
+def key(record: Record) -> tuple[str, str, int, int]:
+    """What makes a run the same run."""
+    return record["group"], record["setting"], record["seed"], record["steps"]
+
+
+def done(records: Iterable[Record]) -> set[tuple[str, str, int, int]]:
+    """The keys of all records."""
+    return {key(record) for record in records}
