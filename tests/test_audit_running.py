@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -93,6 +93,28 @@ def test_a_dask_cluster_gives_the_same_bytes(folders, expected):
     assert report.to_json() == expected
 
 
+@pytest.mark.filterwarnings("default")  # of ray and what it starts
+def test_ray_gives_the_same_bytes(folders, expected, monkeypatch):
+    """Ray brings no executor of its own any more; these lines are the ones of docs/audit.md."""
+    ray = pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+
+    @ray.remote
+    def call(function, args, keywords):
+        return function(*args, **keywords)
+
+    class RayExecutor(Executor):
+        def submit(self, function, /, *args, **keywords):
+            return call.remote(function, args, keywords).future()
+
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    try:
+        report = audit.audit_dataset(*folders, num_classes=3, executor=RayExecutor(), progress=False)
+    finally:
+        ray.shutdown()
+    assert report.to_json() == expected
+
+
 def test_any_order_of_the_files_gives_the_same_bytes(folders, expected):
     images, masks = ([str(path) for path in sorted(folder.iterdir())] for folder in folders)
     rng = np.random.default_rng(0)
@@ -105,27 +127,30 @@ def test_any_order_of_the_files_gives_the_same_bytes(folders, expected):
 def test_a_killed_worker_is_replaced(folders, expected):
     """Workers are killed while they work; their files are done again, and the result is the same."""
     executor = ProcessWorkers(2)
-    stop = threading.Event()
+    stop, killed = threading.Event(), []
 
     def kill():
-        for _ in range(4):
-            if stop.wait(0.25):
-                return
+        while len(killed) < 3 and not stop.wait(0.02):
             for child in children(os.getpid()):
-                if "segkit.stats._processes" in command_of(child):
+                if child not in killed and "segkit.stats._processes" in command_of(child):
                     os.kill(child, signal.SIGKILL)
+                    killed.append(child)
+                    stop.wait(0.4)  # time for the next one to start and to work
                     break
 
     killer = threading.Thread(target=kill)
     killer.start()
     try:
-        for _ in range(3):
+        for _ in range(20):
             report = audit.audit_dataset(*folders, num_classes=3, executor=executor, progress=False)
             assert report.to_json() == expected
+            if len(killed) == 3:
+                break
     finally:
         stop.set()
         killer.join()
         executor.shutdown()
+    assert len(killed) == 3
 
 
 def children(parent):
@@ -193,6 +218,23 @@ def test_links_in_a_circle_and_strange_names_are_taken(tmp_path):
     assert "caf\\udce9.png" in report.to_json()
     assert json.loads(report.to_json())["images"] == 41
     report.to_html(tmp_path / "report.html")
+
+
+@pytest.mark.slow
+def test_a_folder_of_very_many_files_is_audited(tmp_path):
+    """100 pictures under many names each: every name is listed, and every copy named once."""
+    many = 100_000 if LONG else 2_000
+    images, masks = make_set(tmp_path / "few", 100, size=32)
+    (tmp_path / "images").mkdir()
+    for number in range(many):
+        os.link(images / f"{number % 100:05d}.png", tmp_path / "images" / f"{number:06d}.png")
+    report = audit.audit_dataset(tmp_path / "images", progress=False)
+    assert len(report.files) == many
+    # One of the pictures is broken, and one is a copy of another.
+    assert report.counts()["unreadable"] == many // 100
+    assert report.counts()["exact-duplicate"] == many - many // 100 - 98
+    report.to_html(tmp_path / "report.html")
+    assert (tmp_path / "report.html").stat().st_size < 5 * 2**20
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

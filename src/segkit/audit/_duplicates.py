@@ -21,6 +21,16 @@ __all__ = ["ThumbStore", "find_duplicates"]
 
 _SAME, _ALMOST = 0.965, 0.85  # likeness of a re-encoded picture; of a cropped one. Neighbouring slices reach 0.8.
 _BLOCK = 256
+_HOW = (
+    "",
+    " when flipped left to right",
+    " when flipped upside down",
+    " when turned by half",
+    " when mirrored at its diagonal",
+    " when turned by a quarter",
+    " when turned by a quarter",
+    " when mirrored at its diagonal",
+)
 
 
 class ThumbStore:
@@ -134,7 +144,7 @@ def _exact(items: Sequence[Item], rows: np.ndarray, first: int, second: int) -> 
 
 def _near(items: Sequence[Item], rows: np.ndarray, first: int, second: int, flip: int, score: float) -> list[Finding]:
     original, copy = items[first][1], items[second][1]
-    how = ["", " when flipped left to right", " when flipped upside down", " when turned by half"][flip]
+    how = _HOW[flip]
     value = round(score, 3)
     severity: Severity = "warning" if score >= _SAME else "info"
     reason = f"Its detail agrees to {value:.1%} with that of the other{how}."

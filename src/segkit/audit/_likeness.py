@@ -2,7 +2,7 @@
 
 A picture is a grey thumb of 96 x 96. Its landmarks are a few spots that stand out, each with the patch around it, and
 the whole picture as one more. Patches are hashed by random planes; two pictures whose landmarks fall into the same
-buckets, at about the same places, are laid over each other. Flips are asked for by flipping the patches.
+buckets, at about the same places, are laid over each other. For flips and quarter turns the patches are flipped.
 """
 
 from __future__ import annotations
@@ -33,7 +33,12 @@ _FLIPS: tuple[Callable[[np.ndarray], np.ndarray], ...] = (
     lambda patch: patch[..., ::-1],
     lambda patch: patch[..., ::-1, :],
     lambda patch: patch[..., ::-1, ::-1],
+    lambda patch: patch.swapaxes(-1, -2),
+    lambda patch: patch.swapaxes(-1, -2)[..., ::-1],  # by a quarter, clockwise
+    lambda patch: patch.swapaxes(-1, -2)[..., ::-1, :],
+    lambda patch: patch.swapaxes(-1, -2)[..., ::-1, ::-1],
 )
+_BACK = (0, 1, 2, 3, 4, 6, 5, 7)  # the flip that undoes each
 
 
 def landmarks_of(thumb: np.ndarray) -> np.void:
@@ -97,7 +102,7 @@ def similar_pairs(blocks: Blocks, total: int) -> list[SimilarPair]:
     chosen: dict[tuple[int, int], int] = {}
     taken = np.zeros(total, np.int64)
     for place in np.lexsort([keys, -counts]):  # the likeliest first; of equal ones the smallest key
-        pair, flip = divmod(int(keys[place]), 4)
+        pair, flip = divmod(int(keys[place]), len(_FLIPS))
         first, second = divmod(pair, total)
         if min(taken[first], taken[second]) < _PARTNERS and (first, second) not in chosen:
             taken[[first, second]] += 1
@@ -126,7 +131,7 @@ def _patches(blocks: Blocks, name: str, mean: np.ndarray) -> Iterator[tuple[np.n
 
 
 def _collisions(blocks: Blocks, name: str, mean: np.ndarray, planes: np.ndarray, total: int) -> Iterator[np.ndarray]:
-    """A key (first * total + second) * 4 + flip for each two patches in one bucket of these planes, at like places."""
+    """A key (first * total + second) * 8 + flip for each two patches in one bucket of these planes, at like places."""
     weights = (1 << np.arange(planes.shape[1])).astype(np.int32)
     parts = [(((p @ planes > 0) @ weights).astype(np.int32), o, place) for p, o, place in _patches(blocks, name, mean)]
     if not parts:
@@ -135,8 +140,9 @@ def _collisions(blocks: Blocks, name: str, mean: np.ndarray, planes: np.ndarray,
     del parts
     order = np.argsort(shelf, kind="stable")
     shelf, owner, places = shelf[order], owner[order], places[order]
-    # To flip the planes is to flip the patches.
-    flipped = [flip(planes.T.reshape(-1, *mean.shape)).reshape(planes.shape[1], -1).T for flip in _FLIPS]
+    # To flip the planes back is to flip the patches.
+    square = planes.T.reshape(-1, *mean.shape)
+    flipped = [_FLIPS[back](square).reshape(planes.shape[1], -1).T for back in _BACK]
     for patches, asker, place in _patches(blocks, name, mean):
         for flip, sides in enumerate(flipped):
             code = ((patches @ sides > 0) @ weights).astype(np.int32)
@@ -147,12 +153,12 @@ def _collisions(blocks: Blocks, name: str, mean: np.ndarray, planes: np.ndarray,
             keep = asker[asking] < owner[found]
             asking, found = asking[keep], found[keep]
             if name == "spots":
-                there = place[asking]
+                there = place[asking][:, ::-1].copy() if flip & 4 else place[asking]
                 there[:, 0] = THUMB - there[:, 0] if flip & 2 else there[:, 0]
                 there[:, 1] = THUMB - there[:, 1] if flip & 1 else there[:, 1]
                 near = (np.abs(there - places[found]) <= _NEAR).all(1)
                 asking, found = asking[near], found[near]
-            yield (asker[asking].astype(np.int64) * total + owner[found]) * 4 + flip
+            yield (asker[asking].astype(np.int64) * total + owner[found]) * len(_FLIPS) + flip
 
 
 def likeness(first: np.ndarray, second: np.ndarray, flip: int) -> float:
