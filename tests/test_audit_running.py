@@ -34,7 +34,7 @@ def make_set(top, count, size=48):
         if i % 23 == 5:
             image = image // 20
         mask = np.zeros((size, size), np.uint8)
-        mask[8:30, 8 + i % 9 : 30] = i % 3
+        mask[8:30, 8 + i % 9 : 30] = 1 + i % 2
         Image.fromarray(image).save(top / "images" / f"{i:05d}.png", compress_level=1)
         Image.fromarray(mask).save(top / "masks" / f"{i:05d}.png", compress_level=1)
     (top / "images" / "00007.png").write_bytes(b"broken")

@@ -12,7 +12,7 @@ from typing import Any, overload
 import numpy as np
 
 from segkit.audit._finding import CODES, Finding, Severity
-from segkit.audit._likeness import LANDMARK, SimilarPair, likeness, similar_pairs
+from segkit.audit._likeness import LANDMARK, likeness, similar_pairs
 from segkit.audit._measure import Item
 from segkit.audit._rows import THUMB
 from segkit.stats import map_in_chunks
@@ -78,13 +78,13 @@ def find_duplicates(
 ) -> list[Finding]:
     """The findings about two images at a time. Of the two, the later path has the finding, the earlier is related."""
     usable = rows["image_ok"] & ~rows["constant"]
-    first_of: dict[bytes, int] = {}
-    exact = []
-    for i in usable.nonzero()[0].tolist():
-        original = first_of.setdefault(rows["image_digest"][i].tobytes(), i)
-        if original != i:
-            exact.append((original, i))
-    alone = np.array(sorted(first_of.values()), np.int64)  # one of each: a copy is like whatever its original is like
+    numbers = usable.nonzero()[0]
+    # One of each: a copy is like whatever its original is like. `unique` names the first of equal ones.
+    _, firsts, which = np.unique(rows["image_digest"][numbers], axis=0, return_index=True, return_inverse=True)
+    originals = numbers[firsts[which.reshape(-1)]]
+    copies = originals != numbers
+    exact = list(zip(originals[copies].tolist(), numbers[copies].tolist(), strict=True))
+    alone = np.sort(numbers[firsts])
     candidates = similar_pairs(lambda: store.landmarks(alone), len(items))
     scores = map_in_chunks(
         _compare,
@@ -95,7 +95,7 @@ def find_duplicates(
         describe="duplicates",
     )
     near = [
-        (first, second, flip, score)
+        (int(first), int(second), int(flip), score)
         for (first, second, flip), score in zip(candidates, (s for part in scores for s in part), strict=True)
         if score >= _ALMOST
     ]
@@ -113,7 +113,7 @@ def find_duplicates(
 class _Thumbs(Sequence[tuple[np.ndarray, np.ndarray, int]]):
     """The thumbs of pairs, read when they are asked for."""
 
-    def __init__(self, store: ThumbStore, pairs: list[SimilarPair]) -> None:
+    def __init__(self, store: ThumbStore, pairs: np.ndarray) -> None:
         self._store = store
         self._pairs = pairs
 
@@ -127,7 +127,7 @@ class _Thumbs(Sequence[tuple[np.ndarray, np.ndarray, int]]):
     def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        first, second, flip = self._pairs[index]
+        first, second, flip = self._pairs[index].tolist()
         return self._store.thumb(first), self._store.thumb(second), flip
 
 

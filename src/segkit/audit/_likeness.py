@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from typing import IO
 
 import cv2
 import numpy as np
 
 from segkit.audit._rows import THUMB
 
-__all__ = ["LANDMARK", "SimilarPair", "landmarks_of", "likeness", "similar_pairs"]
+__all__ = ["LANDMARK", "landmarks_of", "likeness", "similar_pairs"]
 
 SPOTS = 10
-SimilarPair = tuple[int, int, int]  # first, second, flip
 Blocks = Callable[[], Iterable[tuple[np.ndarray, np.ndarray]]]  # (numbers of pictures, their landmarks), in blocks
 LANDMARK = np.dtype([("place", "u1", (SPOTS, 2)), ("spots", "i1", (SPOTS, 8, 8)), ("whole", "i1", (16, 16))])
 
@@ -27,6 +27,7 @@ _CROWDED = 48  # a bucket with more pictures holds a common texture and says not
 _PARTNERS = 4
 _ENOUGH = 3  # votes that make a pair worth a look: one of whole pictures, or three of spots
 _PLACES = (1 << 21) - 9  # a prime, so that keys spread
+_HELD = 1 << 18  # keys, at 8 bytes each
 _NEAR = 14  # pixels of the thumb by which a small crop may move a spot
 _FLIPS: tuple[Callable[[np.ndarray], np.ndarray], ...] = (
     lambda patch: patch,
@@ -70,8 +71,8 @@ def _normal(patch: np.ndarray) -> np.ndarray:
     )
 
 
-def similar_pairs(blocks: Blocks, total: int) -> list[SimilarPair]:
-    """Pairs of pictures that share landmarks: (first, second, flip), each pair once, with the likeliest flip.
+def similar_pairs(blocks: Blocks, total: int) -> np.ndarray:
+    """Pairs of pictures that share landmarks: rows of (first, second, flip), each pair once, with its likeliest flip.
 
     At most a few for each picture, those that share most, so that the number of pairs grows with that of pictures.
 
@@ -92,22 +93,34 @@ def similar_pairs(blocks: Blocks, total: int) -> list[SimilarPair]:
                 for found in _collisions(blocks, name, mean, planes, total):
                     np.add.at(votes, found % _PLACES, worth)
                     file.write(np.repeat(found, worth).tobytes())
+        keys, counts = _with_enough(file, votes)
+    chosen: dict[int, int] = {}  # first * total + second -> flip
+    taken = np.zeros(total, np.uint8)
+    for place in np.lexsort([keys, -counts]):  # the likeliest first; of equal ones the smallest key
+        pair, flip = divmod(int(keys[place]), len(_FLIPS))
+        ends = list(divmod(pair, total))
+        if taken[ends].min() < _PARTNERS and pair not in chosen:
+            taken[ends] += taken[ends] < 255
+            chosen[pair] = flip
+    pairs = np.array(sorted(chosen.items()), np.int64).reshape(-1, 2)
+    return np.stack([*np.divmod(pairs[:, 0], total), pairs[:, 1]], 1)
+
+
+def _with_enough(file: IO[bytes], votes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The keys that came often enough, and how often: counted share by share, so that few are held at a time."""
+    shares = 1 + file.tell() // (8 * _HELD)
+    keys, counts = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for share in range(shares):
         file.seek(0)
         kept = [np.zeros(0, np.int64)]
         while data := file.read(1 << 20):
             part = np.frombuffer(data, np.int64)
-            kept.append(part[votes[part % _PLACES] >= _ENOUGH])
-    keys, counts = np.unique(np.concatenate(kept), return_counts=True)
-    keys, counts = keys[counts >= _ENOUGH], counts[counts >= _ENOUGH]
-    chosen: dict[tuple[int, int], int] = {}
-    taken = np.zeros(total, np.int64)
-    for place in np.lexsort([keys, -counts]):  # the likeliest first; of equal ones the smallest key
-        pair, flip = divmod(int(keys[place]), len(_FLIPS))
-        first, second = divmod(pair, total)
-        if min(taken[first], taken[second]) < _PARTNERS and (first, second) not in chosen:
-            taken[[first, second]] += 1
-            chosen[first, second] = flip
-    return sorted((first, second, flip) for (first, second), flip in chosen.items())
+            part = part[votes[part % _PLACES] >= _ENOUGH]
+            kept.append(part[part % shares == share])
+        found, often = np.unique(np.concatenate(kept), return_counts=True)
+        keys.append(found[often >= _ENOUGH])
+        counts.append(often[often >= _ENOUGH])
+    return np.concatenate(keys), np.concatenate(counts)
 
 
 def _mean_patch(blocks: Blocks, name: str) -> np.ndarray:
