@@ -44,8 +44,8 @@ def draw_pair(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     return image.clip(0, 255).astype(np.uint8), mask
 
 
-def draw_data_set(folder: pathlib.Path, *, pairs: int = 120, seed: int = 0) -> tuple[pathlib.Path, pathlib.Path]:
-    """Write ``images/`` and ``masks/`` into `folder` and return both. Six of the files are damaged on purpose."""
+def draw_pairs(folder: pathlib.Path, *, pairs: int, seed: int = 0) -> tuple[pathlib.Path, pathlib.Path]:
+    """Write ``images/`` and ``masks/`` into `folder` and return both: 000.png, 001.png, ..., all of them clean."""
     images, masks = folder / "images", folder / "masks"
     images.mkdir(parents=True)
     masks.mkdir()
@@ -53,6 +53,12 @@ def draw_data_set(folder: pathlib.Path, *, pairs: int = 120, seed: int = 0) -> t
         image, mask = draw_pair(np.random.default_rng([seed, i]))
         write_image(images / f"{i:03d}.png", image)
         write_mask(masks / f"{i:03d}.png", mask)
+    return images, masks
+
+
+def draw_data_set(folder: pathlib.Path, *, pairs: int = 120, seed: int = 0) -> tuple[pathlib.Path, pathlib.Path]:
+    """As `draw_pairs`, but six of the files are damaged on purpose."""
+    images, masks = draw_pairs(folder, pairs=pairs, seed=seed)
 
     def spoil(number: int) -> tuple[np.ndarray, np.ndarray]:
         return draw_pair(np.random.default_rng([seed, pairs + number]))
