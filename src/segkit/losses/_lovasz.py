@@ -165,7 +165,15 @@ def _slots(miss: Tensor) -> Tensor:
     return miss.add_(1).mul_(STEPS).add_(0.5)
 
 
-@torch.library.custom_op("segkit::lovasz", mutates_args=())
+_ARGUMENTS = (
+    "Tensor logits, Tensor target, Tensor? pixel_weights, str function, bool sigmoid, int ignore_index, int[] size, "
+    "bool per_image"
+)
+
+
+@torch.library.custom_op(
+    "segkit::lovasz", mutates_args=(), schema=f"({_ARGUMENTS}) -> (Tensor, Tensor, Tensor, Tensor)"
+)
 def _lovasz(
     logits: Tensor,
     target: Tensor,
@@ -222,7 +230,9 @@ def _(logits, target, pixel_weights, function, sigmoid, ignore_index, size, per_
     return one, torch.empty_like(one), torch.empty_like(one), logits.new_empty((*shape, SLOTS), dtype=dtype)
 
 
-@torch.library.custom_op("segkit::lovasz_backward", mutates_args=())
+@torch.library.custom_op(
+    "segkit::lovasz_backward", mutates_args=(), schema=f"(Tensor by_loss, Tensor table, {_ARGUMENTS}) -> Tensor"
+)
 def _lovasz_backward(
     by_loss: Tensor,
     table: Tensor,

@@ -14,8 +14,19 @@ from . import _core
 from ._blocks import wide_dtype
 from ._spec import Inputs, Spec, Sums
 
+# The schemas are written out, since torch 2.6 cannot read them from these annotations.
+_TENSORS = "Tensor logits, Tensor target, Tensor? pixel_weights, Tensor? class_weights, Tensor? alpha"
+_SETTINGS = (
+    "str function, bool sigmoid, int ignore_index, float gamma, float smoothing, int power, str terms, bool region, "
+    "int[] size"
+)
 
-@torch.library.custom_op("segkit::pixel_sums", mutates_args=())
+
+@torch.library.custom_op(
+    "segkit::pixel_sums",
+    mutates_args=(),
+    schema=f"({_TENSORS}, {_SETTINGS}, bool keep) -> ({', '.join(['Tensor'] * 7)})",
+)
 def _pixel_sums(
     logits: Tensor,
     target: Tensor,
@@ -63,7 +74,11 @@ def _(logits, target, pixel_weights, class_weights, alpha, *settings):  # type: 
     )
 
 
-@torch.library.custom_op("segkit::pixel_sums_backward", mutates_args=())
+@torch.library.custom_op(
+    "segkit::pixel_sums_backward",
+    mutates_args=(),
+    schema=f"(Tensor weight, Tensor by_terms, Tensor by_inter, Tensor by_pred, {_TENSORS}, {_SETTINGS}) -> Tensor",
+)
 def _pixel_sums_backward(
     weight: Tensor,
     by_terms: Tensor,

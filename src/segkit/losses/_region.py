@@ -142,4 +142,4 @@ def chosen_sums(function: str, sums: Sums, entries: Entries) -> Sums:
             raise ValueError(f"{function}: `classes` must name classes in [0, {number}), got {got}.")
         index = torch.tensor(list(entries.classes), device=sums.truth.device)
         parts = [part if part.shape[1] != number else part.index_select(1, index) for part in parts]
-    return sums._replace(intersection=parts[0], prediction=parts[1], truth=parts[2], pixels=parts[3])
+    return Sums(sums.terms, sums.weight, *parts)

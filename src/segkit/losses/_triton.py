@@ -34,29 +34,31 @@ SLOTS = 131071
 COMPILE = {"enable_fp_fusion": True}  # said, since the default differs between versions of Triton
 # What is compiled anew, and so tuned anew.
 KEYS = ["C", "SOFT", "SMOOTH", "GAMMA", "POWER", "TERMS", "REGION", "PER_IMAGE", "AXES", "WIDE", "TILED"]
+KEYS += ["PIXELS", "SIGMOID", "K0", "K1", "K2"]
 
 
 @functools.lru_cache
-def tuned(kernel: Any, block_c: int, pixels: int | None, *extra: str) -> Any:
+def tuned(kernel: Any, block_c: int, pixels: int | None) -> Any:
     """The kernel, with the few tile sizes that its first call tries; ``pixels`` is what they must fit into."""
     configs = {}
     for elements, warps in ((2048, 4), (4096, 4), (8192, 8), (16384, 8)):
         block_n = min(max(elements // block_c, 16), 1024, pixels or 1024)
         configs[block_n, warps] = triton.Config({"BLOCK_C": block_c, "BLOCK_N": block_n}, num_warps=warps)
-    return triton.autotune(list(configs.values()), key=[*KEYS, *extra])(kernel)
+    return triton.autotune(list(configs.values()), key=[k for k in KEYS if k in kernel.arg_names])(kernel)
 
 
 def launch(
-    kernel: Any, grid: Any, block_c: int, arguments: dict[str, Any], pixels: int | None, *extra: str, places: int = 0
+    kernel: Any, grid: Any, block_c: int, arguments: dict[str, Any], pixels: int | None, places: int = 0
 ) -> None:
     """Run a kernel with the tile size that suits it; ``counts`` (which a trial would add to) with the first one."""
     block_n = max(16, min(2**14 // block_c, pixels or 2**14, triton.next_power_of_2(places or arguments["N"])))
     if not INTERPRETED:
         block_n = min(max(4096 // block_c, 16), 1024, pixels or 1024)
-        if arguments.get("counts") is None:
-            tuned(kernel, block_c, pixels, *extra)[grid](**arguments, **COMPILE)
-            return
-    kernel[grid](**arguments, BLOCK_C=block_c, BLOCK_N=block_n, **COMPILE)
+    with torch.cuda.device_of(arguments["x"]):  # Triton launches on the current card
+        if not INTERPRETED and arguments.get("counts") is None:
+            tuned(kernel, block_c, pixels)[grid](**arguments, **COMPILE)
+        else:
+            kernel[grid](**arguments, BLOCK_C=block_c, BLOCK_N=block_n, **COMPILE)
 
 
 def shapes(x: Tensor, size: Sequence[int]) -> tuple[int, dict[str, Any]]:
@@ -161,7 +163,7 @@ def forward(inputs: Inputs, spec: Spec, size: Sequence[int]) -> Sums:
     arguments |= {"term_map": terms, "counts": None, "sizes": None, "bad": None, "scale": None}
     arguments |= {"PIXELS": per_program, "TILED": tiled}
     kernel = sigmoid_forward if spec.sigmoid else softmax_forward
-    launch(kernel, grid, block_c, arguments, per_program, "PIXELS")
+    launch(kernel, grid, block_c, arguments, per_program)
     weight = empty(0)
     total = None if scalars is None else scalars.sum((1, 2), dtype=torch.float64)  # [B, 3]
     if scalar and total is not None:
@@ -254,9 +256,10 @@ def lovasz_forward(
     loss, truth, number = torch.empty((3, rows, classes), dtype=dtype, device=x.device).unbind(0)
     table = torch.empty((rows, classes, SLOTS), dtype=dtype, device=x.device)
     block = 65536 if INTERPRETED else 2048
-    level_sums[(rows * classes,)](
-        counts, sizes, bad, scale, loss, truth, number, table, WIDE=arguments["WIDE"], BLOCK=block, **COMPILE
-    )
+    with torch.cuda.device_of(x):
+        level_sums[(rows * classes,)](
+            counts, sizes, bad, scale, loss, truth, number, table, WIDE=arguments["WIDE"], BLOCK=block, **COMPILE
+        )
     return loss.clone(), truth.clone(), number.clone(), table
 
 

@@ -28,10 +28,11 @@ def coarse_backward(
     x, grad, target, weights, factors, by_terms, by_inter, by_pred, by_loss, table, saved,
     ignore_index, gamma, gamma_low, smoothing, smoothing_low, N,
     x_b, s_c, s_0, s_1, s_2, t_b, t_c, t_n, w_b, w_n, u_b, u_c, u_n, g_b, g_c, g_0, g_1, g_2,
-    F0, F1, F2, G0, G1, G2, K0, K1, K2,
+    F0, F1, F2, G0, G1, G2,
     C: tl.constexpr, SIGMOID: tl.constexpr, SOFT: tl.constexpr, SMOOTH: tl.constexpr, GAMMA: tl.constexpr,
     POWER: tl.constexpr, TERMS: tl.constexpr, REGION: tl.constexpr, PER_IMAGE: tl.constexpr, AXES: tl.constexpr,
-    WIDE: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_N: tl.constexpr,
+    WIDE: tl.constexpr, K0: tl.constexpr, K1: tl.constexpr, K2: tl.constexpr, BLOCK_C: tl.constexpr,
+    BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """The gradient of ``BLOCK_C`` classes at ``BLOCK_N`` coarse pixels; at most K0 x K1 x K2 fine ones touch each.
 

@@ -4,7 +4,7 @@
 import triton
 import triton.language as tl
 
-from ._triton_pieces import NAN, SLOTS, STEPS
+from ._triton_pieces import SLOTS, STEPS
 
 
 @triton.jit
@@ -38,6 +38,6 @@ def level_sums(counts, sizes, bad, scale, loss, truth, pixels, table, WIDE: tl.c
         own_above += tl.sum(mine, 0)
     tl.store(table + STEPS, 0.0)
     value = tl.sum(total, 0) / STEPS
-    tl.store(loss + place, tl.where(tl.load(bad) != 0, NAN, value).to(WIDE))
+    tl.store(loss + place, tl.where(tl.load(bad) != 0, float("nan"), value).to(WIDE))
     tl.store(truth + place, own_pixels.to(WIDE))
     tl.store(pixels + place, (tl.load(sizes + 2 * place + 1).to(tl.float64) * unit).to(WIDE))

@@ -11,7 +11,6 @@ import triton.language as tl
 STEPS = tl.constexpr(65535)  # levels of Lovász, as in `_lovasz`
 SLOTS = tl.constexpr(131071)
 INFINITY = tl.constexpr(float("inf"))
-NAN = tl.constexpr(float("nan"))
 
 
 @triton.jit
@@ -87,7 +86,7 @@ def read_pixels(
         y = tl.load(target + n * t_n, mask=inside, other=0).to(tl.int64)
         valid = valid & (y != ignore_index)
         wrong = valid & ((y < 0) | (y >= C))
-        w = tl.where(wrong, NAN, w)
+        w = tl.where(wrong, float("nan"), w)
         y = tl.where(valid, tl.where(wrong, 0, y), 0)
     return y, valid, tl.where(valid, w, 0.0)
 

@@ -4,7 +4,7 @@
 import triton
 import triton.language as tl
 
-from ._triton_pieces import NAN, by_probability, focal_slope, focal_term, known, logarithm_of_one_plus, read, tally
+from ._triton_pieces import by_probability, focal_slope, focal_term, known, logarithm_of_one_plus, read, tally
 
 
 @triton.jit
@@ -15,13 +15,13 @@ def read_answers(
     here = exists
     w = tl.where(exists, 1.0, 0.0).to(WIDE)
     if weights is not None:
-        w = tl.load(weights + n[None, :] * w_n, mask=exists, other=0).to(WIDE)
+        w = tl.load(weights + n[None, :] * w_n + c[:, None] * 0, mask=exists, other=0).to(WIDE)
         here = here & (w != 0)
     t = tl.load(target + c.to(tl.int64)[:, None] * t_c + n[None, :] * t_n, mask=exists, other=0)
     if HARD:
         label = t.to(tl.int64)
         here = here & (label != ignore_index)
-        w = tl.where(here & (label != 0) & (label != 1), NAN, w)
+        w = tl.where(here & (label != 0) & (label != 1), float("nan"), w)
     return tl.where(here, t, 0).to(WIDE), here, tl.where(here, w, 0.0)
 
 

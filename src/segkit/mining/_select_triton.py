@@ -70,11 +70,12 @@ def reached(keys: Tensor, asked: Tensor) -> Tensor:
     block = max(128, min(2**16, triton.next_power_of_2(length))) if INTERPRETED else 2048
     steps = 1 if INTERPRETED else max(1, min(16, length * rows // (2048 * block)))
     grid = (triton.cdiv(length, block * steps), rows)
-    for shift in range(bits - DIGIT, -1, -DIGIT):
-        first = shift == bits - DIGIT
-        count_digits[grid](
-            keys, prefix, counts, length, keys.stride(0), keys.stride(1), SHIFT=shift, FIRST=first, BINS=BINS,
-            STEPS=steps, BLOCK=block, **COMPILE,
-        )  # fmt: skip
-        pick_digit[(rows,)](counts, asked, prefix, FIRST=first, BINS=BINS, **COMPILE)
+    with torch.cuda.device_of(keys):  # Triton launches on the current card
+        for shift in range(bits - DIGIT, -1, -DIGIT):
+            first = shift == bits - DIGIT
+            count_digits[grid](
+                keys, prefix, counts, length, keys.stride(0), keys.stride(1), SHIFT=shift, FIRST=first, BINS=BINS,
+                STEPS=steps, BLOCK=block, **COMPILE,
+            )  # fmt: skip
+            pick_digit[(rows,)](counts, asked, prefix, FIRST=first, BINS=BINS, **COMPILE)
     return prefix
