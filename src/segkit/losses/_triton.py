@@ -47,6 +47,11 @@ def tuned(kernel: Any, block_c: int, pixels: int | None) -> Any:
     return triton.autotune(list(configs.values()), key=[k for k in KEYS if k in kernel.arg_names])(kernel)
 
 
+def _card(x: Tensor) -> Any:
+    """Make the card of ``x`` the current one, on which Triton launches; nothing for the CPU."""
+    return torch.cuda.device_of(x)  # type: ignore[no-untyped-call]
+
+
 def launch(
     kernel: Any, grid: Any, block_c: int, arguments: dict[str, Any], pixels: int | None, places: int = 0
 ) -> None:
@@ -54,7 +59,7 @@ def launch(
     block_n = max(16, min(2**14 // block_c, pixels or 2**14, triton.next_power_of_2(places or arguments["N"])))
     if not INTERPRETED:
         block_n = min(max(4096 // block_c, 16), 1024, pixels or 1024)
-    with torch.cuda.device_of(arguments["x"]):  # Triton launches on the current card
+    with _card(arguments["x"]):
         if not INTERPRETED and arguments.get("counts") is None:
             tuned(kernel, block_c, pixels)[grid](**arguments, **COMPILE)
         else:
@@ -256,7 +261,7 @@ def lovasz_forward(
     loss, truth, number = torch.empty((3, rows, classes), dtype=dtype, device=x.device).unbind(0)
     table = torch.empty((rows, classes, SLOTS), dtype=dtype, device=x.device)
     block = 65536 if INTERPRETED else 2048
-    with torch.cuda.device_of(x):
+    with _card(x):
         level_sums[(rows * classes,)](
             counts, sizes, bad, scale, loss, truth, number, table, WIDE=arguments["WIDE"], BLOCK=block, **COMPILE
         )
