@@ -27,7 +27,7 @@ _CROWDED = 48  # a bucket with more pictures holds a common texture and says not
 _PARTNERS = 4
 _ENOUGH = 3  # votes that make a pair worth a look: one of whole pictures, or three of spots
 _PLACES = (1 << 21) - 9  # a prime, so that keys spread
-_HELD = 1 << 18  # keys, at 8 bytes each
+_HELD = 1 << 17  # keys, at 8 bytes each
 _NEAR = 14  # pixels of the thumb by which a small crop may move a spot
 _FLIPS: tuple[Callable[[np.ndarray], np.ndarray], ...] = (
     lambda patch: patch,
@@ -94,16 +94,19 @@ def similar_pairs(blocks: Blocks, total: int) -> np.ndarray:
                     np.add.at(votes, found % _PLACES, worth)
                     file.write(np.repeat(found, worth).tobytes())
         keys, counts = _with_enough(file, votes)
-    chosen: dict[int, int] = {}  # first * total + second -> flip
-    taken = np.zeros(total, np.uint8)
-    for place in np.lexsort([keys, -counts]):  # the likeliest first; of equal ones the smallest key
-        pair, flip = divmod(int(keys[place]), len(_FLIPS))
-        ends = list(divmod(pair, total))
-        if taken[ends].min() < _PARTNERS and pair not in chosen:
-            taken[ends] += taken[ends] < 255
-            chosen[pair] = flip
-    pairs = np.array(sorted(chosen.items()), np.int64).reshape(-1, 2)
-    return np.stack([*np.divmod(pairs[:, 0], total), pairs[:, 1]], 1)
+    keys = keys[np.lexsort([keys, -counts])]  # the likeliest first; of equal ones the smallest key
+    keys = keys[np.sort(np.unique(keys // len(_FLIPS), return_index=True)[1])]  # each pair with its likeliest flip
+    pairs, flips = np.divmod(keys, len(_FLIPS))
+    found = np.stack([*np.divmod(pairs, total), flips], 1)
+    taken = np.zeros(total, np.int32)
+    keep = np.zeros(len(found), bool)
+    for place, (first, second, _) in enumerate(found):
+        if min(taken[first], taken[second]) < _PARTNERS:
+            keep[place] = True
+            taken[first] += 1
+            taken[second] += 1
+    found = found[keep]
+    return found[np.lexsort([found[:, 1], found[:, 0]])]
 
 
 def _with_enough(file: IO[bytes], votes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
