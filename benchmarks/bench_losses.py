@@ -1,12 +1,16 @@
 """Time and memory of the losses, as multiples of F.cross_entropy and of the logits, under two allocator conditions.
 
-    python benchmarks/bench_losses.py [--peers] [--repeats 7] [--threads 2] [--quick]
+    python benchmarks/bench_losses.py [--peers] [--repeats 7] [--threads 2] [--clock wall|cpu] [--quick]
 
 Each shape runs in a process of its own, twice: with the C library's default allocator, where fresh large tensors cost
 page faults, and with a warm heap (MALLOC_TRIM_THRESHOLD_ and MALLOC_MMAP_THRESHOLD_ large), where they do not. A time
-is forward + backward, the median over repeats, divided by that of F.cross_entropy measured in turn with it. Memory is
-the rise of a fresh process's peak resident size (VmHWM, reset through /proc/self/clear_refs) during one call, with
-freed memory given back before (malloc_trim), divided by the size of the logits; Linux only.
+is forward + backward, the median over repeats, divided by that of F.cross_entropy measured in turn with it; with
+--clock cpu it is the process's own time, which other processes disturb less (give --threads 1 with it).
+
+Memory is the most that is alive in tensors at a time during one call (from torch.profiler's record of allocations,
+exact). Beside it stands the rise of a fresh process's peak resident size (VmHWM, reset through /proc/self/clear_refs,
+freed memory given back before; Linux only), which depends on how the allocator reuses what was freed. Both are divided
+by the size of the logits.
 """
 
 from __future__ import annotations
@@ -94,21 +98,37 @@ def peak_extra(call, clear):
     return status("VmHWM:") - before
 
 
-def seconds(calls, repeats, inner):
+def peak_alive(call):
+    """Bytes of the tensors that a call makes, at the moment when most are alive."""
+    import torch
+
+    call()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        kept = call()
+    del kept
+    events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
+    alive = most = 0
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        alive += event.nbytes()
+        most = max(most, alive)
+    return most
+
+
+def seconds(calls, repeats, inner, clock):
     """Median time of each call; they take turns, so that all meet the same machine."""
     times = {name: [] for name in calls}
     for call in calls.values():
         call()
     for _ in range(repeats):
         for name, call in calls.items():
-            start = time.perf_counter()
+            start = clock()
             for _ in range(inner):
                 call()
-            times[name].append((time.perf_counter() - start) / inner)
+            times[name].append((clock() - start) / inner)
     return {name: statistics.median(t) for name, t in times.items()}
 
 
-def child(shape, repeats, threads, with_peers, only):
+def child(shape, repeats, threads, with_peers, clock, only):
     import torch
     import torch.nn.functional as F
 
@@ -142,16 +162,18 @@ def child(shape, repeats, threads, with_peers, only):
     if with_peers and not coarse:
         calls |= {name: run(loss, target) for name, loss in peers().items()}
     if only:  # memory, in a process that did nothing else: a used heap spreads what it hands out over more pages
-        extra = [peak_extra(calls[only], clear) / logit_bytes]
+        extra = [peak_extra(calls[only], clear), peak_alive(calls[only])]
         if only in ours():
             clear()
             with torch.no_grad():
-                extra.append(peak_extra(lambda: ours()[only](x, small, **options), clear) / logit_bytes)
+                extra.append(peak_alive(lambda: ours()[only](x, small, **options)))
+        extra = [e / logit_bytes for e in extra]
         print(json.dumps(extra))
         return
     slow = {name for name in calls if "Lovász" in name or "MONAI DiceFocal" in name}
-    taken = seconds({n: c for n, c in calls.items() if n not in slow}, repeats, 100 if shape == SMALL else 1)
-    taken |= seconds({n: calls[n] for n in slow}, 2, 1)
+    clock = {"wall": time.perf_counter, "cpu": time.process_time}[clock]
+    taken = seconds({n: c for n, c in calls.items() if n not in slow}, repeats, 100 if shape == SMALL else 1, clock)
+    taken |= seconds({n: calls[n] for n in slow}, 2, 1, clock)
     for name in calls:
         row = {"shape": shape, "loss": name, "ms": taken[name] * 1e3, "ratio": taken[name] / taken[base]}
         print(json.dumps(row), flush=True)
@@ -162,11 +184,12 @@ def main():
     parser.add_argument("--peers", action="store_true", help="measure MONAI, smp and kornia too, where installed")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
     parser.add_argument("--quick", action="store_true", help="leave out the largest shape")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
-        return child(args.child[0], args.repeats, args.threads, args.peers, args.child[1])
+        return child(args.child[0], args.repeats, args.threads, args.peers, args.clock, args.child[1])
     import torch
 
     print(
@@ -176,7 +199,9 @@ def main():
     rows = {}
     for shape in shapes:
         for condition in ("default", "warm"):
-            common = ["--repeats", str(args.repeats), "--threads", str(args.threads)] + ["--peers"] * args.peers
+            common = ["--repeats", str(args.repeats), "--threads", str(args.threads), "--clock", args.clock] + [
+                "--peers"
+            ] * args.peers
             command = [sys.executable, __file__, "--child", shape, "", *common]
             done = subprocess.run(
                 command,
@@ -192,9 +217,9 @@ def main():
                     alone = subprocess.run(
                         [*command[:4], row["loss"], *common], text=True, stdout=subprocess.PIPE, check=True
                     )
-                    row["memory"], row["memory_forward"] = (*json.loads(alone.stdout), None)[:2]
-    print("\n| logits | loss | time, default | time, warm heap | memory | memory, no gradient | goals |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+                    row["resident"], row["memory"], row["memory_forward"] = (*json.loads(alone.stdout), None)[:3]
+    print("\n| logits | loss | time, default | time, warm heap | memory | no gradient | resident | goals |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for (shape, loss), row in rows.items():
         default, warm = row["default"], row["warm"]
         forward = "" if default["memory_forward"] is None else f"{default['memory_forward']:.2f}"
@@ -206,7 +231,7 @@ def main():
         words = " / ".join("-" if g is None else f"{g:g}" for g in goal) if any(goal) else ""
         print(
             f"| {shape} | {loss} | {default['ratio']:.2f} ({default['ms']:.2f} ms) | {warm['ratio']:.2f} "
-            f"({warm['ms']:.2f} ms) | {default['memory']:.2f} | {forward} | {words} |"
+            f"({warm['ms']:.2f} ms) | {default['memory']:.2f} | {forward} | {default['resident']:.2f} | {words} |"
         )
     print(
         "\nTimes are multiples of the first row of each shape, memory of the (full-size) logits; the goals are those of"
