@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
+import pathlib
 import re
+import sys
+
+from sphinx.util import logging
 
 import segkit
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE / "gallery"))  # what the gallery imports: its landscape, its colours
 
 project = "segkit"
 author = "the segkit maintainers"
 copyright = "2026, the segkit maintainers"
 version = release = segkit.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_gallery.gen_gallery"]
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3  # so that a page can link to a heading of another; a dead link is a warning
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "gallery"]
 
 autodoc_typehints = "none"  # docstrings say shapes and ranges, which annotations can not
 autodoc_preserve_defaults = True
@@ -26,7 +35,31 @@ suppress_warnings = ["ref.python"]  # several classes have a `reason`; such a na
 
 html_theme = "furo"
 html_title = "segkit"
-html_static_path: list[str] = []
+html_static_path = ["_static"]
+html_css_files = ["gallery.css"]
+html_show_sourcelink = False
+html_copy_source = False
+
+
+sphinx_gallery_conf = {
+    "examples_dirs": str(HERE / "gallery"),
+    "gallery_dirs": "_gallery",  # written beside the pages by the build, never committed
+    "filename_pattern": r"\.py$",
+    "ignore_pattern": r"(scene|quiet)\.py$",
+    "within_subsection_order": "FileNameSortKey",
+    "reset_modules": ("matplotlib", "quiet.quiet_colors"),
+    "download_all_examples": False,
+    "show_memory": False,
+    "show_signature": False,
+    "write_computation_times": False,
+    "min_reported_time": 1e9,
+    "capture_repr": (),
+    "image_srcset": ["2x"],
+    "abort_on_example_error": False,
+    "only_warn_on_example_error": False,
+    "remove_config_comments": True,
+    "plot_gallery": "True",
+}
 
 
 def keep_stars(app, what, name, obj, options, lines):
@@ -39,5 +72,17 @@ def keep_stars(app, what, name, obj, options, lines):
             )
 
 
+def ask_for_a_page(app, env):
+    """A public name without an entry on some page is a warning, so it fails the build."""
+    entries = env.get_domain("py").objects
+    for room in (*segkit.ROOMS, "losses.functional", "transforms.functional"):
+        module = importlib.import_module(f"segkit.{room}")
+        for name in module.__all__:
+            thing, entry = getattr(module, name), f"segkit.{room}.{name}"
+            if (inspect.isclass(thing) or inspect.isroutine(thing)) and entry not in entries:
+                logging.getLogger(__name__).warning(f"{entry} is public and on no page; add it to docs/")
+
+
 def setup(app):
     app.connect("autodoc-process-docstring", keep_stars, priority=100)  # before napoleon
+    app.connect("env-check-consistency", ask_for_a_page)

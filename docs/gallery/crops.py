@@ -1,0 +1,64 @@
+"""
+Five crops and a grid, cut and merged
+=====================================
+
+``crop.geometry((H, W))`` says where the crops of a picture of that size lie;
+``merge_crops`` puts maps of crops back there and averages where they overlap.
+"""
+
+# %%
+import matplotlib.pyplot as plt
+import torch
+from matplotlib.patches import Rectangle
+from scene import draw_scene
+
+from segkit import transforms as T
+from segkit.io import to_tensor
+
+scene, _ = draw_scene()
+size = scene.shape[:2]
+figure, axes = plt.subplots(1, 2, figsize=(7.2, 2.9), layout="constrained")
+for axis, crop in zip(
+    axes, [T.FiveCrop((160, 208)), T.GridCrop(112, overlap=24)], strict=True
+):
+    axis.imshow(scene)
+    for number, box in enumerate(crop.geometry(size)):
+        color = f"C{number % 10}"
+        axis.add_patch(
+            Rectangle(
+                (box.left, box.top),
+                box.width,
+                box.height,
+                fill=False,
+                edgecolor=color,
+                linewidth=2,
+            )
+        )
+    axis.set_title(f"{crop}: {len(crop.geometry(size))} crops", fontsize=9)
+    axis.set_axis_off()
+
+# %%
+# Why the overlap is weighted
+# ---------------------------
+# A network sees less around a pixel near the edge of a crop, so it is worse there. Here
+# the "network" gets the brightness right in the middle of a crop and wrong towards its
+# edge. The plain mean leaves seams; a Gaussian trusts the middle.
+image = to_tensor(scene).mean(0, keepdim=True)
+crop = T.GridCrop(112, overlap=40)
+crops = T.stack_crops(crop(image)[None])  # [K, 1, 112, 112]
+edge = torch.linspace(-1, 1, 112).abs() ** 4
+answers = crops + 0.25 * torch.maximum(edge[:, None], edge[None])
+figure, axes = plt.subplots(1, 3, figsize=(7.2, 2.1), layout="constrained")
+merged = {
+    blend: T.merge_crops(answers, crop.geometry(size), size, blend=blend)[0, 0]
+    for blend in ("mean", "gaussian")
+}
+for axis, (name, picture) in zip(
+    axes, {"truth": image[0], **merged}.items(), strict=True
+):
+    error = (picture - image[0]).abs().mean()
+    axis.imshow(picture, cmap="gray", vmin=0, vmax=1)
+    axis.set_title(
+        name if name == "truth" else f'blend="{name}": mean error {error:.3f}', fontsize=9
+    )
+    axis.set_axis_off()

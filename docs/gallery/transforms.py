@@ -1,0 +1,133 @@
+"""
+Each transform on one image and its mask
+========================================
+
+One draw holds for both. The image is bilinear, the mask takes the nearest pixel, and
+what comes in from outside is ``IGNORE_INDEX`` in the mask: it is hatched here, and it
+counts nowhere.
+"""
+
+# %%
+import matplotlib.pyplot as plt
+import torch
+from scene import COLORS, draw_scene
+
+from segkit import transforms as T
+from segkit import viz
+from segkit.io import to_tensor
+
+scene, labels = draw_scene()
+image, mask = to_tensor(scene), torch.from_numpy(labels)
+
+
+def show(rows):
+    """A row for each name and (image, mask): the image, and the mask laid over it."""
+    figure, axes = plt.subplots(
+        len(rows) // 2, 4, figsize=(7.2, 1.6 * (len(rows) // 2)), layout="constrained"
+    )
+    for (name, (picture, target)), left in zip(
+        rows.items(), axes.reshape(-1, 2), strict=True
+    ):
+        target = target["mask"] if isinstance(target, dict) else target
+        shown = (picture * 255).clamp(0, 255).byte()
+        left[0].imshow(shown.permute(1, 2, 0))
+        left[1].imshow(viz.overlay(shown, target, colors=COLORS, alpha=0.7))
+        left[0].set_title(
+            f"{name}  {picture.shape[-2]} × {picture.shape[-1]}", fontsize=8
+        )
+        for axis in left:
+            axis.set_axis_off()
+
+
+def once(transform):
+    """The same seed for each, so that this page is the same whenever it is built."""
+    return transform(image, mask, generator=torch.Generator().manual_seed(4))
+
+
+# %%
+# Size
+# ----
+# A sized transform takes another size for one call, ``size=``: that is how a sampler
+# changes the scale.
+sized = [
+    T.Resize(120),
+    T.RandomCrop(160),
+    T.CenterCrop(160),
+    T.RandomResizedCrop(160),
+    T.PadTo((280, 360)),
+]
+show({"untouched": (image, mask)} | {type(t).__name__: once(t) for t in sized})
+
+# %%
+show(
+    {type(t).__name__: once(t) for t in (T.PadToMultiple(128), T.RandomScale((0.5, 0.9)))}
+)
+
+# %%
+# Place and shape
+# ---------------
+# Neighbours of these in a ``Compose`` are joined into one map, and the image is
+# resampled once. The last one here is such a row: scale, turn, bend, mirror, crop.
+row = T.Compose(
+    [
+        T.RandomScale((0.8, 1.2)),
+        T.RandomAffine(30),
+        T.ElasticDeform(),
+        T.HorizontalFlip(1),
+        T.RandomCrop(160),
+    ]
+)
+shape = [
+    T.HorizontalFlip(1),
+    T.VerticalFlip(1),
+    T.Rotate90(),
+    T.RandomAffine(30),
+    T.ElasticDeform(),
+]
+show(
+    {type(t).__name__: once(t) for t in shape}
+    | {"all of them, one resampling": once(row)}
+)
+
+# %%
+# Values
+# ------
+# These leave the mask alone, but for ``Cutout``: what is cut out is ignored.
+values = [
+    T.ColorJitter(0.4, 0.4, 0.4, 0.1),
+    T.GaussianNoise((0.1, 0.1)),
+    T.GaussianBlur((2, 2)),
+    T.Cutout(3),
+    T.Normalize(0.5, 0.5),
+    T.OnImage(lambda picture: 1 - picture),
+]
+show({type(t).__name__: once(t) for t in values})
+
+# %%
+# A crop that contains a class
+# ----------------------------
+# Four draws of ``RandomCrop(64, focus_class=5)``: there is a house in each. A sampler
+# that balances classes sends the keyword for each sample.
+generator = torch.Generator().manual_seed(0)
+crops = [
+    T.RandomCrop(64)(image, mask, generator=generator, focus_class=5) for _ in range(4)
+]
+show({f"draw {number}": crop for number, crop in enumerate(crops)})
+
+# %%
+# Targets that losses need
+# ------------------------
+# Skeletons for thin things, and the distance to a class's border, made in the loader
+# and not in each step.
+roads = (mask == 4).to(torch.uint8)
+_, targets = T.Compose([T.SkeletonTarget(radius=1), T.DistanceMaps(2)])(image, roads)
+figure, axes = plt.subplots(1, 3, figsize=(7.2, 1.9), layout="constrained")
+pictures = {
+    "mask of the roads": roads,
+    "skeleton": targets["skeleton"],
+    "distance to its border": targets["distance_maps"][1],
+}
+for axis, (name, picture) in zip(axes, pictures.items(), strict=True):
+    axis.imshow(picture, cmap="viridis" if picture.is_floating_point() else "gray")
+    axis.set_title(name, fontsize=8)
+    axis.set_axis_off()

@@ -1,0 +1,94 @@
+"""The documentation: no dead link, nothing loaded from elsewhere, no public name without a page.
+
+The pages themselves are built by .ci/run, with warnings as errors; the checks that it relies on are seen to fail here.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import pathlib
+import re
+import sys
+import types
+
+import pytest
+
+import segkit
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+
+
+def load(path: pathlib.Path) -> types.ModuleType:
+    spec = importlib.util.spec_from_file_location(f"docs_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def site(tmp_path):
+    def write(**pages: str) -> list[str]:
+        for name, text in pages.items():
+            (tmp_path / f"{name}.html").write_text(text)
+        return load(DOCS / "check_site.py").problems(tmp_path)
+
+    return write
+
+
+def test_links_that_arrive_are_no_problem(site):
+    first = '<p id="here"><a href="#here">x</a><a href="b.html#there">x</a><a href="https://example.org/x#y">x</a>'
+    assert site(a=first, b='<a name="there"></a><a href="a.html">x</a>') == []
+
+
+@pytest.mark.parametrize(
+    ("page", "sentence"),
+    [
+        ('<a href="c.html">x</a>', "a.html: c.html leads nowhere"),
+        ('<a href="#gone">x</a>', "a.html: #gone leads to no such place on its page"),
+        ('<a href="b.html#gone">x</a>', "a.html: b.html#gone leads to no such place on its page"),
+        ('<img src="p.png">', "a.html: p.png leads nowhere"),
+        ('<script src="https://example.org/x.js">', "a.html: loads https://example.org/x.js from elsewhere"),
+        ('<link rel="stylesheet" href="//example.org/x.css">', "a.html: loads //example.org/x.css from elsewhere"),
+    ],
+)
+def test_a_link_that_leads_nowhere_is_named(site, page, sentence):
+    assert site(a=page, b="") == [sentence]
+
+
+def test_a_folder_without_pages_is_no_success(tmp_path):
+    assert load(DOCS / "check_site.py").problems(tmp_path) == [f"{tmp_path} holds no pages"]
+
+
+def test_a_public_name_without_a_page_warns_and_so_fails_the_build(monkeypatch, caplog):
+    pytest.importorskip("sphinx")
+    monkeypatch.setattr(sys, "path", list(sys.path))  # conf.py adds the gallery's folder
+    conf = load(DOCS / "conf.py")
+    warned = []
+    monkeypatch.setattr(conf.logging, "getLogger", lambda name: types.SimpleNamespace(warning=warned.append))
+
+    class AllBut:
+        def __contains__(self, name):
+            return name not in ("segkit.io.read_mask", "segkit.losses.functional.dice")
+
+    env = types.SimpleNamespace(get_domain=lambda name: types.SimpleNamespace(objects=AllBut()))
+    conf.ask_for_a_page(None, env)
+    assert [message.split(" ")[0] for message in warned] == ["segkit.io.read_mask", "segkit.losses.functional.dice"]
+
+
+def test_every_room_has_a_page_that_begins_with_its_task_and_ends_with_its_api():
+    for room in segkit.ROOMS:
+        text = (DOCS / f"{room}.md").read_text()
+        assert f".. automodule:: segkit.{room}\n   :members:" in text, room
+        assert room == "errors" or text.index("```python") < text.index("automodule"), room
+
+
+def test_every_example_and_page_is_named_where_a_reader_looks_for_it():
+    readme, index = (ROOT / "README.md").read_text(), (DOCS / "index.md").read_text()
+    for path in (ROOT / "examples").glob("*.py"):
+        if path.stem not in ("options", "pictures", "select_data", "shapes", "unet"):
+            assert f"examples/{path.name}" in readme, path.name
+    for path in DOCS.glob("**/*.md"):
+        page = path.relative_to(DOCS).with_suffix("").as_posix()
+        if page != "index" and not page.startswith("_"):
+            assert re.search(rf"^{page}$", index, re.MULTILINE), page
