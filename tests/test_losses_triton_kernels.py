@@ -280,6 +280,7 @@ def test_either_backend_may_run_the_backward_of_the_other():
 
 
 def test_few_tile_sizes_are_tried():
+    pytest.importorskip("triton", "3.3", reason="Triton 3.2 wants a card for this")
     from segkit.losses import _triton
 
     for kernel in (_triton.softmax_forward, _triton.sigmoid_backward):

@@ -183,7 +183,7 @@ def one_pass(
     choice(function, "power", power, (1, 2))
     group = entries.group
     how = "none" if terms_weight is None else "sum" if group is not None else entries.reduction
-    spec = Spec(function, flat.sigmoid, ignore_index, gamma, smoothing, power, terms=how, region=bool(regions))
+    spec = Spec(function, flat.sigmoid, ignore_index, gamma, smoothing, power, terms=how, region=len(regions) > 0)
     sums = pixel_sums(Inputs(*flat.inputs[:4], alpha), spec, flat.size)
     total: list[Tensor] = []
     for weight, formula in regions:

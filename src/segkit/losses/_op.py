@@ -244,7 +244,7 @@ def pixel_sums(inputs: Inputs, spec: Spec, size: Sequence[int] = ()) -> Sums:
     """One pass over the pixels, differentiable by the logits; ``size`` as in `_core.forward`."""
     x, size = inputs.logits, list(size)
     if torch.compiler.is_compiling() or _get_current_dispatch_mode() or type(x) not in (Tensor, torch.nn.Parameter):
-        return Sums._make(_pixel_sums(*inputs, *spec.settings(), size, False)[:-1])
+        return Sums(*_pixel_sums(*inputs, *spec.settings(), size, False)[:-1])
     if torch._C._are_functorch_transforms_active():
         return Sums._make(_Transformed.apply(*inputs, *spec.settings(), size, False)[:-1])  # type: ignore[no-untyped-call]
     if not (x.requires_grad and torch.is_grad_enabled()):
