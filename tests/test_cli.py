@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from segkit.cli import build_parser, main
+from segkit.io import write_image
 
 
 @pytest.fixture
@@ -74,6 +75,20 @@ def test_info_says_what_is_in_a_file(folders, capsys):
     assert capsys.readouterr().out.startswith("images/0.png: PNG 32 x 40 x 3 uint8, 8 bits, rgb")
     assert main(["info", "--json", "images/0.png"]) == 0
     assert json.loads(capsys.readouterr().out)["width"] == 40
+
+
+def test_info_says_which_backends_read_a_file_and_what_is_wrong_with_the_others(tmp_path, capsys):
+    write_image(tmp_path / "deep.tif", np.zeros((4, 5, 13), np.uint16))
+    assert main(["info", str(tmp_path / "deep.tif")]) == 0
+    out = capsys.readouterr().out
+    assert "\n  read exactly by tifffile\n" in out
+    assert "\n  not by opencv: " in out
+    assert "\n  not by pillow: " in out
+    assert main(["info", "--json", str(tmp_path / "deep.tif")]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["backends"] == ["tifffile"]
+    assert {"opencv", "pillow"} <= facts["refused"].keys()
+    assert all(facts["refused"].values())
 
 
 def test_stats_shows_channels_and_classes(folders, capsys):

@@ -96,7 +96,8 @@ def build_parser() -> argparse.ArgumentParser:
     info = commands.add_parser(
         "info",
         help="what is in these files",
-        description="What each file's header says: size, channels, number type, compression.",
+        description="What each file's header says (size, channels, number type, compression), which backends read its "
+        "samples exactly, the first being what read_image takes, and what would be wrong with the others.",
         epilog="Exit code 2: a file cannot be read.",
     )
     info.add_argument("files", nargs="+", metavar="FILE")

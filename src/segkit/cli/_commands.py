@@ -81,12 +81,12 @@ def stats(arguments: argparse.Namespace) -> int:
 
 def info(arguments: argparse.Namespace) -> int:
     """``segkit info``."""
-    from segkit.io import image_info
+    from segkit.io import explain_backends, image_info
 
     worst = 0
     for path in arguments.files:
         try:
-            header = image_info(path)
+            header, backends = image_info(path), explain_backends(path)
         except (SegkitError, OSError, ValueError) as error:
             print(f"segkit: {one_line(error)}", file=sys.stderr)
             worst = 2
@@ -95,6 +95,8 @@ def info(arguments: argparse.Namespace) -> int:
             names = ["format", "height", "width", "channels", "bits_per_sample", "photometric", "planar", "tiled"]
             names += ["compression", "pages", "levels", "orientation"]
             facts = {name: getattr(header, name) for name in names}
+            facts["backends"] = [name for name, reads, _ in backends if reads]
+            facts["refused"] = {name: reason for name, reads, reason in backends if not reads}
             print(json.dumps({"path": path, "dtype": str(header.dtype), **facts}))
             continue
         parts = [f"{header.format} {header.height} x {header.width} x {header.channels} {header.dtype}"]
@@ -103,6 +105,10 @@ def info(arguments: argparse.Namespace) -> int:
         parts += [f"{header.pages} pages"] * (header.pages > 1) + [f"{header.levels} levels"] * (header.levels > 1)
         parts += [f"EXIF orientation {header.orientation}"] * (header.orientation != 1)
         print(f"{_printable(path)}: {', '.join(parts)}")
+        print(f"  read exactly by {', '.join(name for name, reads, _ in backends if reads) or 'no backend'}")
+        for name, reads, reason in backends:
+            if not reads:
+                print(f"  not by {name}: {_printable(reason)}")
     return worst
 
 
