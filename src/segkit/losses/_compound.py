@@ -17,7 +17,7 @@ from ._overlap import dice_formula, generalized_dice_formula, jaccard_formula, t
 from ._pixel import check_smoothing, focal_alpha
 from ._reduce import Absent, sum_over_ranks, weighted_mean
 from ._region import Entries, Formula, Scope, reduce_region
-from ._spec import Inputs, Spec
+from ._spec import Spec
 
 
 def dice_ce(
@@ -184,7 +184,7 @@ def one_pass(
     group = entries.group
     how = "none" if terms_weight is None else "sum" if group is not None else entries.reduction
     spec = Spec(function, flat.sigmoid, ignore_index, gamma, smoothing, power, terms=how, region=len(regions) > 0)
-    sums = pixel_sums(Inputs(*flat.inputs[:4], alpha), spec, flat.size)
+    sums = pixel_sums(flat.inputs.with_alpha(alpha), spec, flat.size)
     total: list[Tensor] = []
     for weight, formula in regions:
         loss = reduce_region(function, formula, sums, flat.inputs, entries)

@@ -107,7 +107,14 @@ def lovasz(
         loss, truth, pixels = _by_sorting(flat, spec, scope)
     else:
         loss, truth, pixels, _ = _lovasz(
-            *flat.inputs[:3], function, flat.sigmoid, ignore_index, list(flat.size), scope == "image"
+            x,
+            flat.inputs.target,
+            flat.inputs.pixel_weights,
+            function,
+            flat.sigmoid,
+            ignore_index,
+            list(flat.size),
+            scope == "image",
         )
     if not isinstance(classes, str):
         loss, truth, pixels = (t[:, list(classes)] for t in (loss, truth, pixels))

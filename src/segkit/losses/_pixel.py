@@ -13,7 +13,7 @@ from segkit import IGNORE_INDEX
 from ._check import Flat, Mode, Reduction, Upsample, Weights, choice, flatten
 from ._op import pixel_sums
 from ._reduce import sum_over_ranks, weighted_mean
-from ._spec import Inputs, Spec
+from ._spec import Spec
 
 
 def cross_entropy(
@@ -218,7 +218,7 @@ def pixel_loss(
     choice(function, "reduction", reduction, ("mean", "sum", "none"))
     terms = "map" if reduction == "none" else reduction if process_group is None else "sum"
     spec = Spec(function, flat.sigmoid, ignore_index, gamma, smoothing, terms=terms)
-    sums = pixel_sums(Inputs(*flat.inputs[:4], alpha), spec, flat.size)
+    sums = pixel_sums(flat.inputs.with_alpha(alpha), spec, flat.size)
     if reduction == "none":
         return sums.terms.reshape(flat.shape)
     if reduction == "mean" and process_group is not None:

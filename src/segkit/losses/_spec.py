@@ -62,6 +62,10 @@ class Inputs(NamedTuple):
     class_weights: Tensor | None
     alpha: Tensor | None
 
+    def with_alpha(self, alpha: Tensor | None) -> Inputs:
+        """The same with ``alpha``; the compiler of torch 2.6 stops at ``_replace`` and at slices of a named tuple."""
+        return Inputs(self.logits, self.target, self.pixel_weights, self.class_weights, alpha)
+
 
 class Sums(NamedTuple):
     """What one pass over the pixels gives; ignored pixels and pixels of weight 0 are in none of them.
