@@ -92,3 +92,19 @@ def test_every_example_and_page_is_named_where_a_reader_looks_for_it():
         page = path.relative_to(DOCS).with_suffix("").as_posix()
         if page != "index" and not page.startswith("_"):
             assert re.search(rf"^{page}$", index, re.MULTILINE), page
+
+
+@pytest.mark.parametrize("page", ["start", "questions"])
+def test_the_chinese_page_has_the_same_snippets_and_sections(page):
+    english, chinese = (DOCS / f"{page}.md").read_text(), (DOCS / f"zh/{page}.md").read_text()
+    block = re.compile(r"^```python\n.*?^```", re.MULTILINE | re.DOTALL)
+    assert block.findall(english) == block.findall(chinese)
+    assert len(re.findall(r"^## ", english, re.MULTILINE)) == len(re.findall(r"^## ", chinese, re.MULTILINE))
+
+
+def test_what_people_ask_is_answered_with_a_snippet_each():
+    sections = (DOCS / "questions.md").read_text().split("\n## ")[1:]
+    asked = "one shape|reader|Five crops|binary|softmax|BatchNorm|Dice|several scales|hard examples|DDP|AMP|memory"
+    for words, section in zip(asked.split("|"), sections, strict=True):
+        assert words in section.splitlines()[0]
+        assert "```python\n" in section, words
