@@ -36,7 +36,7 @@ suppress_warnings = ["ref.python"]  # several classes have a `reason`; such a na
 html_theme = "furo"
 html_title = "segkit"
 html_static_path = ["_static"]
-html_css_files = ["gallery.css"]
+html_css_files = ["site.css"]
 html_show_sourcelink = False
 html_copy_source = False
 

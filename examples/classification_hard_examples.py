@@ -58,14 +58,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few pictures and epochs")
     options = parser.parse_args()
-    count, epochs = (400, 8) if options.quick else (4000, 20)
+    count, epochs = (400, 12) if options.quick else (1500, 12)
     train_set, test_set = Pictures(count), Pictures(count // 2, first=1_000_000)
     ledger = DifficultyLedger(count, momentum=0.8)
-    sampler = DifficultySampler(ledger, hard_ratio=LinearSchedule(0.2, 0.5, epochs=epochs // 2), warmup_epochs=2)
+    sampler = DifficultySampler(ledger, hard_ratio=LinearSchedule(0.2, 0.3, epochs=epochs // 2), warmup_epochs=2)
     loader = DataLoader(train_set, batch_size=32, sampler=sampler)
     torch.manual_seed(0)
     net = network()
-    optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=1e-2)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=2e-3, weight_decay=1e-2)
 
     for epoch in range(epochs):
         for batch in loader:

@@ -108,3 +108,10 @@ def test_what_people_ask_is_answered_with_a_snippet_each():
     for words, section in zip(asked.split("|"), sections, strict=True):
         assert words in section.splitlines()[0]
         assert "```python\n" in section, words
+
+
+def test_no_page_and_no_example_names_a_registry_or_a_folder_of_one_machine():
+    files = [ROOT / "README.md", *DOCS.glob("**/*.md"), *DOCS.glob("gallery/*.py"), *(ROOT / "examples").glob("*.py")]
+    for path in files:
+        found = re.search(r"pypi|anaconda\.org|/root/|/home/|/work/|/tmp/", path.read_text())
+        assert not found, f"{path.name}: {found}"

@@ -36,6 +36,7 @@ SAYS = {
     "test_time_crops": r"the whole image +mean IoU 0\.\d+(?s:.*)a grid of 64",
     "tune_schedule": r"no schedule: IoU \d\.\d+\nbest of 2: IoU",
 }
+NEEDS = {"accelerate_fit": "accelerate", "lightning_fit": "lightning", "tune_schedule": "optuna"}
 FLAGS = {"satellite": ["--out", "satellite.png"]}
 
 # Lightning 2.6 with torch 2.13; not ours, and the reader cannot help it either.
@@ -69,6 +70,8 @@ def test_every_example_is_run_and_short_enough_to_read():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(SAYS))
 def test_an_example_runs_in_its_short_mode(name, tmp_path):
+    if name in NEEDS:
+        pytest.importorskip(NEEDS[name])
     said = run(tmp_path, *launcher(name), EXAMPLES / f"{name}.py", "--quick", *FLAGS.get(name, []))
     assert re.search(SAYS[name], said), said
 
@@ -76,6 +79,8 @@ def test_an_example_runs_in_its_short_mode(name, tmp_path):
 @pytest.mark.slow
 def test_lightning_and_accelerate_train_in_two_processes(tmp_path):
     """Both divide the batches in their own way: the whole ledger shows that no sample is lost."""
+    pytest.importorskip("lightning")
+    pytest.importorskip("accelerate")
     said = run(tmp_path, sys.executable, EXAMPLES / "lightning_fit.py", "--quick", "--devices", 2)
     assert re.search(SAYS["lightning_fit"], said), said
     launch = [*launcher("ddp"), EXAMPLES / "accelerate_fit.py", "--quick"]
