@@ -45,9 +45,9 @@ sphinx_gallery_conf = {
     "examples_dirs": str(HERE / "gallery"),
     "gallery_dirs": "_gallery",  # written beside the pages by the build, never committed
     "filename_pattern": r"\.py$",
-    "ignore_pattern": r"(scene|quiet)\.py$",
-    "within_subsection_order": "FileNameSortKey",
-    "reset_modules": ("matplotlib", "quiet.quiet_colors"),
+    "ignore_pattern": r"(scene|looks)\.py$",
+    "within_subsection_order": "looks.RoadOrder",
+    "reset_modules": ("matplotlib", "looks.quiet_colors"),
     "download_all_examples": False,
     "show_memory": False,
     "show_signature": False,

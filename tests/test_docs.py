@@ -5,6 +5,7 @@ The pages themselves are built by .ci/run, with warnings as errors; the checks t
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import pathlib
 import re
@@ -115,3 +116,12 @@ def test_no_page_and_no_example_names_a_registry_or_a_folder_of_one_machine():
     for path in files:
         found = re.search(r"pypi|anaconda\.org|/root/|/home/|/work/|/tmp/", path.read_text())
         assert not found, f"{path.name}: {found}"
+
+
+def test_each_transform_is_shown_in_the_gallery():
+    """Converters and adapters have no look of their own, nor has what is only a base or a description."""
+    transforms = importlib.import_module("segkit.transforms")
+    shown = "".join((DOCS / f"gallery/{name}.py").read_text() for name in ("transforms", "crops"))
+    plain = {"CropBox", "FromAlbumentations", "FromTorchvision", "Geometry", "ToTensor", "unstack_crops"}
+    missing = {name for name in transforms.__all__ if f"T.{name}" not in shown} - plain
+    assert {name for name in missing if callable(getattr(transforms, name))} == set()

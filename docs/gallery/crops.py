@@ -38,6 +38,16 @@ for axis, crop in zip(
     axis.set_axis_off()
 
 # %%
+# ``TenCrop`` adds the mirror image of each of the five; ``merge_crops`` turns them back.
+ten = T.TenCrop((160, 208))
+stack = ten(to_tensor(scene))  # [10, 3, 160, 208]
+figure, axes = plt.subplots(2, 5, figsize=(7.2, 2.4), layout="constrained")
+for axis, picture, box in zip(axes.flat, stack, ten.geometry(size), strict=True):
+    axis.imshow(picture.permute(1, 2, 0))
+    axis.set_title("mirrored" if box.mirrored else f"({box.top}, {box.left})", fontsize=8)
+    axis.set_axis_off()
+
+# %%
 # Why the overlap is weighted
 # ---------------------------
 # A network sees less around a pixel near the edge of a crop, so it is worse there. Here

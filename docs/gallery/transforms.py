@@ -115,6 +115,19 @@ crops = [
 show({f"draw {number}": crop for number, crop in enumerate(crops)})
 
 # %%
+# One draw for each sample of a batch
+# -----------------------------------
+# A transform of a batch draws once, for all of it; ``PerSample`` draws for each.
+batch, batch_masks = image.repeat(3, 1, 1, 1), mask.repeat(3, 1, 1)
+for transform in (T.RandomAffine(30), T.PerSample(T.RandomAffine(30))):
+    moved = transform(batch, batch_masks, generator=torch.Generator().manual_seed(4))
+    figure, axes = plt.subplots(1, 3, figsize=(7.2, 1.9), layout="constrained")
+    figure.suptitle(repr(transform), fontsize=8)
+    for axis, picture, target in zip(axes, *moved, strict=True):
+        axis.imshow(viz.overlay(picture, target, colors=COLORS, alpha=0.4))
+        axis.set_axis_off()
+
+# %%
 # Targets that losses need
 # ------------------------
 # Skeletons for thin things, and the distance to a class's border, made in the loader
