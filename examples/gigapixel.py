@@ -1,6 +1,6 @@
 """A TIFF that does not fit into memory: train on windows of it, and write the map of the whole, window by window.
 
-    python examples/gigapixel.py            # 16,384 x 16,384, or --quick: 1,024 x 1,024
+    python examples/gigapixel.py            # 8,192 x 8,192, or --side 65536; --quick: 1,024 x 1,024
 
 Only the tiles that a window touches are read and decoded. The handle is in the data set: it pickles as its path, and
 each worker opens the file for itself.
@@ -37,8 +37,11 @@ def write_slide(folder: pathlib.Path, side: int) -> tuple[pathlib.Path, pathlib.
             cells = np.zeros((TILE, TILE), np.uint8)
             for cy, cx, radius in rng.uniform([20, 20, 8], [TILE - 20, TILE - 20, 18], (12, 3)):
                 cells[(y - cy) ** 2 + (x - cx) ** 2 < radius**2] = 1
-            tissue = rng.normal([220, 190, 210], 12, (TILE, TILE, 3)) - cells[..., None] * [90, 110, 40]
-            yield cells if mask else tissue.clip(0, 255).astype(np.uint8)
+            if mask:
+                yield cells
+            else:
+                tissue = rng.normal([220, 190, 210], 12, (TILE, TILE, 3)) - cells[..., None] * [90, 110, 40]
+                yield tissue.clip(0, 255).astype(np.uint8)
 
     slide, labels = folder / "slide.tif", folder / "labels.tif"
     layout = {"tile": (TILE, TILE), "dtype": np.uint8, "compression": "deflate", "bigtiff": True}
@@ -66,10 +69,11 @@ class Windows(Dataset):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a small slide, few steps")
+    parser.add_argument("--side", type=int, default=8192, help="of the slide, in pixels: a multiple of 256")
     parser.add_argument("--workers", type=int, default=0)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        slide, labels = write_slide(pathlib.Path(scratch), 1024 if options.quick else 16384)
+        slide, labels = write_slide(pathlib.Path(scratch), 1024 if options.quick else options.side)
         windows = Windows(slide, labels, size=96)
         sampler = ShuffleSampler(240 if options.quick else 1600, seed=0)  # as many windows as you like
         loader = DataLoader(windows, batch_size=8, sampler=sampler, num_workers=options.workers)
