@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from functools import partial
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -98,7 +98,7 @@ def audit_dataset(
     findings += judge(items, rows, labels, options)
     return AuditReport(
         pairs=list(pairs),
-        files=[(image, mask) for _, image, mask in items],
+        files=items.files,
         rows=rows,
         labels={label: labels[label] for label in sorted(labels)},
         findings=sorted(findings, key=_order),
@@ -106,20 +106,40 @@ def audit_dataset(
     )
 
 
-def _items(images: Files, masks: Files | None, pattern: Any) -> tuple[Pairs, list[Item]]:
+class _Items(Sequence[Item]):
+    """The files with their numbers, made when they are asked for: a path is held once, and a pair once."""
+
+    def __init__(self, files: list[tuple[str | None, str | None]]) -> None:
+        self.files = files
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Item]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return [(number, *self.files[number]) for number in range(*index.indices(len(self)))]
+        return (index, *self.files[index])
+
+
+def _items(images: Files, masks: Files | None, pattern: Any) -> tuple[Pairs, _Items]:
     """The pairs, and what is to be read, sorted by path so that the order in which files are named means nothing."""
+    files: list[tuple[str | None, str | None]]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # orphans become findings here
         if masks is None:
             listed = images if isinstance(images, str | os.PathLike) else list(images)
             found = Pairs([])
-            files: list[tuple[str | None, str | None]] = [(p.image, None) for p in find_pairs(listed, listed)]
+            files = [(p.image, None) for p in find_pairs(listed, listed)]
         else:
             found = find_pairs(images, masks, pattern=pattern)
-            files = [(pair.image, pair.mask) for pair in found]
+            files = [*found]
             files += [(path, None) for path in found.orphan_images] + [(None, path) for path in found.orphan_masks]
     files.sort(key=lambda pair: (pair[0] or pair[1] or "", pair[1] or ""))
-    return found, [(number, image, mask) for number, (image, mask) in enumerate(files)]
+    return found, _Items(files)
 
 
 def _orphans(pairs: Pairs) -> list[Finding]:

@@ -20,7 +20,7 @@ from segkit.stats import map_in_chunks
 __all__ = ["ThumbStore", "find_duplicates"]
 
 _SAME, _ALMOST = 0.965, 0.85  # likeness of a re-encoded picture; of a cropped one. Neighbouring slices reach 0.8.
-_BLOCK = 256
+_BLOCK = 64
 _HOW = (
     "",
     " when flipped left to right",

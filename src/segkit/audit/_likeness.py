@@ -7,6 +7,7 @@ buckets, at about the same places, are laid over each other. For flips and quart
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO
@@ -26,8 +27,6 @@ _SPOT_TABLES, _WHOLE_TABLES, _BITS = 8, 12, 18
 _CROWDED = 48  # a bucket with more pictures holds a common texture and says nothing
 _PARTNERS = 4
 _ENOUGH = 3  # votes that make a pair worth a look: one of whole pictures, or three of spots
-_PLACES = (1 << 21) - 9  # a prime, so that keys spread
-_HELD = 1 << 17  # keys, at 8 bytes each
 _NEAR = 14  # pixels of the thumb by which a small crop may move a spot
 _FLIPS: tuple[Callable[[np.ndarray], np.ndarray], ...] = (
     lambda patch: patch,
@@ -81,23 +80,25 @@ def similar_pairs(blocks: Blocks, total: int) -> np.ndarray:
             the landmarks lie on disk, and only their hashes are held.
         total: one more than the largest number.
     """
-    # One number, a key, stands for (first, second, flip). How often each key came is first counted in a table of fixed
-    # size, where others may share its place; only keys with enough votes there are counted exactly.
+    # One number, a key, stands for (first, second, flip). The keys of a block of first pictures, from all tables, are
+    # counted together, so that only those are held; until then they lie on disk.
     rng = np.random.default_rng(0)
-    votes = np.zeros(_PLACES, np.uint16)
+    places = _places(blocks, total)
     with tempfile.TemporaryFile() as file:
+        spans: dict[int, list[tuple[int, int]]] = {}  # block -> where its keys lie: (first byte, end)
         for tables, name, worth in ((_WHOLE_TABLES, "whole", _ENOUGH), (_SPOT_TABLES, "spots", 1)):
             mean = _mean_patch(blocks, name)
             for _ in range(tables):
                 planes = rng.standard_normal((mean.size, _BITS)).astype(np.float32)
-                for found in _collisions(blocks, name, mean, planes, total):
-                    np.add.at(votes, found % _PLACES, worth)
+                for block, found in enumerate(_collisions(blocks, name, mean, planes, places)):
+                    start = file.tell()
                     file.write(np.repeat(found, worth).tobytes())
-        keys, counts = _with_enough(file, votes)
+                    spans.setdefault(block, []).append((start, file.tell()))
+        counted = [_with_enough(_keys_at(file, spans[block])) for block in sorted(spans)]
+    keys, counts = (np.concatenate(c) for c in zip(*counted, strict=True)) if counted else (np.zeros(0, np.int64),) * 2
     keys = keys[np.lexsort([keys, -counts])]  # the likeliest first; of equal ones the smallest key
-    keys = keys[np.sort(np.unique(keys // len(_FLIPS), return_index=True)[1])]  # each pair with its likeliest flip
     pairs, flips = np.divmod(keys, len(_FLIPS))
-    found = np.stack([*np.divmod(pairs, total), flips], 1)
+    found = np.stack([*np.divmod(pairs, total), flips], 1).astype(np.int32)
     taken = np.zeros(total, np.int32)
     keep = np.zeros(len(found), bool)
     for place, (first, second, _) in enumerate(found):
@@ -109,21 +110,28 @@ def similar_pairs(blocks: Blocks, total: int) -> np.ndarray:
     return found[np.lexsort([found[:, 1], found[:, 0]])]
 
 
-def _with_enough(file: IO[bytes], votes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The keys that came often enough, and how often: counted share by share, so that few are held at a time."""
-    shares = 1 + file.tell() // (8 * _HELD)
-    keys, counts = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    for share in range(shares):
-        file.seek(0)
-        kept = [np.zeros(0, np.int64)]
-        while data := file.read(1 << 20):
-            part = np.frombuffer(data, np.int64)
-            part = part[votes[part % _PLACES] >= _ENOUGH]
-            kept.append(part[part % shares == share])
-        found, often = np.unique(np.concatenate(kept), return_counts=True)
-        keys.append(found[often >= _ENOUGH])
-        counts.append(often[often >= _ENOUGH])
-    return np.concatenate(keys), np.concatenate(counts)
+def _keys_at(file: IO[bytes], spans: list[tuple[int, int]]) -> np.ndarray:
+    file.flush()
+    data = (os.pread(file.fileno(), end - start, start) for start, end in spans)
+    return np.concatenate([np.frombuffer(part, np.int64) for part in data])
+
+
+def _with_enough(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The keys that came often enough, of each pair only the likeliest flip; and how often they came."""
+    found, often = np.unique(keys, return_counts=True)
+    enough = often >= _ENOUGH
+    found, often = found[enough], often[enough]
+    order = np.lexsort([found, -often])
+    best = order[np.unique(found[order] // len(_FLIPS), return_index=True)[1]]
+    return found[best], often[best]
+
+
+def _places(blocks: Blocks, total: int) -> np.ndarray:
+    """Where the spots of all pictures lie, uint8 [total * SPOTS, 2]."""
+    places = np.zeros((total, SPOTS, 2), np.uint8)
+    for numbers, landmarks in blocks():
+        places[numbers] = landmarks["place"]
+    return places.reshape(-1, 2)
 
 
 def _mean_patch(blocks: Blocks, name: str) -> np.ndarray:
@@ -136,45 +144,56 @@ def _mean_patch(blocks: Blocks, name: str) -> np.ndarray:
     return (total / max(count, 1)).astype(np.float32)
 
 
-def _patches(blocks: Blocks, name: str, mean: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Block by block: the patches, float32 [P, pixels]; the picture of each, int32 [P]; and its place, int16 [P, 2]."""
+def _patches(blocks: Blocks, name: str, mean: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Block by block: the patches, float32 [P, pixels], and the number of each among those of all pictures, int64."""
     for numbers, landmarks in blocks():
         patches = landmarks[name].reshape(-1, *mean.shape)
+        each = len(patches) // len(numbers)
+        own = (numbers[:, None] * each + np.arange(each)).reshape(-1)
         used = np.asarray(patches.any((1, 2)))
-        owner = np.repeat(numbers.astype(np.int32), used.size // max(len(numbers), 1))[used]
-        place = landmarks["place"].reshape(-1, 2)[used] if name == "spots" else np.zeros((len(owner), 2))
-        yield (patches[used] - mean).reshape(-1, mean.size), owner, place.astype(np.int16)
+        yield (patches[used] - mean).reshape(-1, mean.size), own[used]
 
 
-def _collisions(blocks: Blocks, name: str, mean: np.ndarray, planes: np.ndarray, total: int) -> Iterator[np.ndarray]:
-    """A key (first * total + second) * 8 + flip for each two patches in one bucket of these planes, at like places."""
+def _codes(patches: np.ndarray, planes: np.ndarray) -> np.ndarray:
+    """On which sides of the planes each patch lies, in the upper half of an int64: room for its number below."""
     weights = (1 << np.arange(planes.shape[1])).astype(np.int32)
-    parts = [(((p @ planes > 0) @ weights).astype(np.int32), o, place) for p, o, place in _patches(blocks, name, mean)]
-    if not parts:
-        return
-    shelf, owner, places = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    del parts
-    order = np.argsort(shelf, kind="stable")
-    shelf, owner, places = shelf[order], owner[order], places[order]
+    return ((patches @ planes > 0) @ weights).astype(np.int64) << 32
+
+
+def _collisions(
+    blocks: Blocks, name: str, mean: np.ndarray, planes: np.ndarray, places: np.ndarray
+) -> Iterator[np.ndarray]:
+    """For each block the keys, (first * total + second) * 8 + flip, of two patches in one bucket, at like places."""
+    each = SPOTS if name == "spots" else 1
+    total = len(places) // SPOTS
+    shelf, used = np.empty(total * each, np.int64), 0
+    for patches, own in _patches(blocks, name, mean):
+        shelf[used : used + len(own)] = _codes(patches, planes) | own
+        used += len(own)
+    shelf = shelf[:used]
+    shelf.sort()
     # To flip the planes back is to flip the patches.
     square = planes.T.reshape(-1, *mean.shape)
     flipped = [_FLIPS[back](square).reshape(planes.shape[1], -1).T for back in _BACK]
-    for patches, asker, place in _patches(blocks, name, mean):
+    for patches, own in _patches(blocks, name, mean):
+        keys = []
         for flip, sides in enumerate(flipped):
-            code = ((patches @ sides > 0) @ weights).astype(np.int32)
-            low, high = np.searchsorted(shelf, code, "left"), np.searchsorted(shelf, code, "right")
+            codes = _codes(patches, sides)
+            low, high = np.searchsorted(shelf, codes), np.searchsorted(shelf, codes + (1 << 32))
             count = np.where(high - low <= _CROWDED, high - low, 0)
-            asking = np.repeat(np.arange(count.size), count)
-            found = np.repeat(low, count) + np.arange(count.sum()) - np.repeat(count.cumsum() - count, count)
-            keep = asker[asking] < owner[found]
+            asking = np.repeat(own, count)
+            found = shelf[np.repeat(low - count.cumsum() + count, count) + np.arange(len(asking))] & 0xFFFFFFFF
+            keep = asking // each < found // each
             asking, found = asking[keep], found[keep]
             if name == "spots":
-                there = place[asking][:, ::-1].copy() if flip & 4 else place[asking]
+                there = places[asking].astype(np.int16)
+                there = there[:, ::-1].copy() if flip & 4 else there
                 there[:, 0] = THUMB - there[:, 0] if flip & 2 else there[:, 0]
                 there[:, 1] = THUMB - there[:, 1] if flip & 1 else there[:, 1]
                 near = (np.abs(there - places[found]) <= _NEAR).all(1)
                 asking, found = asking[near], found[near]
-            yield (asker[asking].astype(np.int64) * total + owner[found]) * len(_FLIPS) + flip
+            keys.append((asking // each * total + found // each) * len(_FLIPS) + flip)
+        yield np.concatenate(keys)
 
 
 def likeness(first: np.ndarray, second: np.ndarray, flip: int) -> float:
