@@ -84,21 +84,25 @@ def similar_pairs(blocks: Blocks, total: int) -> np.ndarray:
     # counted together, so that only those are held; until then they lie on disk.
     rng = np.random.default_rng(0)
     places = _places(blocks, total)
+    shelf = np.empty(total * SPOTS, np.int64)  # room that all tables use, one after another
+    sizes = []
     with tempfile.TemporaryFile() as file:
-        spans: dict[int, list[tuple[int, int]]] = {}  # block -> where its keys lie: (first byte, end)
         for tables, name, worth in ((_WHOLE_TABLES, "whole", _ENOUGH), (_SPOT_TABLES, "spots", 1)):
             mean = _mean_patch(blocks, name)
             for _ in range(tables):
                 planes = rng.standard_normal((mean.size, _BITS)).astype(np.float32)
-                for block, found in enumerate(_collisions(blocks, name, mean, planes, places)):
-                    start = file.tell()
-                    file.write(np.repeat(found, worth).tobytes())
-                    spans.setdefault(block, []).append((start, file.tell()))
-        counted = [_with_enough(_keys_at(file, spans[block])) for block in sorted(spans)]
-    keys, counts = (np.concatenate(c) for c in zip(*counted, strict=True)) if counted else (np.zeros(0, np.int64),) * 2
+                collisions = _collisions(blocks, name, mean, planes, places, shelf)
+                sizes.append([file.write(np.repeat(found, worth).tobytes()) for found in collisions])
+        del shelf, places
+        size = np.array(sizes, np.int64)  # bytes, [tables, blocks]
+        start = (size.cumsum() - size.reshape(-1)).reshape(size.shape)
+        counted = [_with_enough(_keys_at(file, *place)) for place in zip(start.T, size.T, strict=True)]
+    if not counted:
+        return np.zeros((0, 3), np.int32)
+    keys, counts = (np.concatenate(columns) for columns in zip(*counted, strict=True))
     keys = keys[np.lexsort([keys, -counts])]  # the likeliest first; of equal ones the smallest key
     pairs, flips = np.divmod(keys, len(_FLIPS))
-    found = np.stack([*np.divmod(pairs, total), flips], 1).astype(np.int32)
+    found = np.stack([*np.divmod(pairs, total), flips], 1, dtype=np.int32, casting="unsafe")
     taken = np.zeros(total, np.int32)
     keep = np.zeros(len(found), bool)
     for place, (first, second, _) in enumerate(found):
@@ -110,10 +114,10 @@ def similar_pairs(blocks: Blocks, total: int) -> np.ndarray:
     return found[np.lexsort([found[:, 1], found[:, 0]])]
 
 
-def _keys_at(file: IO[bytes], spans: list[tuple[int, int]]) -> np.ndarray:
+def _keys_at(file: IO[bytes], starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     file.flush()
-    data = (os.pread(file.fileno(), end - start, start) for start, end in spans)
-    return np.concatenate([np.frombuffer(part, np.int64) for part in data])
+    parts = (os.pread(file.fileno(), size, start) for start, size in zip(starts.tolist(), sizes.tolist(), strict=True))
+    return np.concatenate([np.frombuffer(part, np.int64) for part in parts])
 
 
 def _with_enough(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -123,7 +127,7 @@ def _with_enough(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     found, often = found[enough], often[enough]
     order = np.lexsort([found, -often])
     best = order[np.unique(found[order] // len(_FLIPS), return_index=True)[1]]
-    return found[best], often[best]
+    return found[best], often[best].astype(np.int32)
 
 
 def _places(blocks: Blocks, total: int) -> np.ndarray:
@@ -161,12 +165,12 @@ def _codes(patches: np.ndarray, planes: np.ndarray) -> np.ndarray:
 
 
 def _collisions(
-    blocks: Blocks, name: str, mean: np.ndarray, planes: np.ndarray, places: np.ndarray
+    blocks: Blocks, name: str, mean: np.ndarray, planes: np.ndarray, places: np.ndarray, shelf: np.ndarray
 ) -> Iterator[np.ndarray]:
     """For each block the keys, (first * total + second) * 8 + flip, of two patches in one bucket, at like places."""
     each = SPOTS if name == "spots" else 1
     total = len(places) // SPOTS
-    shelf, used = np.empty(total * each, np.int64), 0
+    used = 0
     for patches, own in _patches(blocks, name, mean):
         shelf[used : used + len(own)] = _codes(patches, planes) | own
         used += len(own)

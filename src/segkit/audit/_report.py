@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,24 +61,30 @@ class AuditReport:
 
     def clean_pairs(self, *, without: Collection[str] = ()) -> list[Pair]:
         """The pairs whose two files have no finding of severity "error", nor one of the codes in `without`."""
+        return list(self._clean(without))
+
+    def _clean(self, without: Collection[str] = ()) -> Iterator[Pair]:
         bad = {finding.path for finding in self.findings if finding.severity == "error" or finding.code in without}
-        return [pair for pair in self.pairs if pair.image not in bad and pair.mask not in bad]
+        return (pair for pair in self.pairs if pair.image not in bad and pair.mask not in bad)
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """Everything as JSON text, in a fixed order; also written to `path` if one is given."""
         severities = Counter(finding.severity for finding in self.findings)
-        images = sum(image is not None for image, _ in self.files)
         content: dict[str, Any] = {
-            "images": images,
+            "images": sum(image is not None for image, _ in self.files),
             "masks": sum(mask is not None for _, mask in self.files),
             "pairs": len(self.pairs),
-            "clean_pairs": len(self.clean_pairs()),
+            "clean_pairs": sum(1 for _ in self._clean()),
             "severities": {name: severities[name] for name in ("error", "warning", "info")},
             "codes": self.counts(),
             "labels": {str(label): {"pixels": p, "masks": n} for label, (p, n) in self.labels.items()},
-            "findings": [finding._asdict() for finding in self.findings],
+            "findings": [],
         }
+        # Finding by finding: the whole as one tree of dictionaries takes several times the room of its text.
         text = json.dumps(content, indent=1) + "\n"
+        if self.findings:
+            each = (json.dumps([finding._asdict()], indent=1)[2:-2] for finding in self.findings)
+            text = text.replace('"findings": []', '"findings": [\n ' + ",\n".join(each).replace("\n", "\n ") + "\n ]")
         if path is not None:
             _write(path, text)
         return text
