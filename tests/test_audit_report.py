@@ -181,6 +181,10 @@ def test_the_page_fits_and_is_readable(browser, page, width, dark):
     assert browser.get_log("browser") == []
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     assert browser.execute_script(LUMINANCE) >= 4.5, "WCAG AA"
+    cut = (
+        "return [...document.querySelectorAll('.command code')].filter(c => c.scrollHeight > c.clientHeight + 1).length"
+    )
+    assert browser.execute_script(cut) == 0, "a command is shown whole"
     images = browser.execute_script("return [...document.images].map(i => [i.alt, i.decode && i.naturalWidth])")
     assert images
     assert all(alt for alt, _ in images)
