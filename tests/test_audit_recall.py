@@ -15,6 +15,7 @@ import sys
 import tempfile
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from audit_faults import Fault, faults
@@ -108,6 +109,46 @@ def test_plain_faults_are_found_and_clean_files_are_not_suspected(shared, tmp_pa
     assert share_found(one_kind, of_mask=False) >= 0.95
     # Short of 0.95: tiles of one photo, some of them blank or out of focus already, are no set of one kind.
     assert share_found(held_out, of_mask=False) >= 0.87
+
+
+def _spoiled(data: bytes, fault: str) -> bytes:
+    """The bytes of a file after an accident of copying."""
+    kind, _, amount = fault.partition(" ")
+    if kind == "empty":
+        return b""
+    if kind == "text":
+        return b"<html><body>404 Not Found</body></html>"
+    keep = len(data) * int(amount) // 100
+    return data[:keep] + (bytes(len(data) - keep) if kind == "zeros" else b"")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
+@pytest.mark.parametrize(
+    "fault", ["empty", "text", *(f"{k} {a}" for k in ("cut", "zeros") for a in (30, 50, 70, 90, 95))]
+)
+def test_files_spoiled_in_copying_are_found(tmp_path, suffix, fault):
+    """Cut short at some percent, or with zeros from there on: the disk was full, the download broke."""
+    rng = np.random.default_rng(0)
+    picture = np.kron(rng.integers(0, 200, (16, 24, 3)), np.ones((8, 8, 1))) + rng.integers(0, 50, (128, 192, 3))
+    path = tmp_path / f"picture{suffix}"
+    options = {"compression": "tiff_deflate"} if suffix == ".tif" else {}  # plain zeros would be black pixels
+    PIL.Image.fromarray(picture.astype(np.uint8)).save(path, **options)
+    sound = measure([(0, str(path), None)], Options(None, None, 255))
+    assert sound.findings == []
+    path.write_bytes(_spoiled(path.read_bytes(), fault))
+    found = measure([(0, str(path), None)], Options(None, None, 255)).findings
+    assert [f.code for f in found] in (["truncated"], ["unreadable"])
+    if fault.startswith("cut") and suffix != ".tif":
+        assert found[0].code == "truncated"
+
+
+def test_a_picture_under_the_suffix_of_another_format_is_what_its_bytes_say(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 256, (64, 80, 3), dtype=np.uint8)
+    PIL.Image.fromarray(picture).save(tmp_path / "picture.jpg", format="PNG")
+    part = measure([(0, str(tmp_path / "picture.jpg"), None)], Options(None, None, 255))
+    assert part.findings == []
+    assert part.rows["image_ok"][0]
+    assert part.rows["mean"][0] == pytest.approx(picture.mean(), rel=0.02)  # grey is weighted
 
 
 def table(folders: list[str], write=sys.stdout.write) -> None:
