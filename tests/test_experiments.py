@@ -22,6 +22,8 @@ sys.path.insert(0, str(ROOT))
 from experiments import data, records, report  # noqa: E402
 from experiments.questions import QUESTIONS  # noqa: E402
 
+RESULTS = ROOT / "experiments" / "results"
+
 
 @pytest.fixture(scope="module")
 def small_set(tmp_path_factory):
@@ -112,3 +114,12 @@ def test_statistics_are_those_of_the_textbook():
     difference, p = report.compare({0: 1.0, 1: 2.0, 2: 4.0}, {0: 2.0, 1: 4.0, 2: 5.0, 9: 0.0})
     assert difference == pytest.approx(4 / 3)
     assert p == pytest.approx(0.0572, abs=1e-4)  # t = 4, two degrees of freedom
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_the_committed_table_is_that_of_the_committed_records(name):
+    found = records.read(RESULTS / f"{name}.jsonl")
+    seeds, steps = len({r["seed"] for r in found}), found[0]["steps"]
+    command = f"python -m experiments.run {name} --data DIR --seeds {seeds} --steps {steps}"
+    assert (RESULTS / f"{name}.md").read_text() == report.table(QUESTIONS[name], found, command)
+    assert (RESULTS / f"{name}.png").exists()
