@@ -186,6 +186,7 @@ def main():
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
     parser.add_argument("--quick", action="store_true", help="leave out the largest shape")
+    parser.add_argument("--shapes", nargs="+", metavar="SHAPE", help=f"only these, of {SMALL}, {', '.join(SHAPES)}")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
@@ -195,7 +196,7 @@ def main():
     print(
         f"torch {torch.__version__}, {args.threads} threads, {platform.machine()}, Python {platform.python_version()}"
     )
-    shapes = [SMALL, *list(SHAPES)[: 2 if args.quick else 3], COARSE]
+    shapes = args.shapes or [SMALL, *list(SHAPES)[: 2 if args.quick else 3], COARSE]
     rows = {}
     for shape in shapes:
         for condition in ("default", "warm"):
