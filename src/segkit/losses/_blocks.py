@@ -39,8 +39,8 @@ class Block(NamedTuple):
 def blocks(batch: int, classes: int, pixels: int, row: int = 1, lean: bool = False) -> Iterator[Block]:
     """Cut ``[batch, classes, pixels]``; a block holds whole rows of ``row`` pixels.
 
-    A sample up to WHOLE is never cut, since the pieces are not contiguous and softmax would copy each of them; but it is
-    for ``lean``, when blocks are scratch memory and all else is small.
+    A sample up to WHOLE is never cut, since the pieces are not contiguous and softmax would copy each of them; but it
+    is for ``lean``, when blocks are scratch memory and all else is small.
     """
     per_block = min(LARGEST, max(SMALLEST, batch * classes * pixels // (PARTS * 4 if lean else PARTS)))
     if classes * pixels <= WHOLE and not lean:
