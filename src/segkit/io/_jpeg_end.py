@@ -23,11 +23,11 @@ def missing_scans(process: str, identifiers: bytes, scans: list[bytes]) -> str:
         identifiers: the frame's component identifiers.
         scans: the scan headers, from the number of components on.
     """
+    whole = "progressive" not in process
     exact = {identifier: np.zeros(64, bool) for identifier in identifiers}
     for header in scans:
         count = header[0] if header else 0
         first, last, bits = header[1 + 2 * count : 4 + 2 * count] if len(header) >= 4 + 2 * count else (0, 63, 0)
-        whole = "progressive" not in process
         for identifier in header[1 : 1 + 2 * count : 2]:
             if identifier in exact and (whole or bits & 15 == 0):
                 exact[identifier][slice(None) if whole else slice(first, last + 1)] = True

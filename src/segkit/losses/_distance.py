@@ -11,7 +11,7 @@ from torch import Tensor
 from segkit import IGNORE_INDEX
 
 from ._check import Mode, Reduction, Upsample, Weights, flatten
-from ._reduce import Absent
+from ._reduce import Absent, nonzero
 from ._region import Entries, Scope, region_formula
 from ._spec import Sums
 
@@ -120,6 +120,6 @@ def skeleton_recall(
     entries = Entries(scope, classes, absent, reduction, process_group)
 
     def missed(s: Sums) -> Tensor:
-        return 1 - s.intersection / torch.where(s.truth == 0, 1, s.truth)
+        return 1 - s.intersection / nonzero(s.truth)
 
     return region_formula(function, missed, flat, ignore_index, entries)

@@ -25,7 +25,7 @@ from ._backend import kernels
 from ._blocks import Block, Logits, blocks, readable, wide_dtype
 from ._check import Flat, Mode, Reduction, Upsample, Weights, choice, flatten
 from ._op import first_order, once, refuse_vmap
-from ._reduce import reduce_entries
+from ._reduce import nonzero, reduce_entries
 from ._region import Scope
 from ._spec import Inputs, Spec
 from ._upsample import CoarseLogits
@@ -220,10 +220,10 @@ def _level_sums(count: Tensor, truth: Tensor, table: Tensor) -> Tensor:
     other = count[:STEPS].double().cumsum(0)  # pixels of other classes at the highest level, and from there down
     own = count[STEPS + 1 :].flip(0).double().cumsum(0)
     union = truth + other
-    jaccard = 1 - (truth - own) / torch.where(union == 0, 1, union)
+    jaccard = 1 - (truth - own) / nonzero(union)
     before = union - count[:STEPS]  # the union before this level's pixels of other classes come in
-    before = torch.where(before == 0, 1, before)
-    table[:STEPS] = (truth - own) / (before * torch.where(union == 0, 1, union))
+    before = nonzero(before)
+    table[:STEPS] = (truth - own) / (before * nonzero(union))
     table[STEPS + 1 :] = (-1 / before).flip(0)
     table[STEPS] = 0
     return torch.where(union == 0, 0, jaccard).sum() / STEPS
@@ -306,7 +306,7 @@ def _by_sorting(flat: Flat, spec: Spec, scope: Scope) -> tuple[Tensor, Tensor, T
     share, weight = share.gather(2, order).double(), weight.gather(2, order).double()
     size = (share * weight).sum(2, keepdim=True)
     own, other = (share * weight).cumsum(2), ((1 - share) * weight).cumsum(2)
-    jaccard = 1 - (size - own) / torch.where(size + other == 0, 1, size + other)
+    jaccard = 1 - (size - own) / nonzero(size + other)
     jaccard = torch.where(size + other == 0, 0, jaccard)
     step = jaccard.diff(dim=2, prepend=torch.zeros_like(size))
     loss = (errors * step).sum(2)

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ._blocks import Block
+from ._blocks import Block, sum_dtype
+from ._reduce import nonzero
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class Totals:
         batch, classes, pixels = shape
         channels = classes if spec.sigmoid else 1
         self.dtype, self.spec, self.batch, self.classes = dtype, spec, batch, classes
-        self.wide = torch.float32 if device.type == "mps" else torch.float64
+        self.wide = sum_dtype(device)
         self.none = torch.empty(0, dtype=dtype, device=device)
         self.map = self.none
         if spec.terms == "map":
@@ -131,7 +132,7 @@ class Totals:
             terms = self._add_up(self.terms)
             weight = self._add_up(counted) if counted else terms.new_full((), number)
             if self.spec.terms == "mean":
-                terms = terms / (torch.where(weight == 0, 1, weight) if counted or not number else number)
+                terms = terms / (nonzero(weight) if counted or not number else number)
             terms, weight = terms.to(self.dtype), weight.to(self.dtype)
         if not self.spec.region:
             return Sums(terms, weight, *(self.none for _ in range(4)))

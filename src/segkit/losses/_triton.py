@@ -20,6 +20,7 @@ from torch import Tensor
 from ._blocks import readable, wide_dtype
 from ._dense import check_yes_or_no
 from ._index import check_range
+from ._reduce import nonzero
 from ._spec import Inputs, Spec, Sums
 from ._triton_coarse import coarse_backward
 from ._triton_levels import level_sums
@@ -174,7 +175,7 @@ def forward(inputs: Inputs, spec: Spec, size: Sequence[int]) -> Sums:
     if scalar and total is not None:
         terms, weight = total[:, :2].sum(0).unbind()
         if spec.terms == "mean":
-            terms = terms / torch.where(weight == 0, 1, weight)
+            terms = terms / nonzero(weight)
         terms, weight = terms.to(dtype, copy=True), weight.to(dtype, copy=True)
     if by_class is None or total is None:
         return Sums(terms, weight, *(empty(0) for _ in range(4)))
