@@ -239,16 +239,29 @@ def test_a_hostile_name_runs_nothing_and_is_shown(browser, page):
     assert browser.execute_script("return document.querySelectorAll('img[src=x]').length") == 0
 
 
-def test_the_command_is_copied_or_selected(browser, page):
+@pytest.mark.parametrize(("setting", "said"), [("granted", "Copied"), ("denied", "Selected: press Ctrl+C")])
+def test_the_command_is_copied_or_selected(browser, page, setting, said):
     from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import WebDriverWait
 
+    for name in ("clipboard-write", "clipboard-read"):
+        permission = {"name": name, "allowWithoutSanitization": False}
+        browser.execute_cdp_cmd("Browser.setPermission", {"permission": permission, "setting": setting})
     browser.get(page.as_uri())
-    button = browser.find_element(By.CSS_SELECTOR, "#unreadable-error button[data-copy]")
-    button.click()
-    browser.implicitly_wait(1)
-    assert any(word in button.text for word in ("Copied", "Selected", "Copy"))
     command = browser.find_element(By.CSS_SELECTOR, "#unreadable-error .command code").text
     assert command.startswith("mkdir -p set-aside && mv -- ")
+    button = browser.find_element(By.CSS_SELECTOR, "#unreadable-error button[data-copy]")
+    assert button.text == "Copy the command"
+    button.click()
+    WebDriverWait(browser, 20).until(lambda _: button.text != "Copy the command")
+    assert button.text == said
+    if setting == "granted":
+        there = browser.execute_async_script(
+            "navigator.clipboard.readText().then(arguments[0], e => arguments[0]('' + e))"
+        )
+    else:
+        there = browser.execute_script("return getSelection().toString()")
+    assert there.strip() == command
 
 
 def test_everything_can_be_reached_and_is_named_for_screen_readers(browser, page):
