@@ -43,6 +43,21 @@ class Floats:
         return image / 255, mask
 
 
+class Deadly:
+    """Kills its process where the image is the fourth one, unless the file `alive` is there."""
+
+    def __init__(self, alive):
+        self.alive = alive
+
+    def __call__(self, image, mask, *, generator=None):
+        if image[0, 0, 0] == 200 and not os.path.exists(self.alive):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return image, mask
+
+    def __repr__(self):
+        return "Deadly()"
+
+
 @pytest.fixture
 def pairs(tmp_path):
     rng = np.random.default_rng(0)
@@ -141,6 +156,20 @@ def test_a_killed_run_is_resumed_and_ends_like_one_that_was_not_killed(pairs, tm
     assert len(expand_dataset(pairs, Roll(), out, copies=2, seed=1, progress=False)) == 12
     expected = digest(tmp_path / "whole")
     assert {name: value for name, value in digest(out).items() if name in expected} == expected
+
+
+def test_a_killed_worker_is_told_and_the_next_call_goes_on(pairs, tmp_path):
+    image = read_image(pairs[3][0]).copy()
+    image[0, 0, 0] = 200
+    write_image(pairs[3][0], image)
+    transform = Deadly(tmp_path / "alive")
+    with pytest.raises(DataError, match=r"got one that was killed .* make the same call again") as caught:
+        expand_dataset(pairs, transform, tmp_path / "new", copies=3, seed=1, progress=False)
+    assert "expand_dataset: the workers" in str(caught.value)
+    (tmp_path / "alive").touch()
+    assert len(expand_dataset(pairs, transform, tmp_path / "new", copies=3, seed=1, progress=False)) == 18
+    expand_dataset(pairs, transform, tmp_path / "whole", copies=3, seed=1, progress=False)
+    assert digest(tmp_path / "new") == digest(tmp_path / "whole")
 
 
 def test_a_manifest_line_that_was_cut_off_is_made_again(pairs, tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +54,7 @@ def expand_dataset(
         The new pairs, in the order of `pairs`. PNG where it can hold the image, TIFF otherwise (13 bands, floats).
 
     Raises:
-        DataError: `out` holds an expansion with another seed, transform or other pairs.
+        DataError: `out` holds an expansion with another seed, transform or other pairs; or a worker was killed.
         TypeError: the transform turned integers into floats.
         ImageReadError: a source cannot be read. What was written stays; leave the file out by `audit_dataset` first.
 
@@ -85,12 +85,22 @@ def expand_dataset(
     with manifest.open("a", encoding="utf-8") as lines:
         bar = tqdm(total=len(tasks), desc="expand", unit="copy", disable=None if progress else True)
         jobs = ((_make_copy, sources[i], transform, str(folder), seed, i, k) for i, k in tasks)
-        for entry in _run(jobs, executor, in_process=len(tasks) <= 16):
-            done[entry["pair"], entry["copy"]] = entry
-            lines.write(json.dumps(entry) + "\n")
-            lines.flush()
-            bar.update()
-        bar.close()
+        try:
+            for entry in _run(jobs, executor, in_process=len(tasks) <= 16):
+                done[entry["pair"], entry["copy"]] = entry
+                lines.write(json.dumps(entry) + "\n")
+                lines.flush()
+                bar.update()
+        except BrokenExecutor as error:
+            i, k = next(task for task in tasks if task not in done)
+            raise DataError(
+                f"expand_dataset: the workers must live until all copies are made, got one that was killed (out of "
+                f"memory?) while copy {k} of {sources[i].image!r} or one soon after it was made. {len(done)} copies "
+                "are written: make the same call again to go on, with executor=ProcessPoolExecutor(1) if memory is "
+                "short."
+            ) from error
+        finally:
+            bar.close()
     entries = [done[key] for key in sorted(done)]
     _write_whole(manifest, [header, *entries])
     return [Pair(str(folder / i), str(folder / m)) for e in entries if e["copy"] < copies for i, m in e["files"]]
