@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import reduce
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from segkit import IGNORE_INDEX
 
-from ._check import Flat, Mode, Reduction, Upsample, Weights, choice, flatten
-from ._op import pixel_sums
-from ._overlap import dice_formula, generalized_dice_formula, jaccard_formula, tversky_formula
+from ._check import Mode, Reduction, Upsample, Weights, choice, flatten
+from ._formula import Formula, dice_formula, generalized_dice_formula, jaccard_formula, tversky_formula
 from ._pixel import check_smoothing, focal_alpha
-from ._reduce import Absent, sum_over_ranks, weighted_mean
-from ._region import Entries, Formula, Scope, reduce_region
-from ._spec import Spec
+from ._reduce import Absent
+from ._region import Entries, Scope, one_pass
 
 
 def dice_ce(
@@ -162,41 +158,6 @@ def dice_focal(
     return one_pass(
         "dice_focal", flat, ignore_index, entries, parts, focal_weight, power=power, gamma=float(gamma), alpha=table
     )
-
-
-def one_pass(
-    function: str,
-    flat: Flat,
-    ignore_index: int,
-    entries: Entries,
-    regions: Sequence[tuple[float, Formula]],
-    terms_weight: float | None,
-    *,
-    power: int = 1,
-    gamma: float = 0.0,
-    smoothing: float = 0.0,
-    alpha: Tensor | None = None,
-) -> Tensor:
-    """Weighted sum of region formulas, and of focal cross-entropy (if it has a weight), from one pass."""
-    choice(function, "reduction", entries.reduction, ("mean", "sum"))
-    entries.check(function)
-    choice(function, "power", power, (1, 2))
-    group = entries.group
-    how = "none" if terms_weight is None else "sum" if group is not None else entries.reduction
-    spec = Spec(function, flat.sigmoid, ignore_index, gamma, smoothing, power, terms=how, region=len(regions) > 0)
-    sums = pixel_sums(flat.inputs.with_alpha(alpha), spec, flat.size)
-    total: list[Tensor] = []
-    for weight, formula in regions:
-        loss = reduce_region(function, formula, sums, flat.inputs, entries)
-        total.append(loss if weight == 1 else weight * loss)
-    if terms_weight is not None:
-        terms = sums.terms
-        if group is not None and entries.reduction == "mean":
-            terms = weighted_mean(sums.terms, sums.weight, group)
-        elif group is not None:
-            terms = sum_over_ranks([sums.terms], group)[0]
-        total.append(terms if terms_weight == 1 else terms_weight * terms)
-    return reduce(torch.add, total)
 
 
 FORMULAS: dict[str, tuple[Callable[..., Formula], dict[str, Any]]] = {

@@ -1,9 +1,9 @@
 """The one pass over the pixels: sums forward, and backward the gradient from the gradients by those sums.
 
 No one-hot target, no ``[B, C, N]`` tensor but one: the forward leaves the probabilities in a buffer (if a gradient will
-be wanted), and the backward turns that very buffer into the gradient. If a pixel loss is all there is, the forward does
-so itself while the block is in the cache, and a factor is left for the backward. Where there is no buffer (half
-precision, coarse logits, a second backward, a compiled graph) the backward computes the probabilities again.
+be wanted), and the backward turns that very buffer into the gradient. Where there is no buffer (half precision, coarse
+logits, a second backward, a compiled graph) the backward computes the probabilities again. A loss that is one number
+mostly goes by `_at_once` instead.
 """
 
 from __future__ import annotations
@@ -32,6 +32,12 @@ def can_keep(inputs: Inputs, spec: Spec, size: Sequence[int]) -> bool:
     if size or not by_index(inputs, spec) or inputs.logits.dtype != wide_dtype(inputs.logits):
         return False
     return kernels(inputs.logits, size) is None
+
+
+def may_look(inputs: Inputs, spec: Spec, size: Sequence[int]) -> bool:
+    """Whether labels and sums can be read on the way, as `_at_once` does."""
+    x = inputs.logits
+    return x.device.type == "cpu" and x.numel() > 0 and by_index(inputs, spec) and kernels(x, size) is None
 
 
 def forward(inputs: Inputs, spec: Spec, size: Sequence[int], keep: bool) -> tuple[Sums, Tensor]:
@@ -72,12 +78,7 @@ def backward(
 ) -> Tensor:
     """The gradient by the logits, in their dtype and shape; written over ``buffer`` if there is one."""
     triton = kernels(inputs.logits, size) if buffer is None else None
-    if triton is None and by_index(inputs, spec) and spec.only_terms:
-        by_terms = _index.left_factor(inputs, spec, by_terms, weight)
-        if buffer is not None:
-            _index.multiply_(buffer, by_terms)
-            return buffer
-    elif spec.terms == "mean":
+    if spec.terms == "mean":
         by_terms = by_terms / nonzero(weight)
     if triton is not None:
         return triton.backward(inputs, spec, size, by_terms, by_inter, by_pred)

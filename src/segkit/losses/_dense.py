@@ -14,7 +14,7 @@ from torch.nn.functional import softplus
 
 from ._blocks import Block, Logits, blocks, readable
 from ._focal import focal_slope, focal_term
-from ._index import check_range, read_labels
+from ._labels import check_range, read_labels
 from ._spec import Inputs, Spec, Totals
 
 

@@ -24,7 +24,9 @@ from . import _dense, _index
 from ._backend import kernels
 from ._blocks import Block, Logits, blocks, readable, wide_dtype
 from ._check import Flat, Mode, Reduction, Upsample, Weights, choice, flatten
+from ._labels import all_count, check_range, read_labels, truth_by_class
 from ._op import first_order, once, refuse_vmap
+from ._places import add_at_, in_memory, of_all_classes
 from ._reduce import nonzero, reduce_entries
 from ._region import Scope
 from ._spec import Inputs, Spec
@@ -144,19 +146,19 @@ def _levels(logits: Logits, inputs: Inputs, spec: Spec, per_image: bool) -> Iter
     if per_image:
         start = start + torch.arange(rows, device=logits.device, dtype=kind)[:, None, None] * (logits.shape[1] * SLOTS)
     by_index = not spec.sigmoid and inputs.target.ndim == 2
-    clean, places = by_index and _index.all_count(inputs, spec, logits.shape[1]), _index.Places()
+    clean = by_index and all_count(inputs, spec, logits.shape[1])
     for block in blocks(*logits.shape, logits.row):
         x = logits.read(block)
         if by_index:
-            labels = _index.read_labels(inputs, block, spec, x.shape[1], logits.dtype, clean)
+            labels = read_labels(inputs, block, spec, x.shape[1], logits.dtype, clean)
             if not clean:
-                _index.check_range(labels.y, x.shape[1], spec)
-            p = _index.probabilities(x, labels, logits.scratch(x), places)[0]
+                check_range(labels.y, x.shape[1], spec)
+            p = _index.probabilities(x, labels, None, logits.scratch(x)).p
             slot = _slots(0 - p).to(kind)
             # Where the class is the truth, the error is 1 - p instead of -p: STEPS slots to the right.
-            _index.add_at_(slot, places.in_memory(slot, labels.y), slot.new_full((), STEPS))
+            add_at_(slot, in_memory(slot, labels.y), STEPS)
             weight = None if labels.weight is None else labels.weight[:, None]
-            truth = _index.truth_by_class(places.of_class(labels.y, x.shape[1]), labels, p.shape)
+            truth = truth_by_class(of_all_classes(labels.y, x.shape[1]), labels, p.shape)
         else:
             dense = _dense.read_truth(inputs, block, spec, logits)
             x = _dense.clean(x, dense, logits.dtype)

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from . import _core
-from ._blocks import wide_dtype
+from ._at_once import Cut, Goal, at_once, cut
+from ._blocks import readable, wide_dtype
 from ._spec import Inputs, Spec, Sums
 
 # The schemas are written out, since torch 2.6 cannot read them from these annotations.
@@ -226,6 +227,37 @@ class _Eager(torch.autograd.Function):
         return (_gradient(ctx, by_terms, by_inter, by_pred), *(None,) * 5)
 
 
+def _anew(inputs: Inputs, spec: Spec, size: Sequence[int], goal: Goal, how: Cut) -> Tensor:
+    with torch.no_grad():
+        gradient = at_once(inputs, spec, size, goal, how, True)[1]
+    assert gradient is not None
+    return gradient
+
+
+class _AtOnce(torch.autograd.Function):
+    """A loss that is one number, with its gradient made in the forward; a second backward computes it anew."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, inputs: Inputs, spec: Spec, size: Sequence[int], goal: Goal, how: Cut
+    ) -> Tensor:
+        loss, gradient = at_once(inputs, spec, size, goal, how, True)
+        assert gradient is not None
+        ctx.settings, ctx.fresh = (spec, size, goal, how), True
+        ctx.save_for_backward(*inputs, gradient)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        *tensors, gradient = ctx.saved_tensors  # once: checkpointing computes them anew at each look
+        # `.data` keeps the version counter: autograd may hand out the gradient once more, and we then compute anew.
+        gradient = gradient.data if ctx.fresh else _anew(Inputs(*tensors), *ctx.settings)
+        ctx.fresh = False
+        if not readable(grads[0]) or float(grads[0]) != 1:
+            gradient.mul_(grads[0].detach())
+        return (once(gradient, tensors[0]), *(None,) * 5)
+
+
 class _Transformed(torch.autograd.Function):
     """The same for `torch.func`, whose transforms want the forward and its context apart."""
 
@@ -240,10 +272,33 @@ class _Transformed(torch.autograd.Function):
     vmap = staticmethod(refuse_vmap)
 
 
+def in_plain_sight(x: Tensor) -> bool:
+    """Whether a tensor is what it seems to be: no graph is traced, no mode looks on, and no class wraps it."""
+    return not (
+        torch.compiler.is_compiling() or _get_current_dispatch_mode() or type(x) not in (Tensor, torch.nn.Parameter)
+    )
+
+
+def one_number(inputs: Inputs, spec: Spec, size: Sequence[int], goal: Goal) -> Tensor | None:
+    """The loss, differentiable by the logits; None where its gradient cannot be had along with it, see `_at_once`."""
+    x = inputs.logits
+    if not in_plain_sight(x) or torch._C._are_functorch_transforms_active() or not _core.may_look(inputs, spec, size):
+        return None
+    gradient = x.requires_grad and torch.is_grad_enabled()
+    how = cut(inputs, size, goal, gradient)
+    if how is None:
+        return None
+    _core.warn_of_probabilities(x, spec)
+    if gradient:
+        loss: Tensor = _AtOnce.apply(x, inputs, spec, size, goal, how)  # type: ignore[no-untyped-call]
+        return loss
+    return at_once(inputs._replace(logits=x.detach()), spec, size, goal, how, False)[0]
+
+
 def pixel_sums(inputs: Inputs, spec: Spec, size: Sequence[int] = ()) -> Sums:
     """One pass over the pixels, differentiable by the logits; ``size`` as in `_core.forward`."""
     x, size = inputs.logits, list(size)
-    if torch.compiler.is_compiling() or _get_current_dispatch_mode() or type(x) not in (Tensor, torch.nn.Parameter):
+    if not in_plain_sight(x):
         return Sums(*_pixel_sums(*inputs, *spec.settings(), size, False)[:-1])
     if torch._C._are_functorch_transforms_active():
         return Sums._make(_Transformed.apply(*inputs, *spec.settings(), size, False)[:-1])  # type: ignore[no-untyped-call]

@@ -5,68 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from segkit import IGNORE_INDEX
 
 from ._check import Mode, Reduction, Upsample, Weights, flatten
+from ._formula import dice_formula, generalized_dice_formula, jaccard_formula, tversky_formula
 from ._reduce import Absent
-from ._region import Entries, Formula, Scope, region_formula
-from ._spec import Sums
-
-
-def dice_formula(smooth: float, eps: float, log: bool) -> Formula:
-    """1 - (2 I + smooth) / (P + T + smooth)."""
-
-    def formula(s: Sums) -> Tensor:
-        above, below = 2 * s.intersection, s.prediction + s.truth
-        if smooth:
-            above, below = above + smooth, below + smooth
-        score = above / below.clamp_min(eps)
-        return -score.clamp_min(eps).log() if log else 1 - score
-
-    return formula
-
-
-def jaccard_formula(smooth: float, eps: float, log: bool) -> Formula:
-    """1 - (I + smooth) / (P + T - I + smooth)."""
-
-    def formula(s: Sums) -> Tensor:
-        union = s.prediction + s.truth - s.intersection
-        score = (s.intersection + smooth) / (union + smooth).clamp_min(eps)
-        return -score.clamp_min(eps).log() if log else 1 - score
-
-    return formula
-
-
-def tversky_formula(alpha: float, beta: float, gamma: float, smooth: float, eps: float) -> Formula:
-    """(1 - (I + smooth) / (I + alpha (P - I) + beta (T - I) + smooth))**gamma."""
-
-    def formula(s: Sums) -> Tensor:
-        false_positive, false_negative = s.prediction - s.intersection, s.truth - s.intersection
-        below = s.intersection + alpha * false_positive + beta * false_negative + smooth
-        loss = 1 - (s.intersection + smooth) / below.clamp_min(eps)
-        # Rounding may give -1e-8, of which a fraction's power is not a number; and the slope of 0**gamma is infinite.
-        return loss if gamma == 1 else loss.clamp_min(1e-6) ** gamma
-
-    return formula
-
-
-def generalized_dice_formula(smooth: float, eps: float) -> Formula:
-    """1 - (2 sum_c w_c I_c + smooth) / (sum_c w_c (P_c + T_c) + smooth), with w_c = 1 / T_c**2; one number an image."""
-
-    def formula(s: Sums) -> Tensor:
-        # A class that is not there has no weight; dividing by the smallest T keeps the weights in (0, 1].
-        there = s.truth > 0
-        smallest = torch.where(there, s.truth, torch.inf).amin(1, keepdim=True)
-        weight = torch.where(there, (smallest / torch.where(there, s.truth, 1)) ** 2, 0)
-        unit = torch.where(there.any(1, keepdim=True), smallest, 1) ** 2  # smooth is in the units of w_c = 1 / T_c**2
-        above = 2 * (weight * s.intersection).sum(1, keepdim=True) + smooth * unit
-        below = (weight * (s.prediction + s.truth)).sum(1, keepdim=True) + smooth * unit
-        return 1 - above / below.clamp_min(eps)  # [B, 1]
-
-    return formula
+from ._region import Entries, Scope, region_formula
 
 
 def dice(
@@ -115,6 +61,7 @@ def dice(
         ValueError: shapes, weights or labels that do not belong together.
 
     Example:
+        >>> import torch
         >>> logits = torch.tensor([[[9.0, -9.0], [-9.0, 9.0]]])  # one image, 2 classes, 2 pixels
         >>> dice(logits, torch.tensor([[0, 0]])).round(decimals=3)  # class 0: 1 - 2/3; class 1 is not there
         tensor(0.3330)
@@ -170,6 +117,7 @@ def jaccard(
         ValueError: shapes, weights or labels that do not belong together.
 
     Example:
+        >>> import torch
         >>> logits = torch.tensor([[[9.0, -9.0], [-9.0, 9.0]]])  # one image, 2 classes, 2 pixels
         >>> jaccard(logits, torch.tensor([[0, 0]])).round(decimals=3)  # class 0: 1 - 1/2; class 1 is not there
         tensor(0.5000)
@@ -229,6 +177,7 @@ def tversky(
         ValueError: shapes, weights or labels that do not belong together.
 
     Example:
+        >>> import torch
         >>> logits = torch.tensor([[[9.0, -9.0], [-9.0, 9.0]]])  # one image, 2 classes, 2 pixels
         >>> tversky(logits, torch.tensor([[0, 0]]), alpha=0.3, beta=0.7).round(decimals=3)  # 1 - 1 / (1 + 0.7)
         tensor(0.4120)
@@ -282,6 +231,7 @@ def generalized_dice(
         ValueError: shapes, weights or labels that do not belong together.
 
     Example:
+        >>> import torch
         >>> logits = torch.tensor([[[9.0, -9.0], [-9.0, 9.0]]])  # one image, 2 classes, 2 pixels
         >>> generalized_dice(logits, torch.tensor([[0, 1]])).round(decimals=3)  # all right
         tensor(0.)

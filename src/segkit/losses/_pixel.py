@@ -12,7 +12,7 @@ from segkit import IGNORE_INDEX
 
 from ._check import Flat, Mode, Reduction, Upsample, Weights, choice, flatten
 from ._op import pixel_sums
-from ._reduce import sum_over_ranks, weighted_mean
+from ._region import Entries, one_pass
 from ._spec import Spec
 
 
@@ -216,11 +216,8 @@ def pixel_loss(
 ) -> Tensor:
     """One pass for the sum, the mean or the map of focal cross-entropy."""
     choice(function, "reduction", reduction, ("mean", "sum", "none"))
-    terms = "map" if reduction == "none" else reduction if process_group is None else "sum"
-    spec = Spec(function, flat.sigmoid, ignore_index, gamma, smoothing, terms=terms)
-    sums = pixel_sums(flat.inputs.with_alpha(alpha), spec, flat.size)
-    if reduction == "none":
-        return sums.terms.reshape(flat.shape)
-    if reduction == "mean" and process_group is not None:
-        return weighted_mean(sums.terms, sums.weight, process_group)
-    return sum_over_ranks([sums.terms], process_group)[0]
+    if reduction != "none":
+        entries = Entries(reduction=reduction, group=process_group)
+        return one_pass(function, flat, ignore_index, entries, [], 1.0, gamma=gamma, smoothing=smoothing, alpha=alpha)
+    spec = Spec(function, flat.sigmoid, ignore_index, gamma, smoothing, terms="map")
+    return pixel_sums(flat.inputs.with_alpha(alpha), spec, flat.size).terms.reshape(flat.shape)

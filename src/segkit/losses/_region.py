@@ -7,7 +7,8 @@ With p the probability of a class, y the truth and sums over the pixels that cou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,13 +17,14 @@ from torch import Tensor
 
 from segkit import IGNORE_INDEX
 
+from ._at_once import Goal, Region
 from ._check import Flat, Mode, Reduction, Upsample, Weights, choice, flatten
-from ._op import pixel_sums
-from ._reduce import Absent, reduce_entries, sum_over_ranks
+from ._formula import Formula, Overlap
+from ._op import one_number, pixel_sums
+from ._reduce import Absent, nonzero, reduce_entries, sum_over_ranks, weighted_mean
 from ._spec import Inputs, Spec, Sums
 
 Scope = Literal["image", "batch"]
-Formula = Callable[[Sums], Tensor]
 
 
 @dataclass(frozen=True)
@@ -104,9 +106,105 @@ def region_formula(
 ) -> Tensor:
     """One pass over the pixels, the formula, and the reduction."""
     entries.check(function)
+    if entries.reduction != "none":
+        return one_pass(function, flat, ignore_index, entries, [(1.0, formula)], None, power=power)
     choice(function, "power", power, (1, 2))
     spec = Spec(function, flat.sigmoid, ignore_index, power=power, region=True)
     return reduce_region(function, formula, pixel_sums(flat.inputs, spec, flat.size), flat.inputs, entries)
+
+
+def one_pass(
+    function: str,
+    flat: Flat,
+    ignore_index: int,
+    entries: Entries,
+    regions: Sequence[tuple[float, Formula]],
+    terms_weight: float | None,
+    *,
+    power: int = 1,
+    gamma: float = 0.0,
+    smoothing: float = 0.0,
+    alpha: Tensor | None = None,
+) -> Tensor:
+    """Weighted sum of region formulas, and of focal cross-entropy (if it has a weight), from one pass."""
+    choice(function, "reduction", entries.reduction, ("mean", "sum"))
+    entries.check(function)
+    choice(function, "power", power, (1, 2))
+    group = entries.group
+    how = "none" if terms_weight is None else "sum" if group is not None else entries.reduction
+    spec = Spec(function, flat.sigmoid, ignore_index, gamma, smoothing, power, terms=how, region=len(regions) > 0)
+    inputs = flat.inputs.with_alpha(alpha)
+    known = [(weight, formula) for weight, formula in regions if isinstance(formula, Overlap)]
+    if group is None and len(known) == len(regions):
+        region = Overlaps(function, known, entries, inputs.class_weights) if known else None
+        loss = one_number(inputs, spec, flat.size, Goal(terms_weight or 0.0, region, entries.scope == "image"))
+        if loss is not None:
+            return loss
+    sums = pixel_sums(inputs, spec, flat.size)
+    total: list[Tensor] = []
+    for weight, formula in regions:
+        part = reduce_region(function, formula, sums, inputs, entries)
+        total.append(part if weight == 1 else weight * part)
+    if terms_weight is not None:
+        terms = sums.terms
+        if group is not None and entries.reduction == "mean":
+            terms = weighted_mean(sums.terms, sums.weight, group)
+        elif group is not None:
+            terms = sum_over_ranks([sums.terms], group)[0]
+        total.append(terms if terms_weight == 1 else terms_weight * terms)
+    return functools.reduce(torch.add, total)
+
+
+@dataclass(frozen=True)
+class Overlaps:
+    """A weighted sum of overlaps, reduced as ``entries`` say: becomes a `Region` when the truth is known."""
+
+    function: str
+    parts: Sequence[tuple[float, Overlap]]
+    entries: Entries
+    class_weights: Tensor | None
+
+    def __call__(self, truth: Tensor) -> Region:
+        """How the loss of some images depends on their intersections and predictions, for a truth [B, C]."""
+        entries, whole = self.entries, self.entries.scope == "batch"
+        truth = truth.sum(0, keepdim=True) if whole else truth
+        there = truth > 0
+        table = self.table(truth)
+        counts = counted(truth, truth.sum(1, keepdim=True), entries).to(truth.dtype)
+        share = counts if table is None else counts * table
+        share = share / nonzero(share.sum()) if entries.reduction == "mean" else share
+
+        def region(rows: slice, intersection: Tensor, prediction: Tensor) -> tuple[float, Tensor, Tensor]:
+            if whole:
+                intersection, prediction, mine = intersection.sum(0, True), prediction.sum(0, True), slice(None)
+            else:
+                mine = rows
+            sums = Sums(truth, truth, intersection, prediction, truth[mine], truth)
+            total, slopes = 0.0, []
+            for weight, overlap in self.parts:
+                loss, *both = overlap.slopes(sums)
+                if entries.absent != "skip":
+                    loss = torch.where(there[mine], loss, float(entries.absent == "one"))
+                    both = [torch.where(there[mine], slope, 0) for slope in both]
+                factor = share[mine] if weight == 1 else share[mine] * weight
+                total += float((loss * factor).sum())
+                slopes.append([slope.mul_(factor) for slope in both])
+            by_inter, by_pred = (functools.reduce(torch.add, each) for each in zip(*slopes, strict=True))
+            rows_here = (prediction.shape[0], -1) if not whole else (rows.stop - rows.start, -1)
+            return total, by_inter.expand(rows_here), by_pred.expand(rows_here)
+
+        return region
+
+    def table(self, truth: Tensor) -> Tensor | None:
+        """The weight of each class, 0 for one that is not chosen; None if all are 1."""
+        classes = self.entries.classes
+        if classes is None:
+            return self.class_weights
+        number = truth.shape[1]
+        check_classes(self.function, classes, number)
+        weights = truth.new_ones(number) if self.class_weights is None else self.class_weights
+        index = torch.tensor(list(classes))
+        return torch.zeros_like(weights).index_add_(0, index, weights[index])
 
 
 def reduce_region(function: str, formula: Formula, sums: Sums, inputs: Inputs, entries: Entries) -> Tensor:
@@ -120,11 +218,16 @@ def reduce_region(function: str, formula: Formula, sums: Sums, inputs: Inputs, e
     loss, truth, pixels = formula(sums), sums.truth, sums.pixels
     if loss.shape[1] == 1 < truth.shape[1]:  # one number for all classes of an image
         truth, pixels, weights = truth.sum(1, keepdim=True), pixels.amax(1, keepdim=True), None
-    counts = truth > 0 if entries.absent == "skip" and not entries.every else (pixels > 0).expand_as(truth)
+    counts = counted(truth, pixels, entries)
     if entries.absent != "skip":
         loss = torch.where(truth > 0, loss, float(entries.absent == "one"))
     group = entries.group if entries.scope == "image" else None
     return reduce_entries(loss, counts, weights, reduction=entries.reduction, group=group)
+
+
+def counted(truth: Tensor, pixels: Tensor, entries: Entries) -> Tensor:
+    """Whether an image and class counts, from its truth [B, C] and its pixels [B, 1 or C]."""
+    return truth > 0 if entries.absent == "skip" and not entries.every else (pixels > 0).expand_as(truth)
 
 
 def chosen_sums(function: str, sums: Sums, entries: Entries) -> Sums:
@@ -136,10 +239,15 @@ def chosen_sums(function: str, sums: Sums, entries: Entries) -> Sums:
         parts = sum_over_ranks([part.sum(0, keepdim=True) for part in parts], entries.group)
     if entries.classes is not None:
         number = sums.truth.shape[1]
-        wrong = [c for c in entries.classes if not 0 <= c < number]
-        if wrong or not entries.classes:
-            got = f"{wrong[0]}" if wrong else "none"
-            raise ValueError(f"{function}: `classes` must name classes in [0, {number}), got {got}.")
+        check_classes(function, entries.classes, number)
         index = torch.tensor(list(entries.classes), device=sums.truth.device)
         parts = [part if part.shape[1] != number else part.index_select(1, index) for part in parts]
     return Sums(sums.terms, sums.weight, *parts)
+
+
+def check_classes(function: str, classes: Sequence[int], number: int) -> None:
+    """Refuse what names no class."""
+    wrong = [c for c in classes if not 0 <= c < number]
+    if wrong or not classes:
+        got = f"{wrong[0]}" if wrong else "none"
+        raise ValueError(f"{function}: `classes` must name classes in [0, {number}), got {got}.")

@@ -36,11 +36,6 @@ class Spec:
     terms: str = "none"
     region: bool = False
 
-    @property
-    def only_terms(self) -> bool:
-        """Whether one number is all that is wanted: then the gradient is known in the forward, but for a factor."""
-        return self.terms in ("mean", "sum") and not self.region
-
     def settings(self) -> tuple[str, bool, int, float, float, int, str, bool]:
         """The fields in order, as arguments of the operator."""
         return (

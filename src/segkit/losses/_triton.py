@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ._blocks import readable, wide_dtype
 from ._dense import check_yes_or_no
-from ._index import check_range
+from ._labels import check_range
 from ._reduce import nonzero
 from ._spec import Inputs, Spec, Sums
 from ._triton_coarse import coarse_backward
