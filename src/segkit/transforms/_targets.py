@@ -174,7 +174,13 @@ class DistanceMaps(_AddsTargets):
 
 def _distance_to(region: np.ndarray) -> np.ndarray:
     """Exact Euclidean distance of each pixel to the nearest pixel of the region."""
-    return cv2.distanceTransform((~region).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    height, width = region.shape
+    memory = np.empty(height * (width + 15) + 16, np.float32)
+    # OpenCV takes the root of a row with another last bit if the row begins elsewhere in a block of 64 bytes, and where
+    # it begins is chance: rows that all begin one make every run give the same.
+    first = -memory.ctypes.data % 64 // 4
+    rows = memory[first : first + height * (-(-width // 16) * 16)].reshape(height, -1)[:, :width]
+    return cv2.distanceTransform((~region).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE, dst=rows)
 
 
 def _thinned(region: np.ndarray) -> np.ndarray:
