@@ -235,19 +235,39 @@ def nearest_of(mask, points, size, inside=None):
     return torch.from_numpy(found.reshape(size))
 
 
+@pytest.mark.parametrize(
+    "size", [(43, 57), (90, 1300), (7, 20_000)], ids=str
+)  # narrow, in several tiles, too long for them
 @pytest.mark.parametrize("seed", range(8))
-def test_a_mask_is_the_direct_float64_nearest_map(seed):
+def test_a_mask_is_the_direct_float64_nearest_map(seed, size):
     draw = np.random.default_rng([seed, 1])
-    mask = torch.from_numpy(draw.integers(0, 250, (43, 57)))
+    mask = torch.from_numpy(draw.integers(0, 250, size))
     parameters = {
         "angle": draw.uniform(-180, 180),
         "translate": tuple(draw.uniform(-9, 9, 2)),
         "scale": draw.uniform(0.5, 2),
         "shear": tuple(draw.uniform(-25, 25, 2)),
     }
-    _, moved = functional.affine(torch.zeros(1, 43, 57), mask, **parameters)
-    expected = nearest_of(mask, back_through_affine(pixels((43, 57)), (43, 57), **parameters), (43, 57))
+    image, moved = functional.affine(torch.ones(1, *size), mask, **parameters)
+    expected = nearest_of(mask, back_through_affine(pixels(size), size, **parameters), size)
     assert torch.equal(moved, expected)
+    assert torch.equal(image[0] == 0, expected == 255)
+    assert torch.equal(functional.affine(torch.ones(1, *size), **parameters), image)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.int64, torch.bool])
+def test_a_mask_of_any_integers_is_filled_with_what_was_asked_for(dtype):
+    fill = {torch.uint8: 200, torch.bool: 1}.get(dtype, -100)
+    mask = torch.ones(20, 24, dtype=dtype)
+    for geometry in (
+        RandomAffine((30, 30)).draw((20, 24)),
+        RandomAffine((30, 30)).draw((20, 24)).then(CenterCrop(9).draw((20, 24))).then(PadTo(15).draw((9, 9))),
+        CenterCrop(2).draw((20, 24)).then(RandomAffine(0, translate=(1, 1), scale=(1, 1)).draw((2, 2))),
+    ):
+        image, labels = functional.apply_geometry(torch.ones(1, 20, 24), mask, geometry=geometry, mask_fill=fill)
+        assert set(labels.unique().tolist()) <= {1, fill}
+        assert (image[0] == 0).any()
+        assert dtype == torch.bool or torch.equal(image[0] == 0, labels == fill)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -365,8 +385,8 @@ def test_both_ways_to_look_up_the_nearest_pixel_give_the_same(name):
     image = noise(2, 61, 67, dtype=torch.float64)
     for seed in range(4):
         geometry = geometry_of(TRANSFORMS[name], (61, 67), seeded(seed))
-        by_opencv, hidden = _nearest.look_up(image, geometry)
-        by_index, hidden_too = _nearest.look_up(image.clone().requires_grad_(), geometry)
+        by_opencv, hidden = _nearest.look_up(image, geometry, 7.0)
+        by_index, hidden_too = _nearest.look_up(image.clone().requires_grad_(), geometry, 7.0)
         assert torch.equal(by_opencv, by_index)
         assert (hidden is None and hidden_too is None) or torch.equal(hidden, hidden_too)
 

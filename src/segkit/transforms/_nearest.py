@@ -8,39 +8,40 @@ import torch
 from torch import Tensor
 
 from segkit.transforms._affine import Affine
-from segkit.transforms._geometry import EPSILON, Geometry, Rect, Size, Stage, coordinates, looks_inside, single_affine
+from segkit.transforms._geometry import EPSILON, Geometry, Rect, Size, looks_inside, single_affine
+from segkit.transforms._indices import Indices
 
 _LIMIT = 32_767  # OpenCV's maps are made of 16-bit integers inside
-_BLOCK = 1 << 17  # places that are computed at a time, so that they stay in the cache
 
 
-def look_up(pixels: Tensor, geometry: Geometry) -> tuple[Tensor, Tensor | None]:
-    """Pixels [..., H, W] at their nearest places, and True [h, w] where the output shows nothing (None: nowhere).
-
-    What lies beyond the edge takes the pixel at the edge, until it is filled.
-    """
+def look_up(pixels: Tensor, geometry: Geometry, fill: float) -> tuple[Tensor, Tensor | None]:
+    """Pixels [..., H, W] at their nearest places, and True [h, w] where that is the fill (None: nowhere)."""
     top, left, bottom, right = geometry.shown
-    if top < bottom and left < right:
+    anything = top < bottom and left < right
+    if anything:
         pixels = pixels[..., top:bottom, left:right]
-    places = _Indices(geometry.stages, geometry.size, pixels.device, (top, left))
+    places = Indices(geometry.stages, geometry.size, pixels.device, (top, left))
+    height, width = pixels.shape[-2:]
     if places.apart:
         moved = _by_rows_and_columns(pixels, *places(slice(0, geometry.size[0])))
-        return moved, outside(geometry, pixels.device)
-    height, width = pixels.shape[-2:]
+        hidden = outside(geometry, pixels.device)
+        return fill_where(moved, hidden, fill), hidden
     if pixels.device.type != "cpu" or pixels.requires_grad or max(height, width, *geometry.size) >= _LIMIT:
-        column, row = places(slice(0, geometry.size[0]))
-        column, row = column.clamp(0, width - 1).to(torch.int64), row.clamp(0, height - 1).to(torch.int64)
-        return pixels[..., row, column], outside(geometry, pixels.device)
+        column, row = (each.round_() for each in places(slice(0, geometry.size[0])))
+        column, row = column.clamp_(0, width - 1).to(torch.int64), row.clamp_(0, height - 1).to(torch.int64)
+        hidden = outside(geometry, pixels.device)
+        return fill_where(pixels[..., row, column], hidden, fill), hidden
     planes = _bits(pixels)
-    found = np.empty((len(planes), *geometry.size), planes.dtype)
-    hidden = _Hidden(geometry, pixels.device)
+    moved = pixels.new_full((len(planes), *geometry.size), fill)
+    seen = _Hidden(geometry, pixels.device)
     for rows in places.blocks():
         column, row = places(rows)
         map_x, map_y = column.numpy(), row.numpy()
-        for plane, out in zip(planes, found, strict=True):
-            cv2.remap(plane, map_x, map_y, cv2.INTER_NEAREST, dst=out[rows], borderMode=cv2.BORDER_REPLICATE)
-        hidden.see(rows, column, row)
-    return torch.from_numpy(found).view(pixels.dtype).reshape(*pixels.shape[:-2], *geometry.size), hidden.found
+        for plane, out in zip(planes, _bits(moved), strict=True):  # what lies beyond the edge stays as it is: filled
+            cv2.remap(plane, map_x, map_y, cv2.INTER_NEAREST, dst=out[rows], borderMode=cv2.BORDER_TRANSPARENT)
+        seen.see(rows, (column, row))
+    moved = moved.reshape(*pixels.shape[:-2], *geometry.size)
+    return fill_where(moved, seen.found if geometry.clips or not anything else None, fill), seen.found
 
 
 def outside(geometry: Geometry, device: torch.device, *, whole: bool = False) -> Tensor | None:
@@ -52,10 +53,8 @@ def outside(geometry: Geometry, device: torch.device, *, whole: bool = False) ->
         whole: the source's own edge is no question, because whole pixels were moved.
     """
     hidden = _Hidden(geometry, device, whole=whole)
-    if hidden.found is not None:
-        places = _Indices(geometry.stages, geometry.size, device, geometry.shown[:2])
-        for rows in places.blocks():
-            hidden.see(rows, *places(rows))
+    for rows in hidden.blocks:
+        hidden.see(rows)
     return hidden.found
 
 
@@ -75,92 +74,77 @@ def fill_where(pixels: Tensor, outside: Tensor | None, fill: float) -> Tensor:
     return pixels
 
 
-class _Indices:
-    """Column and row of the nearest source pixel, whole numbers in float32, for a block of output rows at a time.
-
-    They are counted from `origin`, the (top, left) of what is visible there.
+class _Hidden:
+    """Finds the output pixels that show nothing: beyond the source, or cut away in between.
 
     Attributes:
-        apart: the column depends on the output's column only, and the row on its row: [1, width] and [rows, 1].
+        found: True [height, width] there, once `see` was called for all blocks; None: nowhere.
+        blocks: the rows to `see`, one after the other.
     """
 
-    def __init__(self, stages: tuple[Stage, ...], size: Size, device: torch.device, origin: tuple[int, int]) -> None:
-        self.stages, self.size, self.device = stages, size, device
-        # On the edge between two pixels, where rounding decides, it is always the later one.
-        self._down, self._right = (0.5 + EPSILON - each for each in origin)
-        affine = single_affine(stages)
-        self.apart = affine is not None and affine.xy == affine.yx == 0
-        self._axes: list[tuple[Tensor, Tensor]] | None = None
-        self._place: Tensor | None = None
-        if affine is not None and not self.apart:
-            self._prepare(affine)
-
-    def __call__(self, rows: slice) -> tuple[Tensor, Tensor]:
-        if self._axes is None:
-            x, y = coordinates(self.stages, self.size, self.device, rows)
-            return (x + self._right).floor_().to(torch.float32), (y + self._down).floor_().to(torch.float32)
-        shape = rows.stop - rows.start, self.size[1]
-        if self._place is None or self._place.shape != shape:
-            self._place = torch.empty(shape, dtype=torch.float64, device=self.device)
-            self._index = [torch.empty(shape, device=self.device) for _ in range(2)]
-        for (across, down), index in zip(self._axes, self._index, strict=True):
-            torch.add(across, down[rows], out=self._place)
-            index.copy_(self._place.floor_())
-        return self._index[0], self._index[1]
-
-    def blocks(self) -> list[slice]:
-        """Rows of the output, as many at a time as stay in the cache."""
-        if self.device.type != "cpu":
-            return [slice(0, self.size[0])]
-        step = max(1, _BLOCK // self.size[1])
-        return [slice(top, min(top + step, self.size[0])) for top in range(0, self.size[0], step)]
-
-    def _prepare(self, affine: Affine) -> None:
-        """An affine map is a sum of what the column and what the row gives: one addition a pixel, in reused memory."""
-        x = torch.arange(self.size[1], dtype=torch.float64, device=self.device)[None]
-        y = torch.arange(self.size[0], dtype=torch.float64, device=self.device)[:, None]
-        parts = (affine.xx, affine.xy, affine.dx + self._right), (affine.yx, affine.yy, affine.dy + self._down)
-        self._axes = [(x * a + c, y * b) for a, b, c in parts]
-
-
-class _Hidden:
-    """Finds, block by block, the output pixels that show nothing: beyond the source, or cut away in between."""
-
     def __init__(self, geometry: Geometry, device: torch.device, *, whole: bool = False) -> None:
-        affine = single_affine(geometry.stages)
-        covered = affine is not None and looks_inside(affine, geometry.size, geometry.shown)
-        self._source = None if whole or covered else _sides(geometry.shown)
-        self._frames = [
-            (_Indices(stages, geometry.size, device, rect[:2]), _sides(rect)) for stages, rect in geometry.clips
-        ]
-        anything = self._source is not None or self._frames
-        self.found = torch.zeros(geometry.size, dtype=torch.bool, device=device) if anything else None
+        onto_source = single_affine(geometry.stages)
+        covered = onto_source is not None and looks_inside(onto_source, geometry.size, geometry.shown)
+        frames = [] if whole or covered else [(geometry.stages, geometry.shown)]
+        self.found: Tensor | None = None
+        self._bent: list[tuple[Indices, Rect]] = []  # frames whose edges are not straight
+        for stages, rect in [*frames, *geometry.clips]:
+            affine = single_affine(stages)
+            if affine is None:
+                self._bent.append((Indices(stages, geometry.size, device, rect[:2]), rect))
+                continue
+            beyond = _beyond(affine, geometry.size, rect, device)
+            self.found = beyond if self.found is None else self.found.logical_or_(beyond)
+        self._source = self._bent[0][0] if onto_source is None and self._bent and not whole else None
+        if self._bent and self.found is None:
+            self.found = torch.zeros(geometry.size, dtype=torch.bool, device=device)
+        self.blocks = self._bent[0][0].blocks() if self._bent else []
 
-    def see(self, rows: slice, column: Tensor, row: Tensor) -> None:
-        """Note the pixels of these rows, whose indices in what is visible of the source are given."""
+    def see(self, rows: slice, places: tuple[Tensor, Tensor] | None = None) -> None:
+        """Note the pixels of these rows; `places`, their indices in what is visible of the source, save some work."""
         if self.found is None:
             return
-        if self._source is not None:
-            _note_beyond(self.found[rows], column, row, self._source)
-        for indices, sides in self._frames:
-            _note_beyond(self.found[rows], *indices(rows), sides)
+        for indices, rect in self._bent:
+            known = places if indices is self._source else None
+            _note_beyond(self.found[rows], *(known or indices(rows)), rect)
 
 
-def _sides(rect: Rect) -> Size:
+def _beyond(affine: Affine, size: Size, rect: Rect, device: torch.device) -> Tensor:
+    """True [height, width] where an affine map leads beyond the rectangle: in each row, before and after a stretch."""
+    height, width = size
     top, left, bottom, right = rect
-    return bottom - top, right - left
+    rows = np.arange(height, dtype=np.float64)
+    first, last = np.zeros(height), np.full(height, float(width))
+    for a, b, c, low, high in (
+        (affine.xx, affine.xy, affine.dx, left, right),
+        (affine.yx, affine.yy, affine.dy, top, bottom),
+    ):
+        offset = rows * b + (c + 0.5 + EPSILON)
+        a = a if abs(a) > 1e-30 else 1e-30  # nothing changes along the row: all of it, or nothing
+        enters, leaves = ((edge - offset) / a for edge in ((low, high) if a > 0 else (high, low)))
+        np.maximum(first, np.ceil(enters), out=first)
+        np.minimum(last, np.ceil(leaves), out=last)
+    last = np.maximum(last, first)
+    if device.type != "cpu":
+        column = torch.arange(width, device=device)
+        begin, end = (torch.from_numpy(each).to(device)[:, None] for each in (first, last))
+        return (column < begin) | (column >= end)
+    kind = np.uint16 if width < 1 << 16 else np.uint64
+    start, stop = (np.minimum(each, width).astype(kind)[:, None] for each in (first, last))
+    # Below zero, an unsigned number is larger than any length: one comparison finds both ends.
+    return torch.from_numpy(np.arange(width, dtype=kind) - start >= stop - start)
 
 
-def _note_beyond(found: Tensor, column: Tensor, row: Tensor, sides: Size) -> None:
-    """Set what lies beyond [0, height) and [0, width)."""
-    height, width = sides
+def _note_beyond(found: Tensor, column: Tensor, row: Tensor, rect: Rect) -> None:
+    """Set what lies beyond the rectangle; the indices are counted from its top left."""
+    top, left, bottom, right = rect
     if column.device.type != "cpu":
-        found |= (column < 0) | (column >= width) | (row < 0) | (row >= height)
+        found |= (column < 0) | (column >= right - left) | (row < 0) | (row >= bottom - top)
         return
     noted = found.numpy()
-    for places, side in ((column, width), (row, height)):
+    for places, side in ((column, right - left), (row, bottom - top)):
         # As bits, floats of at least 0 are in order, and negative ones beyond them all: one comparison finds both ends.
-        noted |= places.numpy().view(np.uint32) >= np.float32(side).view(np.uint32)
+        noted |= places.numpy().view(np.uint32) >= np.float32(max(side, 0)).view(np.uint32)
 
 
 def _by_rows_and_columns(pixels: Tensor, column: Tensor, row: Tensor) -> Tensor:

@@ -71,11 +71,24 @@ def _warp(planes: list[np.ndarray], moved: np.ndarray, warp: Callable[[np.ndarra
     for first in range(0, len(planes), 4):
         some, out = planes[first : first + 4], list(moved[first : first + 4])
         missing = 4 - len(some) if len(some) > 1 else 0
-        # merge is 5 times as fast on planes without gaps, as these are. It writes past the cache, where the warp would
-        # find nothing; the copy with an edge puts the picture back into it.
-        pixels = cv2.merge(some + some[:1] * missing)
-        pixels = warp(cv2.copyMakeBorder(pixels, 1, 1, 1, 1, cv2.BORDER_REPLICATE))
+        pixels = warp(_with_edge(some + some[:1] * missing))
         cv2.split(pixels, [*out, *(np.empty_like(out[0]) for _ in range(missing))])  # writes into `moved`
+
+
+def _with_edge(planes: list[np.ndarray]) -> np.ndarray:
+    """[H + 2, W + 2, planes]: the planes side by side, and around them one pixel more on each side, as at the edge."""
+    height, width = planes[0].shape
+    shape = height + 2, width + 2, len(planes)
+    # The first element is left out, so that no pixel is aligned to its size: if it is, OpenCV's merge writes past the
+    # cache, and the warp, which takes twice as long then, has to fetch the picture from memory.
+    framed = np.empty(math.prod(shape) + 1, planes[0].dtype)[1:].reshape(shape)
+    if len(planes) == 1:
+        framed[1:-1, 1:-1, 0] = planes[0]
+    else:
+        cv2.merge(planes, dst=framed[1:-1, 1:-1])  # 5 times as fast on planes without gaps, as these are
+    framed[0, 1:-1], framed[-1, 1:-1] = framed[1, 1:-1], framed[-2, 1:-1]
+    framed[:, 0], framed[:, -1] = framed[:, 1], framed[:, -2]
+    return framed if len(planes) > 1 else framed[..., 0]
 
 
 def blur(image: Tensor, sigma: tuple[float, float]) -> Tensor:

@@ -29,17 +29,14 @@ def resample(
         hidden = outside(geometry, image.device, whole=True)
         labels = None if mask is None else resample_mask(mask, geometry, mask_fill)
         return fill_where(moved, hidden, image_fill), labels
-    labels, hidden = (None, None) if mask is None else look_up(mask, geometry)
-    if labels is not None:
-        labels = fill_where(labels, hidden, mask_fill)
+    labels, hidden = (None, None) if mask is None else look_up(mask, geometry, mask_fill)
     if mask is None or mask.device != image.device:
         hidden = outside(geometry, image.device)
     if image.dtype == torch.bool:  # between True and False there is nothing to interpolate
-        moved, _ = look_up(image, geometry)
-    else:
-        sigma = _blur_for(geometry) if antialias else (0.0, 0.0)
-        sample = _opencv.sample if _opencv.takes(image, geometry.size) else _sampling.sample
-        moved = sample(image, geometry, sigma)
+        return look_up(image, geometry, image_fill)[0], labels
+    sigma = _blur_for(geometry) if antialias else (0.0, 0.0)
+    sample = _opencv.sample if _opencv.takes(image, geometry.size) else _sampling.sample
+    moved = sample(image, geometry, sigma)
     return fill_where(moved, hidden, image_fill), labels
 
 
@@ -48,7 +45,7 @@ def resample_mask(mask: Tensor, geometry: Geometry, fill: int) -> Tensor:
     moved = _moved_whole(mask, geometry, fill)
     if moved is not None:
         return fill_where(moved, outside(geometry, mask.device, whole=True), fill)
-    return fill_where(*look_up(mask, geometry), fill)
+    return look_up(mask, geometry, fill)[0]
 
 
 def _moved_whole(pixels: Tensor, geometry: Geometry, fill: float) -> Tensor | None:
