@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from segkit.transforms import _sampling
 from segkit.transforms._geometry import Geometry, Size, coordinates, scaling, single_affine
 from segkit.transforms._sampling import gaussian_taps
 
@@ -17,16 +18,13 @@ _LIMIT = 32_767  # OpenCV's maps are made of 16-bit integers inside
 
 
 def takes(image: Tensor, size: Size = (1, 1)) -> bool:
-    """Are the image on the CPU, both sizes small enough, and its values such as float32 can hold?
+    """Is the image on the CPU, and are both sizes small enough?
 
     In float64 OpenCV rounds places to 1/32 of a pixel, which torch does not.
     """
-    if image.device.type != "cpu" or image.requires_grad or max(*image.shape[-2:], *size) + 2 >= _LIMIT:
+    if image.device.type != "cpu" or image.requires_grad or image.dtype == torch.float64:
         return False
-    if image.dtype in (torch.int32, torch.int64) and image.numel():
-        low, high = image.aminmax()
-        return int(low) >= -(1 << 23) and int(high) <= 1 << 23  # exact in float32, with a bit to round by
-    return image.dtype != torch.float64
+    return max(*image.shape[-2:], *size) + 2 < _LIMIT
 
 
 def sample(image: Tensor, geometry: Geometry, sigma: tuple[float, float]) -> Tensor:
@@ -41,6 +39,8 @@ def sample(image: Tensor, geometry: Geometry, sigma: tuple[float, float]) -> Ten
     left, right = _needed(bounds[0], bounds[1], geometry.source[1], len(taps[1]))
     top, bottom = _needed(bounds[2], bounds[3], geometry.source[0], len(taps[0]))
     planes = _planes(image[..., top:bottom, left:right])
+    if planes is None:
+        return _sampling.sample(image, geometry, sigma)
     moved = np.empty((len(planes), *geometry.size), planes.dtype)
     needed: Iterable[np.ndarray] = planes
     if max(map(len, taps)) > 1:
@@ -59,7 +59,7 @@ def sample(image: Tensor, geometry: Geometry, sigma: tuple[float, float]) -> Ten
         matrix = np.array([[affine.xx, affine.xy, affine.dx - left + 1], [affine.yx, affine.yy, affine.dy - top + 1]])
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         _warp(list(needed), moved, lambda pixels: cv2.warpAffine(pixels, matrix, size, flags=flags))
-    return _as_it_was(torch.from_numpy(moved).reshape(*image.shape[:-2], *geometry.size), image)
+    return _as_it_was(moved, image)
 
 
 def _warp(planes: list[np.ndarray], moved: np.ndarray, warp: Callable[[np.ndarray], np.ndarray]) -> None:
@@ -94,18 +94,29 @@ def _with_edge(planes: list[np.ndarray]) -> np.ndarray:
 def blur(image: Tensor, sigma: tuple[float, float]) -> Tensor:
     """The image [..., C, H, W] after a Gaussian blur by (vertical, horizontal) standard deviations."""
     planes = _planes(image)
+    if planes is None:
+        return _sampling.blur(image, sigma)
     blurred = np.empty_like(planes)
     down, across = (np.array(gaussian_taps(deviation)) for deviation in sigma)
     for plane, out in zip(planes, blurred, strict=True):
         cv2.sepFilter2D(plane, -1, across, down, dst=out, borderType=cv2.BORDER_REPLICATE)
-    return _as_it_was(torch.from_numpy(blurred).reshape(image.shape), image)
+    return _as_it_was(blurred, image)
 
 
-def _planes(image: Tensor) -> np.ndarray:
-    """[planes, H, W] without gaps, in a dtype of OpenCV; the image's own memory where it can be."""
-    values = image if image.dtype == torch.uint8 else image.to(torch.float32)
-    planes: np.ndarray = values.contiguous().reshape(-1, *image.shape[-2:]).numpy()
-    return planes
+def _planes(image: Tensor) -> np.ndarray | None:
+    """[planes, H, W] without gaps, in a dtype of OpenCV that holds all values; the image's own memory where it can be.
+
+    None if there is none: wide integers need the 24 bits of float32 and one to round by, and mostly are of 16 bits.
+    """
+    planes = image.contiguous().reshape(-1, *image.shape[-2:])
+    if image.dtype in (torch.int32, torch.int64) and image.numel():
+        low, high = (int(each) for each in planes.aminmax())
+        if low >= 0 and high < 1 << 16:
+            return planes.numpy().astype(np.uint16)
+        if low < -(1 << 23) or high > 1 << 23:
+            return None
+    values: np.ndarray = (planes if image.dtype == torch.uint8 else planes.to(torch.float32)).numpy()
+    return values
 
 
 def _needed(low: float, high: float, length: int, taps: int) -> tuple[int, int]:
@@ -115,7 +126,11 @@ def _needed(low: float, high: float, length: int, taps: int) -> tuple[int, int]:
     return first, max(min(math.ceil(high) + margin + 1, length), first + 1)
 
 
-def _as_it_was(result: Tensor, image: Tensor) -> Tensor:
-    if result.dtype == image.dtype:
-        return result
-    return result.to(image.dtype) if image.is_floating_point() else result.round_().to(image.dtype)
+def _as_it_was(planes: np.ndarray, image: Tensor) -> Tensor:
+    """[..., C, h, w] in the dtype of `image`."""
+    if planes.dtype == np.uint16:
+        planes = planes.astype(np.int32)
+    result = torch.from_numpy(planes).reshape(*image.shape[:-2], *planes.shape[-2:])
+    if result.is_floating_point() and not image.is_floating_point():
+        result.round_()
+    return result.to(image.dtype)
