@@ -367,6 +367,7 @@ RANGES = {  # int32: of 16 bits, and wider; half floats hold 11 and 8 bits
     "int16": (torch.int16, -30_000, 32_767),
     "16 bits": (torch.int32, 0, 65_535),
     "int32": (torch.int32, -(2**22), 2**23),
+    "some below 0": (torch.int32, -500, 30_000),
     "int64": (torch.int64, 0, 70_000),
     "float16": (torch.float16, -1, 1),
     "bfloat16": (torch.bfloat16, -1, 1),

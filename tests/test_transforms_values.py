@@ -40,6 +40,22 @@ def test_saturation_and_hue_leave_greys_and_turn_colours():
     assert min(abs(hue - 1 / 3), abs(hue - 2 / 3)) < 0.06  # a third of the circle on: green or blue
 
 
+@pytest.mark.parametrize("color", [{}, {"saturation": 1.6}, {"hue": -0.2}, {"saturation": 0.4, "hue": 0.3}], ids=str)
+@pytest.mark.parametrize(
+    "values", [{"brightness": 1.3}, {"contrast": 1.9}, {"brightness": 0.6, "contrast": 0.2}], ids=str
+)
+def test_a_picture_of_uint8_changes_as_it_does_in_float64(values, color):
+    images = torch.randint(256, (2, 2, 3, 31, 37), generator=seeded(), dtype=torch.uint8)
+    images = (
+        images[..., :-1] // torch.tensor([1, 2, 3], dtype=torch.uint8)[:, None, None]
+    )  # channels of other means, memory with gaps
+    changed = functional.adjust_color(images, **values, **color)
+    exact = functional.adjust_color(images.double(), **values, **color).clamp(0, 255)
+    assert changed.dtype == torch.uint8
+    assert (changed.double() - exact).abs().max() <= (1.5 if color else 0.5 + 1e-4)  # OpenCV counts colours in 1/1024
+    assert abs((changed.double() - exact).mean()) < 0.1
+
+
 def test_integers_are_rounded_and_stay_in_their_range():
     bright = functional.adjust_color(torch.tensor([[[3, 200]]], dtype=torch.uint8), brightness=1.5)
     assert bright.tolist() == [[[4, 255]]]  # 4.5 rounds to even

@@ -103,6 +103,22 @@ def blur(image: Tensor, sigma: tuple[float, float]) -> Tensor:
     return _as_it_was(blurred, image)
 
 
+def recolor(image: Tensor, gain: float, share: float, matrix: Tensor | None) -> Tensor:
+    """uint8 [..., C, H, W] times `gain` plus `share` of its channel's mean, then colours through a 3 x 3 `matrix`."""
+    planes = image.contiguous().reshape(-1, *image.shape[-2:]).numpy()
+    changed = np.empty_like(planes)
+    offsets = [share * cv2.mean(plane)[0] if share else 0.0 for plane in planes]
+    if matrix is None:
+        for plane, out, offset in zip(planes, changed, offsets, strict=True):
+            cv2.addWeighted(plane, gain, plane, 0, offset, dst=out)
+    else:
+        for first in range(0, len(planes), 3):
+            picture = slice(first, first + 3)
+            both = matrix.numpy() @ np.column_stack([gain * np.eye(3), offsets[picture]])
+            cv2.split(cv2.transform(cv2.merge(list(planes[picture])), both), list(changed[picture]))
+    return torch.from_numpy(changed).reshape(image.shape)
+
+
 def _planes(image: Tensor) -> np.ndarray | None:
     """[planes, H, W] without gaps, in a dtype of OpenCV that holds all values; the image's own memory where it can be.
 

@@ -84,8 +84,8 @@ def adjust_color(
     """Brighter, more contrast, more colour, or other colours; the mask stays.
 
     Args:
-        image: [..., C, H, W], any dtype but bool. Integers are rounded and stay within their range; floating point
-            values are not clipped, as no range is assumed.
+        image: [..., C, H, W], any dtype but bool. Integers are rounded (uint8 on the CPU to within one level if
+            colours change) and stay within their range; floating point values are not clipped, as no range is assumed.
         mask: [..., H, W], integers.
         brightness: factor for all values.
         contrast: factor for the distance of each value from the mean of its channel.
@@ -104,22 +104,29 @@ def adjust_color(
     """
     check_pair("adjust_color", image, mask)
     _check_values("adjust_color", image)
+    turns = saturation != 1 or hue != 0
+    if turns and image.shape[-3] != 3:
+        raise ValueError(
+            f"adjust_color: `image` must have the 3 channels RGB for saturation and hue, got {image.shape[-3]}. "
+            "Leave both out for other pictures."
+        )
+    matrix = _color_matrix(saturation, hue) if turns else None
+    gain = brightness * contrast
+    if gain == contrast == 1 and matrix is None:
+        return given(image, mask)
+    if image.dtype == torch.uint8 and image.device.type == "cpu":
+        return given(_opencv.recolor(image, gain, brightness * (1 - contrast), matrix), mask)
     changed = image if image.is_floating_point() else image.to(torch.float32)
-    if brightness != 1:
-        changed = changed * brightness
     if contrast != 1:
         # In float64, so that the number of threads that share the sum does not show: workers have one, the main
         # process has more, and both must give the same picture.
-        mean = changed.mean((-2, -1), keepdim=True, dtype=torch.float64).to(changed.dtype)
-        changed = mean + (changed - mean) * contrast
-    if saturation != 1 or hue != 0:
-        if image.shape[-3] != 3:
-            raise ValueError(
-                f"adjust_color: `image` must have the 3 channels RGB for saturation and hue, got {image.shape[-3]}. "
-                "Leave both out for other pictures."
-            )
-        changed = torch.einsum("ij,...jhw->...ihw", _color_matrix(saturation, hue).to(changed), changed)
-    return given(image if changed is image else _as_it_was(changed, image), mask)
+        mean = changed.mean((-2, -1), keepdim=True, dtype=torch.float64)
+        changed = torch.add((mean * (brightness * (1 - contrast))).to(changed.dtype), changed, alpha=gain)
+    elif gain != 1:
+        changed = changed * gain
+    if matrix is not None:
+        changed = torch.einsum("ij,...jhw->...ihw", matrix.to(changed), changed)
+    return given(_as_it_was(changed, image), mask)
 
 
 def add_noise(
