@@ -36,6 +36,7 @@ def main() -> None:
             train(
                 shared_folder(pathlib.Path(scratch), 20 if options.quick else 200), device, 2 if options.quick else 10
             )
+        dist.barrier()  # DDP keeps gloo's threads: they must have let go of the last tensors when Python ends
     finally:
         dist.destroy_process_group()
 

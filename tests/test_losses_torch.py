@@ -203,6 +203,7 @@ def step(rank, world, folder, sizes):
             loss.backward()
             results.append((loss.item(), [p.grad.clone() for p in network.parameters()]))
         torch.save(results, f"{folder}/{world}_{rank}.pt")
+        torch.distributed.barrier()  # DDP keeps gloo's threads: they must hold no tensor when Python ends
     finally:
         torch.distributed.destroy_process_group()
 

@@ -87,6 +87,7 @@ def ddp(rank, world, n):
     """Two epochs of training for each tail: each step's indices, epoch and size; and the ledger in the end."""
     dist.init_process_group("gloo")
     runs = {tail: ddp_run(rank, world, n, tail) for tail in ("pad", "drop", "uneven")}
+    dist.barrier()  # DDP keeps gloo's threads: they must hold no tensor when Python ends
     dist.destroy_process_group()
     return runs
 
