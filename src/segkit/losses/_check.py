@@ -26,8 +26,12 @@ def choice(function: str, argument: str, value: object, choices: tuple[object, .
 
 
 class Flat(NamedTuple):
-    """A checked problem: flat tensors, the shape of a map of losses, and the size the logits are interpolated to."""
+    """A checked problem: flat tensors, the shape of a map of losses, and the size the logits are interpolated to.
 
+    ``source`` is what the user passed as logits: whose gradient is made in one step is spared that of a view.
+    """
+
+    source: Tensor
     inputs: Inputs
     shape: tuple[int, ...]
     size: tuple[int, ...]
@@ -67,7 +71,7 @@ def flatten(
                 f"{function}: `{name}` must not require a gradient: only the logits get one. Pass {name}.detach()."
             )
     prepare = {"multiclass": _multiclass, "binary": _binary, "multilabel": _multilabel}[mode]
-    coarse = logits
+    source = coarse = logits
     if upsample:
         logits = _as_if_fine(function, logits, target)
     logits, target, spatial = prepare(function, logits, target, ignore_index)
@@ -88,7 +92,7 @@ def flatten(
         None,
     )
     shape = (batch, classes, *spatial) if mode == "multilabel" else (batch, *spatial)
-    return Flat(inputs, shape, tuple(spatial) if upsample else (), mode != "multiclass")
+    return Flat(source, inputs, shape, tuple(spatial) if upsample else (), mode != "multiclass")
 
 
 def _as_if_fine(function: str, logits: Tensor, target: Tensor) -> Tensor:

@@ -32,16 +32,16 @@ class Overlap:
 
     def __call__(self, s: Sums) -> Tensor:
         """The loss of each image and class, [B, C]."""
-        return self.of_score(self.fraction(s)[0])
+        above, below = self.parts(s)
+        return self.of_score(above / below.clamp_min(self.least))
 
-    def fraction(self, s: Sums) -> tuple[Tensor, Tensor]:
-        """The score, and what is below the fraction."""
-        above, below = self.above * s.intersection, torch.add(self.p * s.prediction, s.truth, alpha=self.t)
+    def parts(self, s: Sums) -> tuple[Tensor, Tensor]:
+        """What is above and below the fraction."""
+        above = s.intersection if self.above == 1 else self.above * s.intersection
+        below = torch.add(s.prediction if self.p == 1 else self.p * s.prediction, s.truth, alpha=self.t)
         if self.i:
             below = torch.add(below, s.intersection, alpha=self.i)
-        if self.smooth:
-            above, below = above + self.smooth, below + self.smooth
-        return above / below.clamp_min(self.least), below
+        return (above + self.smooth, below + self.smooth) if self.smooth else (above, below)
 
     @property
     def least(self) -> float:
@@ -55,17 +55,22 @@ class Overlap:
         # Rounding may give -1e-8, of which a fraction's power is not a number; and the slope of 0**gamma is infinite.
         return 1 - score if self.gamma == 1 else (1 - score).clamp_min(1e-6) ** self.gamma
 
-    def slopes(self, s: Sums) -> tuple[Tensor, Tensor, Tensor]:
-        """The loss, and its derivatives by intersection and by prediction, [B, C] each."""
-        score, below = self.fraction(s)
-        part = -1 / below.clamp_min(self.least)  # d loss / d above
+    def slopes(self, s: Sums, share: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The loss times ``share``, and its derivatives by intersection and by prediction, [B, C] each."""
+        above, below = self.parts(s)
+        safe = below.clamp_min(self.least)
+        score = above / safe
+        loss = self.of_score(score).mul_(share)
         if self.log:
-            part = torch.where(score < self.least, 0, part / score.clamp_min(self.least))
+            share = torch.where(score < self.least, 0, share / score.clamp_min(self.least))
         elif self.gamma != 1:
             miss = 1 - score
-            part = torch.where(miss < 1e-6, 0, part * self.gamma * miss.clamp_min(1e-6) ** (self.gamma - 1))
-        by_below = torch.where(below < self.least, 0, part * score).neg_()
-        return self.of_score(score), torch.add(self.i * by_below, part, alpha=self.above), self.p * by_below
+            share = torch.where(miss < 1e-6, 0, share * self.gamma * miss.clamp_min(1e-6) ** (self.gamma - 1))
+        by_above = torch.div(share, safe)  # but for the sign
+        by_below = (by_above * score).mul_(below >= self.least)
+        by_inter = by_above.mul_(-self.above)
+        by_inter = torch.add(by_inter, by_below, alpha=self.i) if self.i else by_inter
+        return loss, by_inter, by_below if self.p == 1 else by_below * self.p
 
 
 def dice_formula(smooth: float, eps: float, log: bool) -> Overlap:

@@ -236,7 +236,7 @@ def multiply_by_slope_(
         p: [b, C, n].
         by_pred: [b, C].
         at_y: [b, n]; is multiplied by the weight.
-        by_nll: [b, n] or one number, weighted already.
+        by_nll: [b, n] or one number, weighted already; one number only where nothing has a weight.
         weight: [b, n] or None.
         power: 1 or 2, as in `Spec`.
         spare: memory in the shape of p, or None.
@@ -245,19 +245,22 @@ def multiply_by_slope_(
         a = by_pred[:, :, None]
         mean = p.new_empty((p.shape[0], 1, p.shape[2]))
         torch.bmm(by_pred[:, None], p, out=mean)  # with out=, or autocast would round p
-        mean = mean[:, 0].add_(at_y)
+        mean = mean[:, 0].add_(at_y)  # <p, a>
     else:
         a = 2 * by_pred[:, :, None] * p
-        mean = (p * a).sum(1).add_(at_y)  # <p, a>
+        mean = (p * a).sum(1).add_(at_y)
     if weight is not None:
         mean.mul_(weight)
         at_y.mul_(weight)
-    rest = mean.neg_() if by_nll is None else mean.neg_().add_(by_nll)
+    if isinstance(by_nll, Tensor):
+        mean.sub_(by_nll)
+    elif by_nll is not None:
+        a = a + by_nll  # where there is no weight
     if power == 1 and p.shape[1] <= FEW and p.shape[2] >= LONG:  # one class at a time: no second [b, C, n]
         for c in range(p.shape[1]):
             part = a[:, c] if weight is None else weight * a[:, c]
-            p[:, c].mul_(torch.add(rest, part, out=mean if c == p.shape[1] - 1 else None))
+            p[:, c].mul_(torch.sub(part, mean, out=mean if c == p.shape[1] - 1 else None))
     elif weight is None:
-        p.mul_(torch.add(rest[:, None], a, out=spare))
+        p.mul_(torch.sub(a, mean[:, None], out=spare))
     else:
-        p.mul_(torch.addcmul(rest[:, None], weight[:, None], a, out=spare))
+        p.mul_(torch.addcmul(-mean[:, None], weight[:, None], a, out=spare))

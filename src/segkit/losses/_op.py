@@ -239,11 +239,11 @@ class _AtOnce(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, logits: Tensor, inputs: Inputs, spec: Spec, size: Sequence[int], goal: Goal, how: Cut
+        ctx: Any, source: Tensor, inputs: Inputs, spec: Spec, size: Sequence[int], goal: Goal, how: Cut
     ) -> Tensor:
         loss, gradient = at_once(inputs, spec, size, goal, how, True)
         assert gradient is not None
-        ctx.settings, ctx.fresh = (spec, size, goal, how), True
+        ctx.settings, ctx.fresh, ctx.shape = (spec, size, goal, how), True, source.shape
         ctx.save_for_backward(*inputs, gradient)
         return loss
 
@@ -255,7 +255,7 @@ class _AtOnce(torch.autograd.Function):
         ctx.fresh = False
         if not readable(grads[0]) or float(grads[0]) != 1:
             gradient.mul_(grads[0].detach())
-        return (once(gradient, tensors[0]), *(None,) * 5)
+        return (once(gradient.view(ctx.shape), tensors[0]), *(None,) * 5)
 
 
 class _Transformed(torch.autograd.Function):
@@ -279,8 +279,8 @@ def in_plain_sight(x: Tensor) -> bool:
     )
 
 
-def one_number(inputs: Inputs, spec: Spec, size: Sequence[int], goal: Goal) -> Tensor | None:
-    """The loss, differentiable by the logits; None where its gradient cannot be had along with it, see `_at_once`."""
+def one_number(source: Tensor, inputs: Inputs, spec: Spec, size: Sequence[int], goal: Goal) -> Tensor | None:
+    """The loss, differentiable by ``source``, of which ``inputs.logits`` is a view; None where `_at_once` cannot be."""
     x = inputs.logits
     if not in_plain_sight(x) or torch._C._are_functorch_transforms_active() or not _core.may_look(inputs, spec, size):
         return None
@@ -290,7 +290,7 @@ def one_number(inputs: Inputs, spec: Spec, size: Sequence[int], goal: Goal) -> T
         return None
     _core.warn_of_probabilities(x, spec)
     if gradient:
-        loss: Tensor = _AtOnce.apply(x, inputs, spec, size, goal, how)  # type: ignore[no-untyped-call]
+        loss: Tensor = _AtOnce.apply(source, inputs, spec, size, goal, how)  # type: ignore[no-untyped-call]
         return loss
     return at_once(inputs._replace(logits=x.detach()), spec, size, goal, how, False)[0]
 

@@ -137,7 +137,9 @@ def one_pass(
     known = [(weight, formula) for weight, formula in regions if isinstance(formula, Overlap)]
     if group is None and len(known) == len(regions):
         region = Overlaps(function, known, entries, inputs.class_weights) if known else None
-        loss = one_number(inputs, spec, flat.size, Goal(terms_weight or 0.0, region, entries.scope == "image"))
+        loss = one_number(
+            flat.source, inputs, spec, flat.size, Goal(terms_weight or 0.0, region, entries.scope == "image")
+        )
         if loss is not None:
             return loss
     sums = pixel_sums(inputs, spec, flat.size)
@@ -166,34 +168,41 @@ class Overlaps:
 
     def __call__(self, truth: Tensor) -> Region:
         """How the loss of some images depends on their intersections and predictions, for a truth [B, C]."""
-        entries, whole = self.entries, self.entries.scope == "batch"
-        truth = truth.sum(0, keepdim=True) if whole else truth
-        there = truth > 0
-        table = self.table(truth)
-        counts = counted(truth, truth.sum(1, keepdim=True), entries).to(truth.dtype)
-        share = counts if table is None else counts * table
-        share = share / nonzero(share.sum()) if entries.reduction == "mean" else share
+        entries = self.entries
+        if entries.scope == "batch":
+            truth = truth.sum(0, keepdim=True)
+        there, table = truth > 0, self.table(truth)
+        share = (there if entries.absent == "skip" else there.any(1, keepdim=True).expand_as(there)).to(truth.dtype)
+        share = share if table is None else share * table
+        if entries.reduction == "mean":
+            share = share / (share.sum().clamp_min(1) if table is None else nonzero(share.sum()))
 
         def region(rows: slice, intersection: Tensor, prediction: Tensor) -> tuple[float, Tensor, Tensor]:
-            if whole:
-                intersection, prediction, mine = intersection.sum(0, True), prediction.sum(0, True), slice(None)
-            else:
-                mine = rows
-            sums = Sums(truth, truth, intersection, prediction, truth[mine], truth)
-            total, slopes = 0.0, []
-            for weight, overlap in self.parts:
-                loss, *both = overlap.slopes(sums)
-                if entries.absent != "skip":
-                    loss = torch.where(there[mine], loss, float(entries.absent == "one"))
-                    both = [torch.where(there[mine], slope, 0) for slope in both]
-                factor = share[mine] if weight == 1 else share[mine] * weight
-                total += float((loss * factor).sum())
-                slopes.append([slope.mul_(factor) for slope in both])
-            by_inter, by_pred = (functools.reduce(torch.add, each) for each in zip(*slopes, strict=True))
-            rows_here = (prediction.shape[0], -1) if not whole else (rows.stop - rows.start, -1)
-            return total, by_inter.expand(rows_here), by_pred.expand(rows_here)
+            images = intersection.shape[0]
+            if entries.scope == "batch":
+                intersection, prediction = intersection.sum(0, keepdim=True), prediction.sum(0, keepdim=True)
+                rows = slice(0, 1)
+            mine = [t if t.shape[0] == intersection.shape[0] else t[rows] for t in (truth, share, there)]
+            sums = Sums(truth, truth, intersection, prediction, mine[0], truth)
+            losses, by_inters, by_preds = zip(*(self.part(sums, *part, *mine[1:]) for part in self.parts), strict=True)
+            by_inter, by_pred = functools.reduce(torch.add, by_inters), functools.reduce(torch.add, by_preds)
+            if len(by_inter) != images:
+                by_inter, by_pred = by_inter.expand(images, -1), by_pred.expand(images, -1)
+            return sum(losses), by_inter, by_pred
 
         return region
+
+    def part(
+        self, sums: Sums, weight: float, overlap: Overlap, share: Tensor, there: Tensor
+    ) -> tuple[float, Tensor, Tensor]:
+        """One overlap's loss and slopes."""
+        share = share if weight == 1 else share * weight
+        if self.entries.absent == "skip":
+            loss, *slopes = overlap.slopes(sums, share)
+            return float(loss.sum()), slopes[0], slopes[1]
+        loss, *slopes = overlap.slopes(sums, torch.where(there, share, 0))
+        loss = loss if self.entries.absent == "zero" else loss + torch.where(there, 0, share)
+        return float(loss.sum()), slopes[0], slopes[1]
 
     def table(self, truth: Tensor) -> Tensor | None:
         """The weight of each class, 0 for one that is not chosen; None if all are 1."""
