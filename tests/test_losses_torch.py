@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+from functools import partial
 
 import pytest
 import torch
@@ -239,3 +240,67 @@ def test_ranks_with_uneven_shares_give_the_loss_and_gradients_of_the_whole_batch
         for case, one, many in zip(CASES, whole, torch.load(tmp_path / f"{len(sizes)}_{rank}.pt"), strict=True):
             assert many[0] == pytest.approx(one[0], rel=1e-5), case
             torch.testing.assert_close(many[1], one[1], rtol=1e-4, atol=1e-6)
+
+
+class _OnLooker(TorchDispatchMode):
+    """Does nothing, but a loss is then made from its sums by autograd, and its gradient by a second pass."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        return func(*args, **(kwargs or {}))
+
+
+AT_ONCE = {
+    "small": ((2, 3, 8, 9), {}),
+    "an image a block": ((3, 4, 256, 260), {}),
+    "several blocks an image": ((2, 5, 600, 501), {}),
+    "bfloat16": ((2, 3, 64, 65), {"dtype": torch.bfloat16}),
+    "coarse": ((2, 3, 30, 20), {"upsample": "bilinear"}),
+}
+
+
+@pytest.mark.parametrize("case", AT_ONCE)
+@pytest.mark.parametrize(
+    "loss",
+    [
+        L.cross_entropy,
+        partial(L.focal, gamma=2.5),
+        partial(L.dice, absent="one", classes=[2, 1]),
+        partial(L.dice_ce, scope="batch", power=2, dice_weight=0.3),
+        partial(L.dice_focal, gamma=1.5, log=True),
+        partial(L.tversky, alpha=0.3, beta=0.6, gamma=1.4, reduction="sum"),
+        partial(L.jaccard, smooth=1.0, absent="zero"),
+    ],
+    ids=lambda loss: getattr(loss, "func", loss).__name__,
+)
+def test_a_gradient_made_with_the_loss_is_the_one_made_after_it(loss, case):
+    shape, options = AT_ONCE[case]
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(shape, generator=generator).to(options.get("dtype", torch.float32)).requires_grad_()
+    upsample = options.get("upsample")
+    size = [4 * n for n in shape[2:]] if upsample else shape[2:]
+    target = torch.randint(0, shape[1], (shape[0], *size), generator=generator).to(torch.uint8)
+    for ignored in (False, True):
+        weights = torch.rand(target.shape, generator=generator) if ignored else None
+        if ignored:
+            target[:, 2:5] = 255
+        found = loss(x, target, pixel_weights=weights, upsample=upsample)
+        with _OnLooker():
+            expected = loss(x, target, pixel_weights=weights, upsample=upsample)
+            (grad,) = torch.autograd.grad(3 * expected, x)
+        torch.testing.assert_close(found, expected)
+        scale = grad.abs().max()  # of a large batch each gradient is below any fixed tolerance
+        torch.testing.assert_close(torch.autograd.grad(3 * found, x)[0] / scale, grad / scale)
+
+
+def test_a_smallest_value_of_zero_below_the_fraction_gives_numbers():
+    x = torch.tensor([[[40.0, 50.0], [-90.0, -90.0]]], requires_grad=True)  # class 1 is neither there nor predicted
+    loss = L.dice(x, torch.zeros(1, 2, dtype=torch.uint8), eps=0.0)
+    loss.backward()
+    assert loss.isfinite()
+    assert x.grad.isfinite().all()
+
+
+def test_the_hardest_pixels_know_that_a_byte_cannot_be_negative():
+    x, target = torch.randn(1, 3, 4, 5), torch.full((1, 4, 5), 2, dtype=torch.uint8)
+    found = L.ohem_cross_entropy(x, target, ignore_index=-254, keep_ratio=1.0)  # which wraps to 2
+    torch.testing.assert_close(found, L.cross_entropy(x, target.long()))

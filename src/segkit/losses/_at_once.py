@@ -75,7 +75,7 @@ class _Pass:
         self.classes = self.logits.shape[1]
         self.clean = all_count(inputs, spec, self.classes)
         self.buffer = torch.empty_like(inputs.logits) if cut.in_place else None
-        self.seen: tuple[Block, Labels, Tensor | None] | None = None
+        self.seen: tuple[Labels, Tensor | None] | None = None
         self.loss = 0.0
 
     def run(self) -> tuple[Tensor, Tensor | None]:
@@ -108,16 +108,20 @@ class _Pass:
                 check_range(labels.y, self.classes, spec)
             weight = term_weight(labels, inputs.class_weights)
             number += labels.y.numel() if weight is None else float(weight.sum())
-            if index is not None:
+            if spec.region:
+                index = of_all_classes(labels.y, self.classes) if index is None else index
                 parts.append(truth_by_class(index, labels, (labels.y.shape[0], self.classes)))
         return torch.cat(parts) if len(parts) > 1 else parts[0] if parts else None, number
 
     def read(self, block: Block) -> tuple[Labels, Tensor | None]:
-        """Labels of a block, and the index of their classes if regions need it; the last ones are remembered."""
-        if self.seen is None or self.seen[0] != block:
-            labels = read_labels(self.inputs, block, self.spec, self.classes, self.logits.dtype, self.clean)
-            self.seen = block, labels, of_all_classes(labels.y, self.classes) if self.spec.region else None
-        return self.seen[1:]
+        """Labels of a block; of the whole with the index of their classes, if regions need it, and made but once."""
+        if self.seen is not None:
+            return self.seen
+        labels = read_labels(self.inputs, block, self.spec, self.classes, self.logits.dtype, self.clean)
+        if not block.whole:
+            return labels, None
+        self.seen = labels, of_all_classes(labels.y, self.classes) if self.spec.region else None
+        return self.seen
 
     def one_group(self, group: list[Block], region: Region | None) -> None:
         """Add the loss of a group of blocks, and write their gradient."""
@@ -143,15 +147,27 @@ class _Pass:
         labels, index = self.read(block)
         out = self.logits.scratch(x) if self.buffer is None else block.cut(self.buffer)
         pixels = _index.probabilities(x, labels, index, out)
+        if not block.whole:  # each [b, n] is a good part of a block of few classes
+            pixels = pixels._replace(place=None)
         by_nll: Tensor | float | None = None
         if self.spec.terms != "none":
-            term, by_nll, _ = _index.terms(pixels, x, self.inputs, self.spec, self.share if self.gradient else None)
-            self.loss += self.share * float(term.sum())
-        return pixels, by_nll, None if index is None else _index.region_sums(pixels, self.spec.power)
+            nll = _index.minus_log(pixels, x)
+            weight = term_weight(labels, self.inputs.class_weights, self.inputs.alpha)
+            self.loss += self.share * float(_index.terms(pixels, nll, weight, self.spec.gamma).sum())
+            by_nll = _index.slope(pixels.p_y, weight, self.spec, nll) if self.gradient else None
+            by_nll = (
+                None
+                if by_nll is None
+                else by_nll * self.share
+                if isinstance(by_nll, float)
+                else by_nll.mul_(self.share)
+            )
+            del nll  # it is overwritten, and a good part of a block of few classes
+        sums = _index.region_sums(pixels, self.spec.power) if self.spec.region else None
+        return pixels, by_nll, sums
 
     def backward(self, block: Block, pixels: Pixels, slopes: Slopes) -> None:
         """Turn a block's probabilities into its gradient, where it belongs."""
-        spare = self.logits.scratch(pixels.p) if self.buffer is not None and slopes.by_pred is not None else None
-        _index.to_gradient_(pixels, slopes, self.spec.power, spare)
+        _index.to_gradient_(pixels, slopes, self.spec.power)
         if self.buffer is None:
             self.logits.write(block, pixels.p)

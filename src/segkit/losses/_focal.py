@@ -13,10 +13,11 @@ def focal_term(p: Tensor, nll: Tensor, gamma: float) -> Tensor:
 
 
 def focal_slope(p: Tensor, gamma: float, nll: Tensor | None = None) -> Tensor | float:
-    """Its derivative by ``nll``: (1 - p)**gamma + gamma * p * (1 - p)**(gamma - 1) * nll."""
+    """Its derivative by ``nll``, which is overwritten: (1 - p)**gamma + gamma * p * (1 - p)**(gamma - 1) * nll."""
     if gamma == 0:
         return 1.0
     if nll is None:
         nll = p.clamp_min(ALMOST_ZERO).log_().neg_()  # where p is smaller, p * nll vanishes
     miss = (1 - p).clamp_min_(1e-12)  # gamma < 1 would divide by zero at p = 1, where the product is 0
-    return miss.pow(gamma).add_(miss.pow_(gamma - 1).mul_(p).mul_(nll), alpha=gamma)
+    power = miss.pow(gamma - 1)
+    return miss.add_(nll.mul_(p), alpha=gamma).mul_(power)

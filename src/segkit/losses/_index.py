@@ -27,7 +27,7 @@ FEW, LONG = 8, 2**13  # classes and pixels of a block whose classes are taken on
 class Pixels(NamedTuple):
     """A block after the softmax: ``p`` [b, C, n], the ``place`` of each pixel's class in it, and ``p_y`` there, [b, n].
 
-    ``class_index`` is what `of_all_classes` gives, if regions need it.
+    ``class_index`` is what `of_all_classes` gives. It and ``place`` may be None, and are made when they are needed.
 
     What an ignored pixel gets does not count: its weight is 0 in each sum and in the gradient. But it is a number, even
     where the logits are not.
@@ -36,7 +36,7 @@ class Pixels(NamedTuple):
     labels: Labels
     class_index: Tensor | None
     p: Tensor
-    place: Tensor
+    place: Tensor | None
     p_y: Tensor
 
 
@@ -69,8 +69,9 @@ def _forward_block(
     index = of_all_classes(labels.y, x.shape[1]) if spec.region else None
     pixels = probabilities(x, labels, index, logits.scratch(x) if buffer is None else block.cut(buffer))
     if spec.terms != "none":
-        term, _, counted = terms(pixels, x, inputs, spec)
-        totals.add_terms(block, term, counted)
+        weight = term_weight(labels, inputs.class_weights, inputs.alpha)
+        counted = weight if inputs.alpha is None else term_weight(labels, inputs.class_weights)
+        totals.add_terms(block, terms(pixels, minus_log(pixels, x), weight, spec.gamma), counted)
     if index is not None:
         totals.add_region(
             block,
@@ -122,7 +123,7 @@ def _backward_block(
         by_nll = slope(pixels.p_y, term_weight(labels, inputs.class_weights, inputs.alpha), spec)
         by_nll = by_nll * (block.cut(by_terms)[:, 0] if spec.terms == "map" else by_terms)
     region = (block.rows(by_inter), block.rows(by_pred)) if spec.region else (None, None)
-    to_gradient_(pixels, Slopes(by_nll, *region), spec.power, None)
+    to_gradient_(pixels, Slopes(by_nll, *region), spec.power)
     return pixels.p
 
 
@@ -147,21 +148,15 @@ def without_ignored(x: Tensor, labels: Labels) -> Tensor:
     return x if labels.valid is None else torch.where(labels.valid[:, None], x, 0)
 
 
-def terms(
-    pixels: Pixels, x: Tensor, inputs: Inputs, spec: Spec, share: float | None = None
-) -> tuple[Tensor, Tensor | float | None, Tensor | None]:
-    """Weighted terms of a block, [b, n]; their slope by -log p_y times ``share``, if given; and what a mean counts."""
-    labels, p_y = pixels.labels, pixels.p_y
-    nll = minus_log(p_y, x, labels, pixels.p.dtype)
-    weight = term_weight(labels, inputs.class_weights, inputs.alpha)
-    counted = weight if inputs.alpha is None else term_weight(labels, inputs.class_weights)
-    term = focal_term(p_y, nll, spec.gamma)
-    by_nll = None if share is None else slope(p_y, weight, spec, nll) * share
-    return term if weight is None else term * weight, by_nll, counted
+def terms(pixels: Pixels, nll: Tensor, weight: Tensor | None, gamma: float) -> Tensor:
+    """Weighted terms of a block, [b, n], of which ``nll`` are the `minus_log`."""
+    term = focal_term(pixels.p_y, nll, gamma)
+    return term if weight is None else term * weight
 
 
-def minus_log(p_y: Tensor, x: Tensor, labels: Labels, dtype: torch.dtype) -> Tensor:
+def minus_log(pixels: Pixels, x: Tensor) -> Tensor:
     """-log of the probability of each pixel's class, from the logits where the probability is too small to have one."""
+    p_y, labels, dtype = pixels.p_y, pixels.labels, pixels.p.dtype
     if p_y.device.type == "cpu" and (p_y.numel() == 0 or float(p_y.min()) > ALMOST_ZERO):
         return p_y.log().neg_()
     # exp(-104) is 0 in float32: far-off answers need the logarithm of the softmax, at the price of a second exp.
@@ -171,7 +166,7 @@ def minus_log(p_y: Tensor, x: Tensor, labels: Labels, dtype: torch.dtype) -> Ten
 
 
 def slope(p_y: Tensor, weight: Tensor | None, spec: Spec, nll: Tensor | None = None) -> Tensor | float:
-    """The derivative of the weighted terms by -log p_y."""
+    """The derivative of the weighted terms by -log p_y; overwrites ``nll``."""
     plain = focal_slope(p_y, spec.gamma, nll)
     return plain if weight is None else plain * weight
 
@@ -179,9 +174,9 @@ def slope(p_y: Tensor, weight: Tensor | None, spec: Spec, nll: Tensor | None = N
 def region_sums(pixels: Pixels, power: int) -> tuple[Tensor, Tensor]:
     """Intersection and prediction of a block, [b, C]."""
     p, weight = pixels.p, pixels.labels.weight
-    assert pixels.class_index is not None
+    index = of_all_classes(pixels.labels.y, p.shape[1]) if pixels.class_index is None else pixels.class_index
     p_y = pixels.p_y if weight is None else pixels.p_y * weight
-    return add_by_class(pixels.class_index, p_y, p.shape), sum_of_classes(p, weight, power)
+    return add_by_class(index, p_y, p.shape), sum_of_classes(p, weight, power)
 
 
 def sum_of_classes(p: Tensor, weight: Tensor | None, power: int) -> Tensor:
@@ -198,7 +193,7 @@ def sum_of_classes(p: Tensor, weight: Tensor | None, power: int) -> Tensor:
     return total(p, None if weight is None else weight[:, None])
 
 
-def to_gradient_(pixels: Pixels, slopes: Slopes, power: int, spare: Tensor | None) -> None:
+def to_gradient_(pixels: Pixels, slopes: Slopes, power: int) -> None:
     """Turn the probabilities of a block into the gradient by the logits, in place.
 
     It is p times something everywhere, and has one part more at the pixel's class.
@@ -207,18 +202,18 @@ def to_gradient_(pixels: Pixels, slopes: Slopes, power: int, spare: Tensor | Non
         pixels: of the block; all of it is overwritten.
         slopes: of the loss, by the sums of the block.
         power: 1 or 2, as in `Spec`.
-        spare: memory in the shape of p, or None.
     """
     labels, index, p, place, p_y = pixels
     by_nll = slopes.by_nll
-    if index is None or slopes.by_inter is None or slopes.by_pred is None:
+    if slopes.by_inter is None or slopes.by_pred is None:
         assert by_nll is not None
         p.mul_(by_nll[:, None] if isinstance(by_nll, Tensor) and by_nll.ndim else by_nll)
-        add_at_(p, place, by_nll, -1)
+        add_at_(p, in_memory(p, labels.y) if place is None else place, by_nll, -1)
         return
-    at_y = p_y.mul_(at_class(slopes.by_inter, index))
-    multiply_by_slope_(p, slopes.by_pred, at_y, by_nll, labels.weight, power, spare)
-    add_at_(p, place, at_y if by_nll is None else at_y.sub_(by_nll))
+    at_y = p_y.mul_(at_class(slopes.by_inter, of_all_classes(labels.y, p.shape[1]) if index is None else index))
+    multiply_by_slope_(p, slopes.by_pred, at_y, by_nll, labels.weight, power)
+    at_y = at_y if by_nll is None else at_y.sub_(by_nll)
+    add_at_(p, in_memory(p, labels.y) if place is None else place, at_y)
 
 
 def multiply_by_slope_(
@@ -228,7 +223,6 @@ def multiply_by_slope_(
     by_nll: Tensor | float | None,
     weight: Tensor | None,
     power: int,
-    spare: Tensor | None,
 ) -> None:
     """p_c *= by_nll - <p, a> + a_c, in place, for a = d loss / d p: ``by_pred`` a class, and ``at_y`` / p_y at y.
 
@@ -239,7 +233,6 @@ def multiply_by_slope_(
         by_nll: [b, n] or one number, weighted already; one number only where nothing has a weight.
         weight: [b, n] or None.
         power: 1 or 2, as in `Spec`.
-        spare: memory in the shape of p, or None.
     """
     if power == 1:
         a = by_pred[:, :, None]
@@ -261,6 +254,6 @@ def multiply_by_slope_(
             part = a[:, c] if weight is None else weight * a[:, c]
             p[:, c].mul_(torch.sub(part, mean, out=mean if c == p.shape[1] - 1 else None))
     elif weight is None:
-        p.mul_(torch.sub(a, mean[:, None], out=spare))
+        p.mul_(torch.sub(a, mean[:, None]))
     else:
-        p.mul_(torch.addcmul(-mean[:, None], weight[:, None], a, out=spare))
+        p.mul_(torch.addcmul(-mean[:, None], weight[:, None], a))

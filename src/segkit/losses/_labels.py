@@ -49,6 +49,12 @@ def read_labels(
     return Labels(torch.where(valid, y, 0), valid, torch.where(valid, 1 if weight is None else weight, 0).to(dtype))
 
 
+def not_ignored(labels: Tensor, ignore_index: int) -> Tensor:
+    """Which labels are not the ignored one; a byte cannot be -100, and is not compared with what -100 would wrap to."""
+    low, high = torch.iinfo(labels.dtype).min, torch.iinfo(labels.dtype).max
+    return labels != ignore_index if low <= ignore_index <= high else torch.ones_like(labels, dtype=torch.bool)
+
+
 def check_range(y: Tensor, classes: int, spec: Spec) -> None:
     """Refuse labels that name no class."""
     if not readable(y):

@@ -147,7 +147,7 @@ def _levels(logits: Logits, inputs: Inputs, spec: Spec, per_image: bool) -> Iter
         start = start + torch.arange(rows, device=logits.device, dtype=kind)[:, None, None] * (logits.shape[1] * SLOTS)
     by_index = not spec.sigmoid and inputs.target.ndim == 2
     clean = by_index and all_count(inputs, spec, logits.shape[1])
-    for block in blocks(*logits.shape, logits.row):
+    for block in blocks(*logits.shape, logits.row, lean=True):
         x = logits.read(block)
         if by_index:
             labels = read_labels(inputs, block, spec, x.shape[1], logits.dtype, clean)
@@ -209,7 +209,8 @@ def _lovasz(
         each = one.expand(slot.numel()) if weight is None else weight.to(counts.dtype).expand_as(slot).reshape(-1)
         counts.view(-1).index_add_(0, slot.view(-1), each)
         truth[block.samples if per_image else slice(None)] += mine if per_image else mine.sum(0, keepdim=True)
-    table = torch.empty((rows, classes, SLOTS), dtype=wide_dtype(logits), device=logits.device)
+    # The slopes take the place of the counts, if they are of one dtype.
+    table = counts.to(wide_dtype(logits))
     loss, pixels = torch.empty_like(truth), counts.sum(2, dtype=torch.float64)
     for row in range(rows):
         for c in range(classes):
@@ -218,13 +219,12 @@ def _lovasz(
 
 
 def _level_sums(count: Tensor, truth: Tensor, table: Tensor) -> Tensor:
-    """The loss of one class; writes the slope of each slot, d loss / d p, into ``table``."""
+    """The loss of one class; writes the slope of each slot, d loss / d p, into ``table``, which may be ``count``."""
     other = count[:STEPS].double().cumsum(0)  # pixels of other classes at the highest level, and from there down
     own = count[STEPS + 1 :].flip(0).double().cumsum(0)
     union = truth + other
     jaccard = 1 - (truth - own) / nonzero(union)
-    before = union - count[:STEPS]  # the union before this level's pixels of other classes come in
-    before = nonzero(before)
+    before = nonzero(union - count[:STEPS])  # the union before this level's pixels of other classes come in
     table[:STEPS] = (truth - own) / (before * nonzero(union))
     table[STEPS + 1 :] = (-1 / before).flip(0)
     table[STEPS] = 0

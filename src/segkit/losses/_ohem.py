@@ -10,8 +10,10 @@ from torch import Tensor
 from segkit import IGNORE_INDEX
 from segkit.mining import hard_mask
 
+from ._blocks import readable
 from ._check import Flat, Mode, Reduction, Upsample, Weights, choice, flatten
-from ._op import pixel_sums
+from ._labels import all_count, not_ignored
+from ._op import in_plain_sight, pixel_sums
 from ._reduce import sum_over_ranks, weighted_mean
 from ._spec import Spec
 
@@ -84,26 +86,33 @@ def hardest(
     if keep_ratio is None and min_kept is None and threshold is None:
         keep_ratio = 0.25
     inputs = flat.inputs
-    losses = pixel_sums(inputs, Spec(function, flat.sigmoid, ignore_index, terms="map"), flat.size).terms[
-        :, 0
-    ]  # [B, N]
-    hard_labels = not inputs.target.is_floating_point()
-    labels = inputs.target.view(losses.shape) if hard_labels else None
-    valid = torch.ones_like(losses, dtype=torch.bool) if labels is None else labels.long() != ignore_index
+    spec = Spec(function, flat.sigmoid, ignore_index, terms="map")
+    losses = pixel_sums(inputs, spec, flat.size).terms.flatten(1)  # [B, N]
+    labels = None if inputs.target.is_floating_point() else inputs.target.view(losses.shape)
+    plain = labels is None or (
+        in_plain_sight(labels) and readable(labels) and all_count(inputs, spec, inputs.logits.shape[1])
+    )
+    valid = None if plain or labels is None else not_ignored(labels, ignore_index)
     if inputs.pixel_weights is not None:
-        valid = valid & (inputs.pixel_weights != 0)
+        there = inputs.pixel_weights != 0
+        valid = there if valid is None else valid & there
     kept = hard_mask(
         losses.detach(), keep_ratio=keep_ratio, min_kept=min_kept, threshold=threshold, scope=scope, valid=valid
     )
-    losses = torch.where(kept, losses, 0)
+    losses, number = losses.masked_fill_(~kept, 0), count(kept)
     if reduction == "none":
-        return losses.view(flat.shape), kept.sum()
+        return losses.view(flat.shape), number
     if reduction == "sum":
-        return sum_over_ranks([losses.sum()], process_group)[0], kept.sum()
-    weight = kept.to(losses.dtype)
-    if inputs.pixel_weights is not None:
-        weight = torch.where(kept, inputs.pixel_weights, 0)
+        return sum_over_ranks([losses.sum()], process_group)[0], number
+    if inputs.pixel_weights is None and (inputs.class_weights is None or labels is None):
+        return weighted_mean(losses, number.to(losses.dtype), process_group), number
+    weight = kept if inputs.pixel_weights is None else inputs.pixel_weights.masked_fill(~kept, 0)
     if inputs.class_weights is not None and labels is not None:
         table = inputs.class_weights if inputs.class_weights.ndim == 1 else inputs.class_weights[:, 0]
-        weight = weight * table[torch.where(valid, labels.long(), 0)]
-    return weighted_mean(losses, weight, process_group), kept.sum()
+        weight = weight * table[labels.long().masked_fill(~kept, 0)]
+    return weighted_mean(losses, weight.to(losses.dtype), process_group), number
+
+
+def count(kept: Tensor) -> Tensor:
+    """How many are kept; where it costs no wait without the copy that a sum of bools makes, of 8 bytes each."""
+    return torch.count_nonzero(kept) if readable(kept) and in_plain_sight(kept) else kept.sum()

@@ -11,6 +11,7 @@ from torch import Tensor
 from ._blocks import sum_dtype
 
 LONGEST = 2**16  # pixels of the longest grid that is kept
+WIDENED = 2**15  # values that are widened to float64 at a time
 
 
 def in_memory(p: Tensor, y: Tensor) -> Tensor:
@@ -80,4 +81,9 @@ def at_class(table: Tensor, index: Tensor) -> Tensor:
 def add_by_class(index: Tensor, values: Tensor, shape: Sequence[int]) -> Tensor:
     """[b, C] sums of values[b, n] by class, in float64 (one number at a time is added, so float32 would round off)."""
     total = torch.zeros(shape[0] * shape[1], dtype=sum_dtype(values.device), device=values.device)
-    return total.index_add_(0, index, values.to(total.dtype).view(-1)).view(shape[0], shape[1])
+    values = values.reshape(-1)
+    if len(values) <= WIDENED:
+        return total.index_add_(0, index, values.to(total.dtype)).view(shape[0], shape[1])
+    for some, theirs in zip(torch.split(values, WIDENED), torch.split(index, WIDENED), strict=True):
+        total.index_add_(0, theirs, some.to(total.dtype))
+    return total.view(shape[0], shape[1])
