@@ -87,8 +87,8 @@ def hardest(
         keep_ratio = 0.25
     inputs = flat.inputs
     spec = Spec(function, flat.sigmoid, ignore_index, terms="map")
-    losses = pixel_sums(inputs, spec, flat.size).terms.flatten(1)  # [B, N]
-    labels = None if inputs.target.is_floating_point() else inputs.target.view(losses.shape)
+    losses = pixel_sums(inputs, spec, flat.size).terms  # [B, 1, N]
+    labels = None if inputs.target.is_floating_point() else inputs.target.flatten(1)
     plain = labels is None or (
         in_plain_sight(labels) and readable(labels) and all_count(inputs, spec, inputs.logits.shape[1])
     )
@@ -97,9 +97,15 @@ def hardest(
         there = inputs.pixel_weights != 0
         valid = there if valid is None else valid & there
     kept = hard_mask(
-        losses.detach(), keep_ratio=keep_ratio, min_kept=min_kept, threshold=threshold, scope=scope, valid=valid
+        losses.detach().flatten(1),
+        keep_ratio=keep_ratio,
+        min_kept=min_kept,
+        threshold=threshold,
+        scope=scope,
+        valid=valid,
     )
-    losses, number = losses.masked_fill_(~kept, 0), count(kept)
+    # In place, and not of a view, whose gradient would be copied.
+    losses, number = losses.masked_fill_(~kept[:, None], 0).flatten(1), count(kept)
     if reduction == "none":
         return losses.view(flat.shape), number
     if reduction == "sum":
