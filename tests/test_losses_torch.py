@@ -254,6 +254,7 @@ AT_ONCE = {
     "an image a block": ((3, 4, 256, 260), {}),
     "several blocks an image": ((2, 5, 600, 501), {}),
     "bfloat16": ((2, 3, 64, 65), {"dtype": torch.bfloat16}),
+    "several images": ((5, 3, 150, 150), {}),
     "coarse": ((2, 3, 30, 20), {"upsample": "bilinear"}),
 }
 
@@ -284,6 +285,8 @@ def test_a_gradient_made_with_the_loss_is_the_one_made_after_it(loss, case):
         if ignored:
             target[:, 2:5] = 255
         found = loss(x, target, pixel_weights=weights, upsample=upsample)
+        with torch.no_grad():
+            torch.testing.assert_close(loss(x, target, pixel_weights=weights, upsample=upsample), found.detach())
         with _OnLooker():
             expected = loss(x, target, pixel_weights=weights, upsample=upsample)
             (grad,) = torch.autograd.grad(3 * expected, x)

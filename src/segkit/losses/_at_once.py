@@ -56,7 +56,7 @@ def cut(inputs: Inputs, size: Sequence[int], goal: Goal, gradient: bool) -> Cut 
     for block in found:
         groups.setdefault(block.samples.start if goal.by_image else 0, []).append(block)
     kept = max(map(len, groups.values()))  # blocks whose probabilities have to be there until the slopes are known
-    if gradient and kept > 1 and not (in_place and goal.by_image):
+    if kept > 1 and not (goal.by_image and (in_place or not gradient)):
         return None
     return Cut(list(groups.values()), in_place)
 
@@ -69,6 +69,8 @@ def at_once(
 
 
 class _Pass:
+    """One run over the blocks."""
+
     def __init__(self, inputs: Inputs, spec: Spec, size: Sequence[int], goal: Goal, cut: Cut, gradient: bool) -> None:
         self.inputs, self.spec, self.goal, self.cut, self.gradient = inputs, spec, goal, cut, gradient
         self.logits = CoarseLogits(inputs.logits, list(size)) if size else Logits(inputs.logits)
@@ -81,11 +83,9 @@ class _Pass:
     def run(self) -> tuple[Tensor, Tensor | None]:
         truth, number = self.count()
         self.share = self.goal.terms / (number or 1.0) if self.spec.terms == "mean" else self.goal.terms
-        region = (
-            self.goal.region(truth.to(self.logits.dtype))
-            if self.goal.region is not None and truth is not None
-            else None
-        )
+        region = None
+        if self.goal.region is not None and truth is not None:
+            region = self.goal.region(truth.to(self.logits.dtype))
         for group in self.cut.groups:
             self.one_group(group, region)
         loss = torch.full((), self.loss, dtype=self.logits.dtype)
@@ -154,14 +154,9 @@ class _Pass:
             nll = _index.minus_log(pixels, x)
             weight = term_weight(labels, self.inputs.class_weights, self.inputs.alpha)
             self.loss += self.share * float(_index.terms(pixels, nll, weight, self.spec.gamma).sum())
-            by_nll = _index.slope(pixels.p_y, weight, self.spec, nll) if self.gradient else None
-            by_nll = (
-                None
-                if by_nll is None
-                else by_nll * self.share
-                if isinstance(by_nll, float)
-                else by_nll.mul_(self.share)
-            )
+            if self.gradient:
+                by_nll = _index.slope(pixels.p_y, weight, self.spec, nll)
+                by_nll *= self.share
             del nll  # it is overwritten, and a good part of a block of few classes
         sums = _index.region_sums(pixels, self.spec.power) if self.spec.region else None
         return pixels, by_nll, sums

@@ -1,6 +1,6 @@
 """One block of pixels with one number for each class: soft targets under softmax, and yes-or-no channels under sigmoid.
 
-The formulas are those of `_softmax`, with t_c in place of [y = c]. For sigmoid each channel is a pixel of its own, with
+The formulas are those of `_index`, with t_c in place of [y = c]. For sigmoid each channel is a pixel of its own, with
 two answers: yes with probability p and no with 1 - p.
 """
 
