@@ -124,6 +124,10 @@ def _moved(mask: Mask, _: Random, y: int, x: int) -> Mask:
     return padded[top : top + mask.shape[0], left : left + mask.shape[1]]
 
 
+def _turned(mask: Mask, _: Random, how: str) -> Mask:
+    return np.ascontiguousarray(mask[:, ::-1] if how == "mirrored" else mask[::-1, ::-1])
+
+
 def _speckled(mask: Mask, rng: Random, share: float) -> Mask:
     """Other labels at a share of the pixels."""
     labels = np.unique(mask)
@@ -143,7 +147,7 @@ def _of_mask(change: Labels) -> Plant:
     return lambda image, mask, rng: (image, np.ascontiguousarray(change(mask, rng)))
 
 
-_MOTIONS = ((7, 0), (9, 0), (13, 90), (15, 30), (19, 45), (25, 120))
+_MOTIONS = ((7, 0), (9, 0), (13, 90), (15, 30), (19, 45), (25, 120), (31, 0))
 _FACTORS = (1.5, 2, 3, 4)
 _SHIFTS = ((4, 0), (0, -5), (6, 6), (-8, 4), (12, 0), (0, 16), (-20, 10))
 
@@ -162,17 +166,18 @@ _MILD = {
     "no contrast": ("x0.1",),
     "speckle": ("0.005",),
     "shifted": ("4, 0",),
+    "of another": ("mirrored", "turned"),  # seen only where masks are drawn along visible edges
 }
 
 
 def faults(num_classes: int, ignore_index: int) -> list[Fault]:
     """Every fault, for a set of this many classes."""
     light: list[tuple[str, tuple[str, ...], dict[str, Light]]] = [
-        ("out of focus", ("blurred",), {f"sigma {s}": _gauss(s) for s in (1.5, 2, 3, 4, 5)}),
+        ("out of focus", ("blurred",), {f"sigma {s}": _gauss(s) for s in (1.5, 2, 3, 5, 8)}),
         ("moved while exposed", ("blurred",), {f"{n} px, {a} deg": _motion(n, a) for n, a in _MOTIONS}),
         ("enlarged", ("blurred",), {f"x{f}": _enlarged(f) for f in (2, 3, 4)}),
         ("underexposed", ("too-dark",), {f"gain {g}": _gain(g) for g in (0.4, 0.33, 0.25, 0.15, 0.08)}),
-        ("dark gamma", ("too-dark",), {f"gamma {g}": _gamma(g) for g in (2.5, 3, 4)}),
+        ("dark gamma", ("too-dark", "constant-image"), {f"gamma {g}": _gamma(g) for g in (2.5, 3, 4)}),
         ("overexposed", ("too-bright", "saturated"), {f"gain {g}": _gain(g) for g in (1.8, 2.2, 2.5, 3, 4)}),
         ("bright gamma", ("too-bright",), {f"gamma {g}": _gamma(g) for g in (0.4, 0.3, 0.2)}),
         ("raised black", ("too-bright",), {f"offset {g}": _offset(g) for g in (0.3, 0.4, 0.6)}),
@@ -191,6 +196,7 @@ def faults(num_classes: int, ignore_index: int) -> list[Fault]:
         ),
         ("JPEG of 0 and 255", ("lossy-mask",), {f"q{q}": partial(_jpeg_255, quality=q) for q in (50, 75, 90, 95)}),
         ("shifted", ("shifted-mask",), {f"{y}, {x}": partial(_moved, y=y, x=x) for y, x in _SHIFTS}),
+        ("of another", ("shifted-mask",), {n: partial(_turned, how=n) for n in ("mirrored", "turned")}),
         ("empty", ("empty-mask",), {"": lambda m, r: np.zeros_like(m)}),
         ("all ignored", ("all-ignored",), {"": lambda m, r: np.full_like(m, ignore_index)}),
         ("one too high", (out_of_range,), {"": lambda m, r: np.where(m == ignore_index, m, m + 1).astype(m.dtype)}),

@@ -146,6 +146,8 @@ MASK_FAULTS = [
     *[("lossy-mask", f"q{q}", functools.partial(jpeg, quality=q)) for q in (75, 95)],
     *[("lossy-mask", f"0 and 255, q{q}", lambda m, q=q: jpeg(as_255(m), q)) for q in (75, 95)],
     *[("shifted-mask", f"{s}", functools.partial(moved, y=s[0], x=s[1])) for s in ((5, 0), (0, 7), (9, 8), (-15, 10))],
+    ("shifted-mask", "mirrored", lambda mask: np.ascontiguousarray(mask[:, ::-1])),
+    ("shifted-mask", "of another image", lambda mask: np.ascontiguousarray(mask.T[::-1])),
     ("empty-mask", "background", np.zeros_like),
     ("all-ignored", "255", lambda mask: np.full_like(mask, 255)),
     ("foreground-is-ignored", "0 and 255", as_255),

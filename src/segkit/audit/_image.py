@@ -10,15 +10,16 @@ import cv2
 import numpy as np
 
 from segkit.audit._rows import THUMB
+from segkit.audit._spectrum import SIDE, spectrum
 
 __all__ = [
     "brightness",
-    "clipping",
     "detail_energies",
     "digest_of",
     "grey_of",
+    "levels",
     "measure_image",
-    "quiet_detail",
+    "quiet_and_busy",
     "sharpness",
     "thumb_of",
 ]
@@ -48,8 +49,10 @@ def measure_image(image: np.ndarray, row: Any) -> np.ndarray:
     row["constant"] = bool((image[0] == image[0, 0]).all()) and bool((image == image[0, 0]).all())
     grey = grey_of(image)
     brightness(grey, row)
-    row["clipped_low"], row["clipped_high"] = clipping(image)
-    sharpness(detail_energies(grey), quiet_detail(grey), row)
+    row["clipped_low"], row["clipped_high"], row["ceiling"], row["uneven"] = levels(image)
+    quiet, part = quiet_and_busy(grey)
+    sharpness(detail_energies(grey), quiet, row)
+    spectrum(part, row)
     return grey
 
 
@@ -144,31 +147,68 @@ def sharpness(energies: np.ndarray, quiet: float, row: Any) -> None:
     row["lopsided"], row["coarse_lopsided"] = uneven[:2]
 
 
-def quiet_detail(grey: np.ndarray) -> float:
-    """Log2 of the second differences in the calmest fifth of the blocks: noise, which blur and darkening take away."""
+def quiet_and_busy(grey: np.ndarray) -> tuple[float, np.ndarray]:
+    """Log2 of the second differences in the calmest fifth of the blocks, and the part that has most of them.
+
+    The calm is noise, which blur and darkening take away. What is in focus anywhere is not out of focus: the busiest
+    part, at most [SIDE, SIDE], tells.
+    """
     if min(grey.shape) < 32:
-        return float("nan")
+        return float("nan"), grey
     part = _middle(grey)
     second = cv2.Laplacian(part, cv2.CV_16S if part.dtype == np.uint8 else cv2.CV_32F)
     steps = np.abs(second).astype(np.float32)
     blocks: Any = cv2.resize(steps, (part.shape[1] // _BLOCK, part.shape[0] // _BLOCK), interpolation=cv2.INTER_AREA)
     least = 0.25 if grey.dtype == np.uint8 else 1e-6  # below a quarter of a level, rounding decides
-    return 2 * float(np.log2(np.percentile(blocks, 20) + least))
+    quiet = 2 * float(np.log2(np.percentile(blocks, 20) + least))
+    tall, wide = (min(SIDE // _BLOCK, edge) for edge in blocks.shape)
+    sums = cv2.boxFilter(blocks, -1, (wide, tall), anchor=(0, 0))[
+        : blocks.shape[0] - tall + 1, : blocks.shape[1] - wide + 1
+    ]
+    y, x = np.unravel_index(int(sums.argmax()), sums.shape)
+    top, left = int(y) * _BLOCK, int(x) * _BLOCK
+    return quiet, part[top : top + SIDE, left : left + SIDE]
 
 
-def clipping(image: np.ndarray) -> tuple[float, float]:
-    """Share of the pixels at the smallest and at the largest value, each in the channel that has most of them there.
+def levels(image: np.ndarray) -> tuple[float, float, float, float]:
+    """Shares of the pixels at the smallest and the largest value, the largest, and how unevenly 8-bit levels are used.
 
-    Seen on at most 2**16 pixels of a regular grid. Channels of one value, an alpha channel say, have no end.
+    Each in the channel that has most of it, seen on about 2**16 pixels of regular rows. Channels of one value, an
+    alpha channel say, have no end. A picture straight from a camera uses neighbouring levels about equally, below 1;
+    a gain, a gamma or a stretch after that leaves some levels empty or fills them twice, above 2. NaN for other types.
     """
-    step = max(1, int((image.shape[0] * image.shape[1] / 2**16) ** 0.5))
-    planes = np.ascontiguousarray(image[::step, ::step].reshape(-1, image.shape[2]).T)  # [C, pixels]
-    low, high = planes.min(1), planes.max(1)
-    varies = low != high
-    if not varies.any():
-        return 0.0, 0.0
-    at_low, at_high = ((planes == end[:, None]).mean(1)[varies].max() for end in (low, high))
-    return float(at_low), float(at_high)
+    rows = np.ascontiguousarray(image[:: max(1, min(image.shape[0] * image.shape[1] >> 16, image.shape[0]))])
+    at_low, at_high, high = 0.0, 0.0, float(rows.max())
+    uneven = [float("nan")]
+    for channel in range(rows.shape[2]):
+        if rows.dtype == np.uint8:
+            counts = cv2.calcHist([rows], [channel], None, [256], [0, 256]).reshape(-1).astype(np.float64)
+            ends = counts.nonzero()[0][[0, -1]]
+            shares = counts[ends] / counts.sum()
+        else:
+            plane = rows[..., channel]
+            ends = np.array([plane.min(), plane.max()])
+            shares = np.array([(plane == end).mean() for end in ends])
+        if ends[0] == ends[1]:
+            continue
+        at_low = max(at_low, float(shares[0]))
+        if shares[1] > at_high:
+            at_high, high = float(shares[1]), float(ends[1])
+        if rows.dtype == np.uint8:
+            uneven.append(_unevenness(counts))
+    return at_low, at_high, high, float(np.fmax.reduce(uneven))
+
+
+def _unevenness(counts: np.ndarray) -> float:
+    """By how many of its deviations a usual level differs from what its neighbours make likely; NaN if few are used."""
+    first, *_, last = counts.nonzero()[0]
+    beside = ((counts[:-2] + counts[2:]) / 2)[first : last - 1]  # without both ends, where clipped values pile up
+    used = beside >= 8
+    if used.sum() < 8:
+        return float("nan")
+    heights = np.log(counts + 1)
+    change = np.abs(heights[1:-1] - (heights[:-2] + heights[2:]) / 2)[first : last - 1][used]
+    return float(np.median(change / np.sqrt(1.5 / beside[used] + 0.06**2)))  # 0.06: no histogram is quite straight
 
 
 def _middle(grey: np.ndarray) -> np.ndarray:

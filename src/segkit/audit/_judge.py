@@ -189,6 +189,11 @@ def _made_wrong(
         steps += [f"{abs(round(x))} pixels {'right' if x > 0 else 'left'}"] * (round(x) != 0)
         reason = f"Its boundaries would lie on the image's edges {' and '.join(steps)}."
         findings.append(_finding("shifted-mask", items[i][2], reason, related=items[i][1], value=f"{y:.0f}, {x:.0f}"))
+    for i in (_foreign(rows, ok) & ~taken & ~moved).nonzero()[0].tolist():
+        reason = (
+            "Its boundaries lie on no edges of its image, as those of the set do: it is turned, or of another image."
+        )
+        findings.append(_finding("shifted-mask", items[i][2], reason, related=items[i][1]))
     return findings
 
 
@@ -198,7 +203,25 @@ def _moved(rows: np.ndarray, ok: np.ndarray) -> np.ndarray:
     known = ok & (best > 0)
     # The best of ten thousand shifts of noise reaches 4.5 deviations.
     gain = np.where(known & (best > 5), best - here, 0)
-    return outside(np.where(known, gain, np.nan), side=1, at_least=3.0, at_most=8.0) & (gain > 0.15 * best)
+    moved = outside(np.where(known, gain, np.nan), side=1, at_least=3.0, at_most=8.0) & (gain > 0.15 * best)
+    if not known.any():
+        return moved
+    # Where the masks of a set lie exactly on their edges, less is enough.
+    share = np.where(known, (best - here) / np.maximum(best, 1e-6), 0)
+    length = np.hypot(rows["shift_y"], rows["shift_x"])
+    exact = float(np.percentile(share[known], 87.5)) < 0.1
+    away = known & (length >= max(3.0, 2 * float(np.percentile(length[known], 75))))
+    return moved | exact & away & ((best > 5) & (share > 0.15) & (best - here >= 1) | (best > 4.5) & (share > 0.3))
+
+
+def _foreign(rows: np.ndarray, ok: np.ndarray) -> np.ndarray:
+    """Masks that fit nowhere, in a set where seven of eight fit well: mirrored ones, or those of another image."""
+    known = ok & (rows["fit_best"] > 0)
+    if known.sum() < 4:
+        return np.zeros(len(rows), bool)
+    usual = float(np.percentile(rows["fit_here"][known], 12.5))
+    long = rows["edges"] > 0.3 * np.median(rows["edges"][known])  # of a short boundary chance decides
+    return known & long & (usual >= 7) & (rows["fit_here"] < min(0.5 * usual, 4.0))
 
 
 def _usual_labels(labels: Mapping[int, Sequence[int]], masks: int, options: Options) -> list[int]:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from segkit import io
-from segkit.audit._image import brightness, clipping, detail_energies, grey_of, quiet_detail, sharpness
+from segkit.audit._image import brightness, detail_energies, grey_of, levels, quiet_and_busy, sharpness
 from segkit.audit._mask import count_labels, finish_structure, structure_of
+from segkit.audit._spectrum import spectrum
 
 __all__ = ["is_large", "measure_large_image", "measure_large_mask", "shrink_of"]
 
@@ -43,7 +44,8 @@ def measure_large_image(path: str, row: Any) -> np.ndarray:
     state = hashlib.sha256()
     energies = np.zeros((3, 4))
     calm: list[float] = []
-    ends: list[tuple[float, float]] = []
+    ends: list[tuple[float, float, float, float]] = []
+    busiest, sharpest = -1.0, np.zeros((0, 0), np.uint8)
     with io.open_image(path) as handle:
         info = handle.info
         step = shrink_of(info)
@@ -63,9 +65,13 @@ def measure_large_image(path: str, row: Any) -> np.ndarray:
             small = grey[::step, ::step]
             canvas[top // step :, left // step :][: small.shape[0], : small.shape[1]] = small
             if min(grey.shape) >= 32:
-                energies += detail_energies(grey) * grey.size
-                calm.append(quiet_detail(grey))
-            ends.append(clipping(block))
+                detail = detail_energies(grey)
+                energies += detail * grey.size
+                quiet, part = quiet_and_busy(grey)
+                calm.append(quiet)
+                if detail[0].sum() > busiest:
+                    busiest, sharpest = float(detail[0].sum()), part.copy()
+            ends.append(levels(block))
     row["image_ok"] = True
     row["height"], row["width"], row["channels"] = info.height, info.width, block.shape[2]
     row["dtype"] = str(block.dtype).encode()
@@ -74,8 +80,10 @@ def measure_large_image(path: str, row: Any) -> np.ndarray:
     row["constant"], row["non_finite"] = constant, bad
     small = canvas.astype(np.uint8) if as_bytes else canvas
     brightness(small, row)
-    row["clipped_low"], row["clipped_high"] = np.mean(ends, 0)
+    row["clipped_low"], row["clipped_high"], _, row["uneven"] = np.mean(ends, 0)
+    row["ceiling"] = max(ceiling for _, _, ceiling, _ in ends)
     sharpness(energies, float(np.median(calm)), row)
+    spectrum(sharpest, row)
     return small
 
 

@@ -20,7 +20,9 @@ __all__ = ["judge_light"]
 # Chosen on one half of the sets of tests/test_audit_recall.py: what of their clean files stays below, faults pass.
 _DARK, _BRIGHT, _SATURATED, _BLURRED = 4.8, 5.5, 4.2, 8.4
 _CALM, _TAIL = 0.7, 2.0
-_STEEP = -5.0  # octaves from full to quarter size: nothing that is in focus falls off like this, whatever the set
+_SOFT, _TRAIL = 0.5, 4.2
+_UNEVEN, _MORE, _LEAN = 1.2, 1.4, 0.3
+_FLAT = 0.8
 
 
 def judge_light(items: Sequence[Item], rows: np.ndarray) -> list[Finding]:
@@ -36,7 +38,8 @@ def judge_light(items: Sequence[Item], rows: np.ndarray) -> list[Finding]:
 def _one_dtype(items: Sequence[Item], rows: np.ndarray, ours: np.ndarray) -> list[Finding]:
     full = _full_scale(rows[ours])
 
-    white = 256.0 if rows["dtype"][ours][0] == b"uint8" else 4 * full
+    eight_bit = rows["dtype"][ours][0] == b"uint8"
+    white = 256.0 if eight_bit else 4 * full
 
     def octaves(values: np.ndarray) -> np.ndarray:
         return np.asarray(np.where(ours, np.log2(np.maximum(values, full / 256)), np.nan))
@@ -61,22 +64,33 @@ def _one_dtype(items: Sequence[Item], rows: np.ndarray, ours: np.ndarray) -> lis
     too_dark = (fall >= 0.8) & (-level >= 1) & ((-noise >= 2) | (-place >= 1.5))
     too_dark |= (fall >= 1) & (-level >= 7)
     too_dark &= _beyond(together(-level, -noise, -place.clip(-4), -mean.clip(-3)), ours, _DARK)
-    # A dark gamma leaves white where it is.
+    # A dark gamma leaves white where it is. Where levels would show it, what is merely dark must be so by far.
     sunk = _below(octaves(rows["mean"]))
-    too_dark |= ((sunk >= 0.8) & (-mean >= 2) | (sunk >= 0.55) & (-mean >= 4)) & (-place >= 0) & ~empty
+    deep = -mean >= 8 if eight_bit else (sunk >= 0.8) & (-mean >= 2) | (-mean >= 4)
+    too_dark |= (sunk >= 0.55) & deep & (-place >= 0) & ~empty
+    # Levels that no camera leaves like this: changed afterwards, towards the dark or towards the bright.
+    changed = ours & (rows["uneven"] > max(_UNEVEN, _MORE * _usual(rows["uneven"][ours])))
+    too_dark |= changed & (mean <= -_LEAN)
     # However mixed the set: no light at all, and no noise in it.
     too_dark |= (_below(octaves(rows["p999"])) >= 1.8) & (_below(rows["quiet"]) >= 2.5)
 
+    clipped = rows["clipped_high"]
+    usual = _usual(clipped[ours])
     lifted = np.maximum(far(rows["p05"] / full, 0.06), far(rows["p01"] / full, 0.06))
+    rise = rows["p01"] - _usual(rows["p01"][ours])
     brighter = together(mean, far(height(rows["p50"]), 0.25), far(height(rows["p05"]), 0.3), noise, lifted)
-    too_bright = _beyond(brighter, ours, _BRIGHT) & (mean >= 1)
-    if np.median(rows["p50"][ours]) > white / 2:  # on white ground, what holds nothing is bright, but no whiter
-        point = height(rows["p999"])
-        rise = min(0.4, float(np.log2(white / 2) + 7 - np.median(point[ours])))
-        too_bright &= _below(point) <= -rise
-    # What one file in eight has is no fault of one file.
-    common = np.percentile(rows["clipped_high"][ours], 87.5)
-    saturated = (far(rows["clipped_high"], 0.008) >= _SATURATED) & (rows["clipped_high"] > 1.25 * common)
+    if eight_bit:
+        # Raised black takes contrast at the top or nowhere; a clear sky is bright and has none.
+        too_bright = (rise > 0.1 * white) & (clipped > max(0.02, 2 * usual))
+        too_bright |= (rise > 0.16 * white) & (_below(spread) < _FLAT)
+        too_bright |= (brighter >= 10) & (mean >= 1) & (noise >= -2)
+        too_bright |= changed & (mean >= _LEAN)
+    else:
+        too_bright = _beyond(brighter, ours, _BRIGHT) & (mean >= 1)
+    # What one file in eight has is no fault of one file; a white ground is none, but a flat top below white is.
+    saturated = (far(clipped, 0.008) >= _SATURATED) & (clipped > 1.25 * usual)
+    if eight_bit:
+        saturated &= changed | (rows["ceiling"] < 250) | (clipped > max(0.08, 4 * usual))
 
     dull = (_below(spread) >= 2.0) & ((-far(spread, 0.3) >= 3.5) | (-noise >= 6))
     entropy = np.where(ours, rows["entropy"], np.nan)
@@ -91,8 +105,9 @@ def _one_dtype(items: Sequence[Item], rows: np.ndarray, ours: np.ndarray) -> lis
     )
     softer = together(*ratios, -far(rows["fine"], 0.4), np.where(empty, 0, -noise))
     blurred = (softer >= _BLURRED) & (together(*ratios) >= 2.5)
-    steep = rows["sharp"] + rows["coarse_sharp"]
-    blurred |= ours & (steep < _STEEP) & (_below(np.where(ours, steep, np.nan)) >= 2.5)
+    # What the spectrum shows is blur in any picture, if it is not what most of this set show.
+    for name, least, share in (("softness", _SOFT, 1.5), ("trail", _TRAIL, 1.4)):
+        blurred |= ours & ~dull & (rows[name] > max(least, share * _usual(rows[name][ours])))
 
     findings = []
     for code, those, name, said, digits in (
@@ -135,6 +150,12 @@ def _beyond(evidence: np.ndarray, ours: np.ndarray, limit: float) -> np.ndarray:
     """Whether the evidence passes the limit, which is lower for sets where seven of eight files show next to none."""
     usual = float(np.percentile(evidence[ours], 87.5))
     return np.asarray(evidence >= np.clip(_TAIL * usual, _CALM * limit, limit))
+
+
+def _usual(values: np.ndarray) -> float:
+    """What seven of eight files stay below."""
+    known = values[np.isfinite(values)]
+    return float(np.percentile(known, 87.5)) if known.size else 0.0
 
 
 def _below(values: np.ndarray) -> np.ndarray:

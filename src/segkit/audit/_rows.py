@@ -26,8 +26,10 @@ ROW = np.dtype(
         ("p999", "f4"),
         ("mean", "f4"),
         ("std", "f4"),
-        ("clipped_high", "f4"),  # share of the pixels at the largest value, in the channel that has most of them
-        ("clipped_low", "f4"),  # the same at the smallest value
+        ("clipped_low", "f4"),  # share of the pixels at the smallest value, in the channel that has most of them
+        ("clipped_high", "f4"),  # the same at the largest value
+        ("ceiling", "f4"),  # the largest value of that channel
+        ("uneven", "f4"),  # how unevenly neighbouring levels are used
         ("entropy", "f4"),  # bits per pixel of the grey values, in 256 steps
         ("sharp", "f4"),  # log2 of the detail at full size over that at half size
         ("coarse_sharp", "f4"),  # the same from half to quarter size
@@ -35,6 +37,9 @@ ROW = np.dtype(
         ("quiet", "f4"),  # log2 of the detail where there is least: the noise
         ("lopsided", "f4"),  # by how many octaves the detail at full size differs between directions
         ("coarse_lopsided", "f4"),  # the same at half size
+        ("softness", "f4"),  # variance of the blur, pixels squared
+        ("trail", "f4"),  # depth of the deepest dip of the cepstrum over that of others
+        ("trail_length", "f4"),  # how far away it is, pixels
         ("image_digest", "u8", 2),
         # the mask
         ("mask_ok", "?"),
