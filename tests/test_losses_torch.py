@@ -307,3 +307,15 @@ def test_the_hardest_pixels_know_that_a_byte_cannot_be_negative():
     x, target = torch.randn(1, 3, 4, 5), torch.full((1, 4, 5), 2, dtype=torch.uint8)
     found = L.ohem_cross_entropy(x, target, ignore_index=-254, keep_ratio=1.0)  # which wraps to 2
     torch.testing.assert_close(found, L.cross_entropy(x, target.long()))
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "dice_ce", "lovasz", "ohem_cross_entropy"])
+def test_coarse_logits_are_interpolated_in_full_precision_under_autocast(name):
+    x = torch.randn(2, 5, 16, 15, requires_grad=True)
+    target = torch.randint(0, 5, (2, 64, 60), dtype=torch.uint8)
+    expected = getattr(L, name)(x, target, upsample="bilinear")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = getattr(L, name)(x, target, upsample="bilinear")
+        (grad,) = torch.autograd.grad(found, x)
+    assert torch.equal(found, expected)
+    assert torch.equal(grad, torch.autograd.grad(expected, x)[0])

@@ -62,15 +62,20 @@ class CoarseLogits(Logits):
         start, stop = block.pixels.start // self.row, block.pixels.stop // self.row
         return piece(self.coarse[0], self.size[0], start, stop, self)
 
+    def in_full(self) -> torch.autocast:
+        """Products here are of float32 or wider, also where autocast would round them."""
+        return torch.autocast(self.device.type, enabled=False)
+
     def read(self, block: Block) -> Tensor:
         """The interpolated logits of a block, [b, C, n], float32 or wider."""
         rows = self.rows(block)
         x = self.x[block.samples, :, rows.source].to(self.dtype)
-        for axis, pieces in enumerate(self.pieces, start=3):
-            x = x.movedim(axis, -1)
-            x = torch.cat([x[..., p.source] @ p.matrix.T for p in pieces], -1).movedim(-1, axis)
-        shape = x.shape
-        x = rows.matrix @ x.reshape(*shape[:3], -1)  # [b, C, rows, the rest]
+        with self.in_full():
+            for axis, pieces in enumerate(self.pieces, start=3):
+                x = x.movedim(axis, -1)
+                x = torch.cat([x[..., p.source] @ p.matrix.T for p in pieces], -1).movedim(-1, axis)
+            shape = x.shape
+            x = rows.matrix @ x.reshape(*shape[:3], -1)  # [b, C, rows, the rest]
         return x.reshape(*shape[:2], -1)
 
     def write(self, block: Block, gradient: Tensor) -> None:
@@ -78,14 +83,15 @@ class CoarseLogits(Logits):
         if self.grad is None:
             self.grad = torch.zeros(self.x.shape, dtype=self.dtype, device=self.device)
         rows = self.rows(block)
-        g = rows.matrix.T @ gradient.reshape(*gradient.shape[:2], rows.matrix.shape[0], -1)
-        g = g.reshape(*g.shape[:3], *self.size[1:])
-        for axis, pieces in enumerate(self.pieces, start=3):
-            g = g.movedim(axis, -1)
-            coarse = g.new_zeros(*g.shape[:-1], self.coarse[axis - 2])
-            for p in pieces:
-                coarse[..., p.source] += g[..., p.out] @ p.matrix
-            g = coarse.movedim(-1, axis)
+        with self.in_full():
+            g = rows.matrix.T @ gradient.reshape(*gradient.shape[:2], rows.matrix.shape[0], -1)
+            g = g.reshape(*g.shape[:3], *self.size[1:])
+            for axis, pieces in enumerate(self.pieces, start=3):
+                g = g.movedim(axis, -1)
+                coarse = g.new_zeros(*g.shape[:-1], self.coarse[axis - 2])
+                for p in pieces:
+                    coarse[..., p.source] += g[..., p.out] @ p.matrix
+                g = coarse.movedim(-1, axis)
         self.grad[block.samples, :, rows.source] += g
 
     def gradient(self) -> Tensor:
