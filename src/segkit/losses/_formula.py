@@ -14,7 +14,7 @@ from ._spec import Sums
 Formula = Callable[[Sums], Tensor]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # the compiler of torch 2.6 hashes what is called, before it has its fields
 class Overlap:
     """A loss of score = (above I + smooth) / (i I + p P + t T + smooth): 1 - score, its power, or minus its logarithm.
 

@@ -280,9 +280,12 @@ def in_plain_sight(x: Tensor) -> bool:
 
 
 def one_number(source: Tensor, inputs: Inputs, spec: Spec, size: Sequence[int], goal: Goal) -> Tensor | None:
-    """The loss, differentiable by ``source``, of which ``inputs.logits`` is a view; None where `_at_once` cannot be."""
+    """The loss, differentiable by ``source``, of which ``inputs.logits`` is a view; None where `_at_once` cannot be.
+
+    For tensors that are `in_plain_sight`.
+    """
     x = inputs.logits
-    if not in_plain_sight(x) or torch._C._are_functorch_transforms_active() or not _core.may_look(inputs, spec, size):
+    if torch._C._are_functorch_transforms_active() or not _core.may_look(inputs, spec, size):
         return None
     gradient = x.requires_grad and torch.is_grad_enabled()
     how = cut(inputs, size, goal, gradient)

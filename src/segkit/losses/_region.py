@@ -20,7 +20,7 @@ from segkit import IGNORE_INDEX
 from ._at_once import Goal, Region
 from ._check import Flat, Mode, Reduction, Upsample, Weights, choice, flatten
 from ._formula import Formula, Overlap
-from ._op import one_number, pixel_sums
+from ._op import in_plain_sight, one_number, pixel_sums
 from ._reduce import Absent, nonzero, reduce_entries, sum_over_ranks, weighted_mean
 from ._spec import Inputs, Spec, Sums
 
@@ -134,12 +134,11 @@ def one_pass(
     how = "none" if terms_weight is None else "sum" if group is not None else entries.reduction
     spec = Spec(function, flat.sigmoid, ignore_index, gamma, smoothing, power, terms=how, region=len(regions) > 0)
     inputs = flat.inputs.with_alpha(alpha)
-    known = [(weight, formula) for weight, formula in regions if isinstance(formula, Overlap)]
-    if group is None and len(known) == len(regions):
+    if group is None and in_plain_sight(inputs.logits):
+        known = [(weight, formula) for weight, formula in regions if isinstance(formula, Overlap)]
         region = Overlaps(function, known, entries, inputs.class_weights) if known else None
-        loss = one_number(
-            flat.source, inputs, spec, flat.size, Goal(terms_weight or 0.0, region, entries.scope == "image")
-        )
+        goal = Goal(terms_weight or 0.0, region, entries.scope == "image")
+        loss = one_number(flat.source, inputs, spec, flat.size, goal) if len(known) == len(regions) else None
         if loss is not None:
             return loss
     sums = pixel_sums(inputs, spec, flat.size)
