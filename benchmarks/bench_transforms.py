@@ -22,7 +22,27 @@ import numpy as np
 import torch
 
 import segkit
-from segkit.transforms import Compose, ElasticDeform, GridCrop, HorizontalFlip, RandomAffine, RandomCrop, Resize
+from segkit.transforms import (
+    CenterCrop,
+    ColorJitter,
+    Compose,
+    Cutout,
+    ElasticDeform,
+    GaussianBlur,
+    GaussianNoise,
+    GridCrop,
+    HorizontalFlip,
+    Normalize,
+    PadTo,
+    RandomAffine,
+    RandomCrop,
+    RandomResizedCrop,
+    RandomScale,
+    Resize,
+    Rotate90,
+    ToTensor,
+    VerticalFlip,
+)
 
 SIZE = 512
 
@@ -156,6 +176,63 @@ def who_takes_13_bands():
     report("the same, in time", measure(taken, 10), "albumentations", {})
 
 
+def one_by_one(repeats):
+    """Each transform that albumentations has too, alone: uint8, and the same picture as float32 where it differs."""
+    try:
+        import albumentations as A
+    except ImportError:
+        return
+    affine = A.Affine(rotate=(-15, 15), scale=(0.9, 1.1), translate_percent=(-0.05, 0.05), fill_mask=255, p=1)
+    area = {"area_for_downscale": "image"}
+    mean, std = (0.5, 0.4, 0.3), (0.2, 0.2, 0.2)
+    pairs = {
+        "HorizontalFlip": (A.HorizontalFlip(p=1), HorizontalFlip(1)),
+        "VerticalFlip": (A.VerticalFlip(p=1), VerticalFlip(1)),
+        "Rotate90": (A.RandomRotate90(p=1), Rotate90()),
+        "RandomCrop to 512": (A.RandomCrop(SIZE, SIZE), RandomCrop(SIZE)),
+        "CenterCrop to 512": (A.CenterCrop(SIZE, SIZE), CenterCrop(SIZE)),
+        "PadTo 1024": (A.PadIfNeeded(1024, 1024, position="top_left", border_mode=0, fill_mask=255), PadTo(1024)),
+        "Resize to 512": (A.Resize(SIZE, SIZE, **area), Resize(SIZE)),
+        "RandomScale by 0.5 to 2": (A.RandomScale((-0.5, 1), p=1, **area), RandomScale((0.5, 2))),
+        "RandomResizedCrop to 512": (
+            A.RandomResizedCrop((SIZE, SIZE), scale=(0.25, 1), **area),
+            RandomResizedCrop(SIZE),
+        ),
+        "RandomAffine": (affine, RandomAffine(15, translate=0.05)),
+        "ElasticDeform": (
+            A.ElasticTransform(alpha=50, sigma=10, fill_mask=255, p=1),
+            ElasticDeform(6, spacing=48),
+        ),
+        "ColorJitter: brightness, contrast": (A.RandomBrightnessContrast(p=1), ColorJitter(0.2, 0.2)),
+        "ColorJitter: all four": (
+            A.ColorJitter((0.8, 1.2), (0.8, 1.2), (0.8, 1.2), (-0.1, 0.1), p=1),
+            ColorJitter(0.2, 0.2, 0.2, 0.1),
+        ),
+        "GaussianNoise": (A.GaussNoise((0.02, 0.02), per_channel=True, p=1), GaussianNoise((0.02, 0.02))),
+        "GaussianBlur": (A.GaussianBlur(blur_limit=0, sigma_limit=(0.5, 2), p=1), GaussianBlur((0.5, 2))),
+        "Cutout": (A.CoarseDropout((1, 1), (0.1, 0.4), (0.1, 0.4), fill_mask=255, p=1), Cutout(1)),
+        "Normalize": (A.Normalize(mean, std), Compose([ToTensor(), Normalize(mean, std)])),
+    }
+    picture = Picture()
+    floats = picture.array.astype(np.float32) / 255, picture.image.float() / 255
+    print(f"\neach alone, 768 x 1024 x 3{'':10}{'uint8, ms':>12}{'ratio':>8}{'float32, ms':>14}{'ratio':>8}")
+    for name, (theirs, ours) in pairs.items():
+        theirs, ours, line = A.Compose([theirs]), Compose([ours]), ""
+        for array, image in ((picture.array, picture.image), floats):
+            if name == "Normalize" and array is floats[0]:
+                theirs, ours = A.Compose([A.Normalize(mean, std, max_pixel_value=1.0)]), Normalize(mean, std)
+            times = measure(
+                {
+                    "theirs": lambda t=theirs, x=array: t(image=x, mask=picture.labels),
+                    "ours": lambda t=ours, x=image: t(x, picture.mask),
+                },
+                repeats,
+            )
+            middle = {each: statistics.median(values) for each, values in times.items()}
+            line += f"{middle['ours']:12.2f}{middle['ours'] / middle['theirs']:10.2f}"
+        print(f"{name:34}{line}")
+
+
 ROWS = {
     "albumentations": albumentations_row,
     "segkit": segkit_row,
@@ -211,6 +288,7 @@ def main():
             candidates |= make(name, picture)
         report(title, measure(candidates, repeats), "albumentations", {"segkit": goal})
     who_takes_13_bands()
+    one_by_one(max(20, repeats // 2))
     merge_memory()
 
 

@@ -41,9 +41,12 @@ class Affine(NamedTuple):
 
     def bounds(self, left: float, top: float, right: float, bottom: float) -> tuple[float, float, float, float]:
         """Smallest and largest x, smallest and largest y that a rectangle is led to."""
-        points = [self.at(x, y) for x in (left, right) for y in (top, bottom)]
-        xs, ys = [x for x, _ in points], [y for _, y in points]
-        return min(xs), max(xs), min(ys), max(ys)
+        (xx, xy, dx), (yx, yy, dy) = self[:3], self[3:]
+        x_low, x_high = (xx * left, xx * right) if xx > 0 else (xx * right, xx * left)
+        y_low, y_high = (yx * left, yx * right) if yx > 0 else (yx * right, yx * left)
+        x_more, x_most = (xy * top, xy * bottom) if xy > 0 else (xy * bottom, xy * top)
+        y_more, y_most = (yy * top, yy * bottom) if yy > 0 else (yy * bottom, yy * top)
+        return x_low + x_more + dx, x_high + x_most + dx, y_low + y_more + dy, y_high + y_most + dy
 
     def spans(self) -> tuple[float, float]:
         """How far apart, in x and in y, neighbouring points get: the lengths of the two rows."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from segkit.transforms._affine import Affine
 from segkit.transforms._geometry import EPSILON, Size, Stage, coordinates, single_affine
 
-_BLOCK = 1 << 17  # places that are computed at a time, so that they stay in the cache
+_BLOCK = 1 << 18  # places that are computed at a time, so that they stay in the cache
 _TILE = 512  # columns that are ranked together
 _EXACT = 1 << 24  # float32 holds every whole number up to here
 

@@ -33,11 +33,12 @@ def look_up(pixels: Tensor, geometry: Geometry, fill: float) -> tuple[Tensor, Te
         return fill_where(pixels[..., row, column], hidden, fill), hidden
     planes = _bits(pixels)
     moved = pixels.new_full((len(planes), *geometry.size), fill)
+    found = _bits(moved)
     seen = _Hidden(geometry, pixels.device)
     for rows in places.blocks():
         column, row = places(rows)
         map_x, map_y = column.numpy(), row.numpy()
-        for plane, out in zip(planes, _bits(moved), strict=True):  # what lies beyond the edge stays as it is: filled
+        for plane, out in zip(planes, found, strict=True):  # what lies beyond the edge stays as it is: filled
             cv2.remap(plane, map_x, map_y, cv2.INTER_NEAREST, dst=out[rows], borderMode=cv2.BORDER_TRANSPARENT)
         seen.see(rows, (column, row))
     moved = moved.reshape(*pixels.shape[:-2], *geometry.size)
