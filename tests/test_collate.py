@@ -315,3 +315,11 @@ def test_gradients_pass_through():
 def test_a_batch_that_does_not_fit_is_named_in_full(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    "array", [np.arange(12.0).reshape(3, 4)[:, ::-1], np.arange(12, dtype=">i4"), np.arange(5)[::2]]
+)
+def test_arrays_that_are_mirrored_or_of_another_byte_order_are_stacked_too(array):
+    batch = stack_collate([{"a": array}, {"a": array + 1}])
+    assert batch["a"].tolist() == [array.tolist(), (array + 1).tolist()]

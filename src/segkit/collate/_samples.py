@@ -109,7 +109,9 @@ class Batch:
                         f"{self.function}: {_called(name)} must be an array of numbers, got {value.dtype} in "
                         f"{self.describe(i)}. Pass text as str or list."
                     )
-                value = torch.from_numpy(value if value.flags.writeable else value.copy())
+                if not (value.flags.writeable and value.dtype.isnative and min(value.strides, default=0) >= 0):
+                    value = value.astype(value.dtype.newbyteorder("="), order="C")  # torch takes no others
+                value = torch.from_numpy(value)
             if value.dtype != (tensors[0] if tensors else value).dtype:
                 raise TypeError(
                     f"{self.function}: {_called(name)} must have one dtype, got {tensors[0].dtype} in "
