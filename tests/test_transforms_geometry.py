@@ -13,6 +13,7 @@ from scipy.interpolate import BSpline
 from segkit.transforms import (
     CenterCrop,
     Compose,
+    Cutout,
     ElasticDeform,
     FiveCrop,
     GridCrop,
@@ -558,6 +559,29 @@ def test_parameters_that_make_no_sense_are_refused():
         ValueError, match=r"can hold mask_fill=255, got torch.bool. Convert it with mask.to\(torch.uint8\)"
     ):
         RandomAffine()(torch.zeros(1, 4, 4), torch.zeros(4, 4, dtype=torch.bool))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "fill"), [(torch.uint8, 300), (torch.uint8, -1), (torch.int32, 0.5), (torch.bool, 2)]
+)
+def test_a_fill_that_the_image_cannot_hold_is_refused(dtype, fill):
+    image = torch.ones(3, 8, 9, dtype=dtype)
+    for change in (
+        RandomAffine((45, 45), image_fill=fill),
+        ElasticDeform(image_fill=fill),
+        PadTo(12, image_fill=fill),
+        PadToMultiple(5, image_fill=fill),
+        Cutout(image_fill=fill),
+        Compose([HorizontalFlip(), PadTo(12, image_fill=fill)]),
+        lambda x: functional.pad(x, top=1, image_fill=fill),
+        lambda x: functional.affine(x, angle=3, image_fill=fill),
+        lambda x: functional.cutout(x, boxes=[(0, 0, 2, 2)], image_fill=fill),
+        lambda x: functional.apply_geometry(x, geometry=CenterCrop(2).draw((8, 9)), image_fill=fill),
+    ):
+        with pytest.raises(ValueError, match=rf"dtype that can hold image_fill={fill}, got {dtype}. Put ToTensor"):
+            change(image)
+    with pytest.raises(ValueError, match=r"PadTo: `mask_fill` must be a whole number, got 2.7"):
+        PadTo(9, mask_fill=2.7)
 
 
 def test_coordinates_of_a_crop_of_an_elastic_picture_stay_on_their_axes():

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from segkit import IGNORE_INDEX
 from segkit.transforms._base import Transform, given, integer
-from segkit.transforms._inputs import as_number, check_fill, check_pair
+from segkit.transforms._inputs import as_whole, check_fill, check_pair
 
 
 class PerSample:
@@ -122,7 +122,7 @@ class FromAlbumentations(Transform):
         if not callable(transform):
             raise TypeError(f"FromAlbumentations: `transform` must be callable, got {transform!r}.")
         self.transform = copy.deepcopy(transform)
-        self.mask_fill = int(as_number("FromAlbumentations", "mask_fill", mask_fill, 0, 255))
+        self.mask_fill = as_whole("FromAlbumentations", "mask_fill", mask_fill, 0, 255)
         for part in _parts(self.transform):
             if getattr(part, "fill_mask", None) is not None:
                 part.fill_mask = self.mask_fill
@@ -177,7 +177,7 @@ class FromTorchvision(Transform):
         if not callable(transform):
             raise TypeError(f"FromTorchvision: `transform` must be callable, got {transform!r}.")
         self.transform = copy.deepcopy(transform)
-        self.mask_fill = int(as_number("FromTorchvision", "mask_fill", mask_fill))
+        self.mask_fill = as_whole("FromTorchvision", "mask_fill", mask_fill)
         for part in _parts(self.transform):
             if isinstance(getattr(part, "_fill", None), dict):
                 part._fill = {**part._fill, **dict.fromkeys(_mask_kinds(), self.mask_fill)}

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from segkit.transforms._geometry import Geometry, Size
-from segkit.transforms._inputs import as_number, check_fill, check_pair
+from segkit.transforms._inputs import as_number, check_fill, check_image_fill, check_pair
 from segkit.transforms._resample import resample
 
 
@@ -72,6 +72,7 @@ class GeometricTransform(Transform):
 
     def _move(self, image: Tensor, mask: Tensor | None, geometry: Geometry) -> tuple[Tensor, Tensor | None]:
         if self.fills:
+            check_image_fill(type(self).__name__, image, self.image_fill)
             check_fill(type(self).__name__, mask, self.mask_fill)
         return resample(
             image,

@@ -8,7 +8,7 @@ from torch import Tensor
 from segkit import IGNORE_INDEX
 from segkit.transforms import _pixels
 from segkit.transforms._base import Transform, as_probability, integer, log_uniform, uniform
-from segkit.transforms._inputs import as_number, as_range, as_size, check_fill
+from segkit.transforms._inputs import as_number, as_range, as_size, as_whole, check_fill, check_image_fill
 
 _Pair = tuple[Tensor, Tensor | None]
 
@@ -139,10 +139,11 @@ class Cutout(Transform):
         self.holes = as_size("Cutout", holes, "holes")[0]
         self.size = as_range("Cutout", "size", size, 0, 1)
         self.image_fill = as_number("Cutout", "image_fill", image_fill)
-        self.mask_fill = None if mask_fill is None else int(as_number("Cutout", "mask_fill", mask_fill))
+        self.mask_fill = None if mask_fill is None else as_whole("Cutout", "mask_fill", mask_fill)
         self.p = as_probability("Cutout", p)
 
     def _apply(self, image: Tensor, mask: Tensor | None, generator: torch.Generator | None) -> _Pair:
+        check_image_fill("Cutout", image, self.image_fill)
         if self.mask_fill is not None:
             check_fill("Cutout", mask, self.mask_fill)
         if uniform(0, 1, generator) >= self.p:

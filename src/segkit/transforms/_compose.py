@@ -10,7 +10,7 @@ from torch import Tensor
 
 from segkit.transforms._base import GeometricTransform, Transform, given, image_size
 from segkit.transforms._geometry import Geometry, Size
-from segkit.transforms._inputs import as_size, check_fill, check_pair
+from segkit.transforms._inputs import as_size, check_fill, check_image_fill, check_pair
 from segkit.transforms._resample import resample, resample_mask
 
 
@@ -110,6 +110,7 @@ class _Run:
         if self.pending is None:
             check_pair(type(transform).__name__, self.image, self.mask)
         if transform.fills:
+            check_image_fill(type(transform).__name__, self.image, transform.image_fill)
             check_fill(type(transform).__name__, self.mask, transform.mask_fill)
         fills = (transform.image_fill, transform.mask_fill) if transform.fills else None
         # One map has one fill and one filter: a member that wants another begins a new one.

@@ -52,6 +52,18 @@ def check_pair(name: str, image: Any, mask: Any = None) -> None:
     )
 
 
+def check_image_fill(name: str, image: Tensor, image_fill: float) -> None:
+    """Raise if the image's dtype cannot hold what is written outside of it."""
+    if image.is_floating_point():
+        return
+    low, high = (0, 1) if image.dtype == torch.bool else (torch.iinfo(image.dtype).min, torch.iinfo(image.dtype).max)
+    if not (low <= image_fill <= high and image_fill == int(image_fill)):
+        raise ValueError(
+            f"{name}: `image` must have a dtype that can hold image_fill={image_fill:g}, got {image.dtype}. "
+            "Put ToTensor() before it, or give another image_fill."
+        )
+
+
 def check_fill(name: str, mask: Tensor | None, mask_fill: int) -> None:
     """Raise if the mask's dtype cannot hold what is written outside of it."""
     if mask is None:
@@ -81,6 +93,14 @@ def as_number(name: str, argument: str, value: Any, low: float = -math.inf, high
     if not (math.isfinite(value) and low <= value <= high):
         raise ValueError(f"{name}: `{argument}` must be a finite number in [{low:g}, {high:g}], got {value!r}.")
     return float(value)
+
+
+def as_whole(name: str, argument: str, value: Any, low: float = -math.inf, high: float = math.inf) -> int:
+    """An int in [low, high]."""
+    number = as_number(name, argument, value, low, high)
+    if number != int(number):
+        raise ValueError(f"{name}: `{argument}` must be a whole number, got {value!r}.")
+    return int(number)
 
 
 def as_range(

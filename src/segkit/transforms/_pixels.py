@@ -12,7 +12,7 @@ from torch import Tensor
 from segkit import IGNORE_INDEX
 from segkit.transforms import _opencv, _sampling
 from segkit.transforms._base import given
-from segkit.transforms._inputs import as_number, check_fill, check_pair
+from segkit.transforms._inputs import as_number, check_fill, check_image_fill, check_pair
 
 # The grey that a person sees, from RGB (ITU-R BT.601); the axes of the hue circle are YIQ's.
 _TO_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
@@ -210,6 +210,7 @@ def cutout(
         ([[[1.0, 0.0, 0.0], [1.0, 1.0, 1.0]]], [[0, 255, 255], [0, 0, 0]])
     """
     check_pair("cutout", image, mask)
+    check_image_fill("cutout", image, image_fill)
     image = image.clone()
     if mask is not None and mask_fill is not None:
         check_fill("cutout", mask, mask_fill)

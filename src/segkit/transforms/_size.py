@@ -11,7 +11,7 @@ from segkit import IGNORE_INDEX
 from segkit.transforms import _geometry
 from segkit.transforms._base import GeometricTransform, SizedTransform, given, image_size, integer
 from segkit.transforms._geometry import Geometry, Size
-from segkit.transforms._inputs import as_number, as_size, check_pair
+from segkit.transforms._inputs import as_number, as_size, as_whole, check_pair
 
 
 class Resize(SizedTransform):
@@ -88,7 +88,7 @@ class RandomCrop(SizedTransform):
 
     def __init__(self, size: int | Size, *, focus_class: int | None = None) -> None:
         self.size = as_size("RandomCrop", size)
-        self.focus_class = None if focus_class is None else int(as_number("RandomCrop", "focus_class", focus_class))
+        self.focus_class = None if focus_class is None else as_whole("RandomCrop", "focus_class", focus_class)
 
     def __call__(
         self,
@@ -150,7 +150,7 @@ class PadTo(SizedTransform):
         self.size = as_size("PadTo", size)
         self.center = center
         self.image_fill = as_number("PadTo", "image_fill", image_fill)
-        self.mask_fill = int(as_number("PadTo", "mask_fill", mask_fill))
+        self.mask_fill = as_whole("PadTo", "mask_fill", mask_fill)
 
     def draw(
         self, source: Size, *, generator: torch.Generator | None = None, size: int | Size | None = None
@@ -182,7 +182,7 @@ class PadToMultiple(GeometricTransform):
         self.multiple_of = as_size("PadToMultiple", multiple_of, "multiple_of")[0]
         self.center = center
         self.image_fill = as_number("PadToMultiple", "image_fill", image_fill)
-        self.mask_fill = int(as_number("PadToMultiple", "mask_fill", mask_fill))
+        self.mask_fill = as_whole("PadToMultiple", "mask_fill", mask_fill)
 
     def draw(self, source: Size, *, generator: torch.Generator | None = None) -> Geometry:
         """The map of one call."""

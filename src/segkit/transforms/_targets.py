@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from segkit import IGNORE_INDEX
-from segkit.transforms._inputs import as_number, as_size, check_pair
+from segkit.transforms._inputs import as_size, as_whole, check_pair
 
 
 def skeleton(mask: Tensor, *, radius: int = 1, background: int | None = 0, ignore_index: int = IGNORE_INDEX) -> Tensor:
@@ -132,7 +132,7 @@ class SkeletonTarget(_AddsTargets):
     _adds = "skeleton"
 
     def __init__(self, *, radius: int = 1, background: int | None = 0, ignore_index: int = IGNORE_INDEX) -> None:
-        self.radius = int(as_number("SkeletonTarget", "radius", radius, 0))
+        self.radius = as_whole("SkeletonTarget", "radius", radius, 0)
         self.background = background
         self.ignore_index = ignore_index
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from segkit.transforms._base import Transform, given
-from segkit.transforms._inputs import as_number, check_pair
+from segkit.transforms._inputs import as_whole, check_pair
 from segkit.transforms._pixels import mean_and_std, normalize
 
 
@@ -34,7 +34,7 @@ class ToTensor(Transform):
     """
 
     def __init__(self, *, bits: int | None = None) -> None:
-        self.bits = None if bits is None else int(as_number("ToTensor", "bits", bits, 1, 32))
+        self.bits = None if bits is None else as_whole("ToTensor", "bits", bits, 1, 32)
 
     def __call__(
         self,

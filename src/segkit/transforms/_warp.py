@@ -20,7 +20,7 @@ from segkit.transforms._base import (
 )
 from segkit.transforms._field import Field
 from segkit.transforms._geometry import Geometry, Size
-from segkit.transforms._inputs import as_number, as_range, as_size
+from segkit.transforms._inputs import as_number, as_range, as_size, as_whole
 
 
 class RandomScale(GeometricTransform):
@@ -131,7 +131,7 @@ class RandomAffine(GeometricTransform):
         self.shear = as_range(name, "shear", shear, -80, 80, around=0)
         self.p = as_probability(name, p)
         self.image_fill = as_number(name, "image_fill", image_fill)
-        self.mask_fill = int(as_number(name, "mask_fill", mask_fill))
+        self.mask_fill = as_whole(name, "mask_fill", mask_fill)
 
     def draw(self, source: Size, *, generator: torch.Generator | None = None) -> Geometry:
         """The map of one call."""
@@ -180,7 +180,7 @@ class ElasticDeform(GeometricTransform):
         self.spacing = as_number("ElasticDeform", "spacing", spacing, 1)
         self.p = as_probability("ElasticDeform", p)
         self.image_fill = as_number("ElasticDeform", "image_fill", image_fill)
-        self.mask_fill = int(as_number("ElasticDeform", "mask_fill", mask_fill))
+        self.mask_fill = as_whole("ElasticDeform", "mask_fill", mask_fill)
 
     def draw(self, source: Size, *, generator: torch.Generator | None = None) -> Geometry:
         """The map of one call."""

@@ -22,7 +22,7 @@ from segkit import IGNORE_INDEX
 from segkit.transforms import _geometry
 from segkit.transforms._base import given, image_size
 from segkit.transforms._geometry import Geometry, Size
-from segkit.transforms._inputs import as_number, as_size, check_fill, check_pair
+from segkit.transforms._inputs import as_number, as_size, check_fill, check_image_fill, check_pair
 from segkit.transforms._pixels import add_noise, adjust_color, cutout, gaussian_blur, normalize
 from segkit.transforms._resample import resample
 from segkit.transforms._targets import distance_maps, skeleton
@@ -78,6 +78,7 @@ def apply_geometry(
             f"apply_geometry: `geometry` must be made for the image's size {image_size(image)}, got one for "
             f"{geometry.source}. Draw it for this image."
         )
+    check_image_fill("apply_geometry", image, image_fill)
     check_fill("apply_geometry", mask, mask_fill)
     return _move(image, mask, geometry, antialias=antialias, image_fill=image_fill, mask_fill=mask_fill)
 
@@ -186,6 +187,7 @@ def pad(
         )
     height, width = image_size(image)
     geometry = _geometry.window((height, width), -top, -left, (height + top + bottom, width + left + right))
+    check_image_fill("pad", image, image_fill)
     check_fill("pad", mask, mask_fill)
     return _move(image, mask, geometry, image_fill=image_fill, mask_fill=mask_fill)
 
@@ -238,6 +240,7 @@ def affine(
         (tensor([[[0, 1, 2]]]), tensor([[255,   1,   2]]))
     """
     check_pair("affine", image, mask)
+    check_image_fill("affine", image, image_fill)
     check_fill("affine", mask, mask_fill)
     geometry = _geometry.affine(
         image_size(image),
