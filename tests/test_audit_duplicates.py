@@ -6,7 +6,9 @@ import os
 
 import cv2
 import numpy as np
+import pytest
 
+from segkit import audit, io
 from segkit.audit._duplicates import ThumbStore, find_duplicates
 from segkit.audit._image import digest_of, thumb_of
 from segkit.audit._likeness import landmarks_of
@@ -90,3 +92,16 @@ def test_near_duplicates_are_found_among_many_images_and_nothing_else():
     assert found - set(planted) == set(), "no false hit"
     missed = [name for pair, name in planted.items() if pair not in found]
     assert len(missed) <= 0.05 * copies, missed
+
+
+@pytest.mark.parametrize(("frames", "severity"), [(3, "warning"), (14, "info")])
+def test_frames_of_one_scene_are_a_fact_of_the_set(tmp_path, frames, severity):
+    """A few pictures that are alike are a fault; a set of which most are alike is a film."""
+    rng = np.random.default_rng(0)
+    scenes = [cv2.GaussianBlur(rng.normal(0, 1, (96, 128)), (0, 0), 3) * 300 + 128 for _ in range(12)]
+    shots = [*scenes, *(scenes[0] + rng.normal(0, 3, scenes[0].shape) for _ in range(frames))]
+    for number, shot in enumerate(shots):
+        io.write_image(tmp_path / f"{number:02d}.png", shot.clip(0, 255).astype(np.uint8)[..., None])
+    found = audit.audit_dataset(tmp_path, progress=False).select("near-duplicate")
+    assert len({finding.path for finding in found}) == frames
+    assert {finding.severity for finding in found} == {severity}

@@ -20,6 +20,7 @@ from segkit.stats import map_in_chunks
 __all__ = ["ThumbStore", "find_duplicates"]
 
 _SAME, _ALMOST = 0.965, 0.85  # likeness of a re-encoded picture; of a cropped one. Neighbouring slices reach 0.8.
+_FEW = 8
 _BLOCK = 64
 _HOW = (
     "",
@@ -102,8 +103,10 @@ def find_duplicates(
     findings = []
     for first, second in exact:
         findings += _exact(items, rows, first, second)
+    # Slices and frames are all like their neighbours: a fact of that set, not of one file.
+    series = len({second for _, second, _, score in near if score >= _SAME}) > max(_FEW, 0.25 * len(alone))
     for first, second, flip, score in near:
-        findings += _near(items, rows, first, second, flip, score)
+        findings += _near(items, rows, first, second, flip, score, mild=series)
     if splits is not None:
         pairs = [*exact, *((first, second) for first, second, _, _ in near)]
         findings += _leaks(items, pairs, splits)
@@ -142,11 +145,13 @@ def _exact(items: Sequence[Item], rows: np.ndarray, first: int, second: int) -> 
     return [_pair("exact-duplicate", copy, original, "It has the same pixels.", 1.0)]
 
 
-def _near(items: Sequence[Item], rows: np.ndarray, first: int, second: int, flip: int, score: float) -> list[Finding]:
+def _near(
+    items: Sequence[Item], rows: np.ndarray, first: int, second: int, flip: int, score: float, *, mild: bool
+) -> list[Finding]:
     original, copy = items[first][1], items[second][1]
     how = _HOW[flip]
     value = round(score, 3)
-    severity: Severity = "warning" if score >= _SAME else "info"
+    severity: Severity = "warning" if score >= _SAME and not mild else "info"
     reason = f"Its detail agrees to {value:.1%} with that of the other{how}."
     findings = [_pair("near-duplicate", copy, original, reason, value, severity)]
     same_size = rows["height"][first] == rows["height"][second] and rows["width"][first] == rows["width"][second]
