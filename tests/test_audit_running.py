@@ -220,6 +220,26 @@ def test_links_in_a_circle_and_strange_names_are_taken(tmp_path):
     report.to_html(tmp_path / "report.html")
 
 
+def test_a_pipe_under_the_name_of_a_picture_costs_one_finding(tmp_path):
+    images, masks = make_set(tmp_path, 12)
+    os.remove(images / "00003.png")
+    os.mkfifo(images / "00003.png")
+    report = audit.audit_dataset(images, masks, progress=False)
+    assert [f.path for f in report.select("unreadable") if "pipe" in f.reason] == [str(images / "00003.png")]
+
+
+def test_a_report_for_a_pipe_is_written_into_it(folders, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    report = audit.audit_dataset(*folders, progress=False)
+    read = []
+    reader = threading.Thread(target=lambda: read.append((tmp_path / "pipe").read_text()), daemon=True)
+    reader.start()
+    report.to_json(tmp_path / "pipe")
+    reader.join(20)
+    assert read == [report.to_json()]
+    assert (tmp_path / "pipe").is_fifo()
+
+
 @pytest.mark.slow
 def test_a_folder_of_very_many_files_is_audited(tmp_path):
     """100 pictures under many names each: every name is listed, and every copy named once."""

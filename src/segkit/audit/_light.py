@@ -21,7 +21,7 @@ __all__ = ["judge_light"]
 _DARK, _BRIGHT, _SATURATED, _BLURRED = 4.8, 5.5, 4.2, 8.4
 _CALM, _TAIL = 0.7, 2.0
 _SOFT, _TRAIL = 0.5, 4.2
-_UNEVEN, _MORE, _LEAN = 1.8, 1.4, 0.3
+_UNEVEN, _MORE, _LEAN = 2.4, 1.4, 0.3
 _FLAT = 0.8
 
 

@@ -86,6 +86,7 @@ def _finding(code: str, path: str, reason: str, *, related: str | None = None, v
 def _image(path: str, row: Any, findings: list[Finding]) -> np.ndarray | None:
     """Measure one image into `row`; its grey picture, or None when it cannot be read."""
     try:
+        _must_be_a_file(path)
         info = io.image_info(path)
         row["orientation"] = info.orientation
         grey = measure_large_image(path, row) if is_large(info) else measure_image(io.read_image(path), row)
@@ -103,6 +104,7 @@ def _mask(path: str, image_path: str | None, row: Any, part: Measured, options: 
     """Measure one mask into `row`; its labels, or None when it has none."""
     findings = part.findings
     try:
+        _must_be_a_file(path)
         info = io.image_info(path)
         row["mask_orientation"] = info.orientation
         row["mask_lossy"] = _is_lossy(info)
@@ -138,6 +140,12 @@ def _mask(path: str, image_path: str | None, row: Any, part: Measured, options: 
         )
         findings.append(_finding("label-out-of-range", path, reason, value=max(strange, key=lambda x: strange[x])))
     return mask
+
+
+def _must_be_a_file(path: str) -> None:
+    """To open a pipe would wait for ever for somebody to write into it."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ImageReadError(path, "it is a pipe, a device or a folder, and not a file", "Delete it.")
 
 
 def _is_lossy(info: io.ImageInfo) -> bool:
@@ -187,6 +195,8 @@ def _unreadable(path: str, error: Exception) -> Finding:
 
 def _ends_early(path: str, error: ImageReadError) -> bool:
     """Whether a damaged file is one that was cut: the end mark of PNG and JPEG is missing, or the reader says so."""
+    if not os.path.isfile(path):
+        return False
     try:
         with open(path, "rb") as file:
             start = file.read(8)

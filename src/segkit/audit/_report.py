@@ -101,8 +101,12 @@ class AuditReport:
 
 
 def _write(path: str | os.PathLike[str], text: str) -> None:
-    """Write a text file whole or not at all."""
+    """Write a text file whole or not at all; to a device or a pipe as it is, which nothing may replace."""
     target = os.fspath(path)
+    if os.path.exists(target) and not os.path.isfile(target):
+        with open(target, "w", encoding="utf-8") as file:
+            file.write(text)
+        return
     part = f"{target}.{os.getpid()}.part"
     try:
         with open(part, "w", encoding="utf-8") as file:
