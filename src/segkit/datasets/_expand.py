@@ -75,6 +75,8 @@ def expand_dataset(
     header = {"format": 1, "seed": seed, "transform": _description(transform)}
     sources = [Pair(os.fspath(image), os.fspath(mask)) for image, mask in pairs]
     done = _read_manifest(folder, header, sources)
+    for half_written in folder.glob("[im]*s/.[0-9]*_*.tmp"):  # by a run that was killed
+        half_written.unlink(missing_ok=True)
     tasks = [(i, k) for i in range(len(sources)) for k in range(copies) if (i, k) not in done]
 
     from tqdm import tqdm
