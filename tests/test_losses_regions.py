@@ -192,3 +192,28 @@ def test_the_whole_is_cut_into_blocks_without_a_seam():
         torch.testing.assert_close(parts[0][1].double(), parts[1][1], rtol=1e-4, atol=1e-11)
         one_by_one = [loss(x[b : b + 1].double(), y[b : b + 1], reduction="sum") for b in range(3)]
         torch.testing.assert_close(loss(x.double(), y, reduction="sum"), sum(one_by_one), rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("classes", [2, 4, 8])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("labels", [torch.uint8, torch.int64])
+def test_many_pixels_of_few_classes_have_the_loss_and_gradient_of_the_plain_formula(classes, weighted, labels):
+    torch.manual_seed(classes)
+    x = torch.randn(2, classes, 96, 100, requires_grad=True)  # 9600 pixels an image
+    y = torch.randint(0, classes, (2, 96, 100)).to(labels)
+    share = torch.rand(2, 96, 100).double() if weighted else torch.ones(2, 96, 100).double()
+    if weighted:
+        y[:, :5] = 255
+        share[:, :5] = 0
+
+    wide = x.detach().double().requires_grad_()
+    truth = torch.nn.functional.one_hot(y.long() % 255 % classes, classes).movedim(3, 1) * share[:, None]
+    p = wide.softmax(1)
+    dice = 1 - 2 * (p * truth).sum((2, 3)) / ((p * share[:, None]).sum((2, 3)) + truth.sum((2, 3)))
+    expected = dice.mean() - (truth * wide.log_softmax(1)).sum() / share.sum()
+    expected.backward()
+
+    loss = L.dice_ce(x, y, pixel_weights=share.float() if weighted else None)
+    loss.backward()
+    torch.testing.assert_close(loss.detach().double(), expected.detach(), rtol=1e-6, atol=0)
+    torch.testing.assert_close(x.grad.double(), wide.grad, rtol=1e-4, atol=1e-10)

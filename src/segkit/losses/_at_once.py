@@ -15,6 +15,7 @@ from torch import Tensor
 
 from . import _index
 from ._blocks import Block, Logits, blocks, wide_dtype
+from ._few import few
 from ._index import Pixels, Slopes
 from ._labels import Labels, all_count, check_range, read_labels, term_weight, truth_by_class
 from ._places import of_all_classes
@@ -109,8 +110,7 @@ class _Pass:
             weight = term_weight(labels, inputs.class_weights)
             number += labels.y.numel() if weight is None else float(weight.sum())
             if spec.region:
-                index = of_all_classes(labels.y, self.classes) if index is None else index
-                parts.append(truth_by_class(index, labels, (labels.y.shape[0], self.classes)))
+                parts.append(truth_by_class(index, labels, (labels.y.shape[0], self.classes, labels.y.shape[1])))
         return torch.cat(parts) if len(parts) > 1 else parts[0] if parts else None, number
 
     def read(self, block: Block) -> tuple[Labels, Tensor | None]:
@@ -120,7 +120,9 @@ class _Pass:
         labels = read_labels(self.inputs, block, self.spec, self.classes, self.logits.dtype, self.clean)
         if not block.whole:
             return labels, None
-        self.seen = labels, of_all_classes(labels.y, self.classes) if self.spec.region else None
+        shape = (labels.y.shape[0], self.classes, labels.y.shape[1])
+        by_index = self.spec.region and not few(shape, labels.y.device)
+        self.seen = labels, of_all_classes(labels.y, self.classes) if by_index else None
         return self.seen
 
     def one_group(self, group: list[Block], region: Region | None) -> None:

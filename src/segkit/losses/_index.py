@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ._blocks import Block, Logits, blocks, readable
+from ._few import add_by_class_, few, sums_by_class
 from ._focal import ALMOST_ZERO, focal_slope, focal_term
 from ._labels import Labels, all_count, check_range, read_labels, term_weight, truth_by_class
 from ._places import add_at_, add_by_class, at_class, at_place, in_memory, of_all_classes
@@ -66,13 +67,13 @@ def _forward_block(
     labels = read_labels(inputs, block, spec, x.shape[1], logits.dtype, clean)
     if not clean:
         check_range(labels.y, x.shape[1], spec)
-    index = of_all_classes(labels.y, x.shape[1]) if spec.region else None
+    index = of_all_classes(labels.y, x.shape[1]) if spec.region and not few(x.shape, x.device) else None
     pixels = probabilities(x, labels, index, logits.scratch(x) if buffer is None else block.cut(buffer))
     if spec.terms != "none":
         weight = term_weight(labels, inputs.class_weights, inputs.alpha)
         counted = weight if inputs.alpha is None else term_weight(labels, inputs.class_weights)
         totals.add_terms(block, terms(pixels, minus_log(pixels, x), weight, spec.gamma), counted)
-    if index is not None:
+    if spec.region:
         totals.add_region(
             block,
             *region_sums(pixels, spec.power),
@@ -174,8 +175,10 @@ def slope(p_y: Tensor, weight: Tensor | None, spec: Spec, nll: Tensor | None = N
 def region_sums(pixels: Pixels, power: int) -> tuple[Tensor, Tensor]:
     """Intersection and prediction of a block, [b, C]."""
     p, weight = pixels.p, pixels.labels.weight
-    index = of_all_classes(pixels.labels.y, p.shape[1]) if pixels.class_index is None else pixels.class_index
     p_y = pixels.p_y if weight is None else pixels.p_y * weight
+    if few(p.shape, p.device):
+        return sums_by_class(pixels.labels.y, p_y, p.shape[1], p.dtype), sum_of_classes(p, weight, power)
+    index = of_all_classes(pixels.labels.y, p.shape[1]) if pixels.class_index is None else pixels.class_index
     return add_by_class(index, p_y, p.shape), sum_of_classes(p, weight, power)
 
 
@@ -213,7 +216,10 @@ def to_gradient_(pixels: Pixels, slopes: Slopes, power: int) -> None:
     at_y = p_y.mul_(at_class(slopes.by_inter, of_all_classes(labels.y, p.shape[1]) if index is None else index))
     multiply_by_slope_(p, slopes.by_pred, at_y, by_nll, labels.weight, power)
     at_y = at_y if by_nll is None else at_y.sub_(by_nll)
-    add_at_(p, in_memory(p, labels.y) if place is None else place, at_y)
+    if few(p.shape, p.device):
+        add_by_class_(p, labels.y, at_y)
+    else:
+        add_at_(p, in_memory(p, labels.y) if place is None else place, at_y)
 
 
 def multiply_by_slope_(

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ._blocks import Block, readable
-from ._places import add_by_class
+from ._few import few, sums_by_class
+from ._places import add_by_class, of_all_classes
 from ._spec import Inputs, Spec
 
 AS_THEY_ARE = (torch.uint8, torch.int16, torch.int32, torch.int64)  # label dtypes that torch can add to int64
@@ -78,9 +79,12 @@ def term_weight(labels: Labels, *per_class: Tensor | None) -> Tensor | None:
     return weight
 
 
-def truth_by_class(index: Tensor, labels: Labels, shape: Sequence[int]) -> Tensor:
-    """[b, C] sums of weights by class."""
+def truth_by_class(index: Tensor | None, labels: Labels, shape: Sequence[int]) -> Tensor:
+    """[b, C] sums of weights by class, for a block [b, C, n]; ``index`` from `of_all_classes`, if it is there."""
     weight = labels.weight
+    if few(shape, labels.y.device):
+        return sums_by_class(labels.y, weight, shape[1], torch.float32 if weight is None else weight.dtype)
+    index = of_all_classes(labels.y, shape[1]) if index is None else index
     if weight is not None or index.device.type != "cpu":
         return add_by_class(index, index.new_ones(labels.y.shape) if weight is None else weight, shape)
     index = labels.y.reshape(-1) if shape[0] == 1 else index  # bytes are counted faster

@@ -26,7 +26,7 @@ from ._blocks import Block, Logits, blocks, readable, wide_dtype
 from ._check import Flat, Mode, Reduction, Upsample, Weights, choice, flatten
 from ._labels import all_count, check_range, read_labels, truth_by_class
 from ._op import first_order, once, refuse_vmap
-from ._places import add_at_, in_memory, of_all_classes
+from ._places import add_at_, in_memory
 from ._reduce import nonzero, reduce_entries
 from ._region import Scope
 from ._spec import Inputs, Spec
@@ -158,7 +158,7 @@ def _levels(logits: Logits, inputs: Inputs, spec: Spec, per_image: bool) -> Iter
             # Where the class is the truth, the error is 1 - p instead of -p: STEPS slots to the right.
             add_at_(slot, in_memory(slot, labels.y), STEPS)
             weight = None if labels.weight is None else labels.weight[:, None]
-            truth = truth_by_class(of_all_classes(labels.y, x.shape[1]), labels, p.shape)
+            truth = truth_by_class(None, labels, p.shape)
         else:
             dense = _dense.read_truth(inputs, block, spec, logits)
             x = _dense.clean(x, dense, logits.dtype)
