@@ -68,8 +68,8 @@ def coarse_backward(
         if SIGMOID:
             t, here, w = read_answers(target, weights, c, n, in_tile, t_c, t_n, w_n, ignore_index, not SOFT, WIDE)
         else:
-            y, valid, w_n1 = read_pixels(target, weights, n, inside, t_n, w_n, ignore_index, C, SOFT, WIDE)
-            here = in_tile & valid[None, :]
+            y, w_n1 = read_pixels(target, weights, n, inside, t_n, w_n, ignore_index, C, SOFT, WIDE)
+            here = in_tile & (y[None, :] >= 0)
             w = w_n1[None, :] + tl.zeros([BLOCK_C, BLOCK_N], WIDE)
             t = read_truth(target, y, c, n, in_tile, here, t_c, t_n, SOFT, WIDE)
         v = read(x, c, n, in_tile, here, s_c, s_0, s_1, s_2, F0, F1, F2, G0, G1, G2, AXES, WIDE)

@@ -75,20 +75,24 @@ def read(
 def read_pixels(
     target, weights, n, inside, t_n, w_n, ignore_index, C: tl.constexpr, SOFT: tl.constexpr, WIDE: tl.constexpr
 ):
-    """Class, whether it counts, and weight of each pixel. A label that names no class makes the weight NaN."""
-    valid = inside
+    """Class of each pixel, -1 where it does not count; and its weight, NaN if the label names no class.
+
+    Whether a pixel counts is told by its class alone: Triton 3.3 to 3.7 fail on a tile of a mask that also went into
+    the class or the weight, if those make tiles as well.
+    """
+    counts = inside
     w = tl.full(n.shape, 1.0, WIDE)
     if weights is not None:
         w = tl.load(weights + n * w_n, mask=inside, other=0).to(WIDE)
-        valid = valid & (w != 0)
+        counts = counts & (w != 0)
     y = tl.zeros(n.shape, tl.int64)
     if not SOFT:
         y = tl.load(target + n * t_n, mask=inside, other=0).to(tl.int64)
-        valid = valid & (y != ignore_index)
-        wrong = valid & ((y < 0) | (y >= C))
-        w = tl.where(wrong, float("nan"), w)
-        y = tl.where(valid, tl.where(wrong, 0, y), 0)
-    return y, valid, tl.where(valid, w, 0.0)
+        counts = counts & (y != ignore_index)
+        no_class = (y < 0) | (y >= C)
+        w = tl.where(no_class, float("nan"), w)
+        y = tl.where(no_class, 0, y)
+    return tl.where(counts, y, -1), tl.where(counts, w, 0.0)
 
 
 @triton.jit

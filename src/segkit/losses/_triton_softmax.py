@@ -23,7 +23,7 @@ from ._triton_pieces import (
 
 @triton.jit
 def scan(
-    x, y, inside, valid, n, s_c, s_0, s_1, s_2, F0, F1, F2, G0, G1, G2,
+    x, y, inside, n, s_c, s_0, s_1, s_2, F0, F1, F2, G0, G1, G2,
     C: tl.constexpr, AXES: tl.constexpr, WIDE: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """Online softmax: largest logit, sum of exponentials below it, and the logit of the pixel's class."""
@@ -38,7 +38,7 @@ def scan(
             c,
             n,
             exists & inside[None, :],
-            exists & valid[None, :],
+            exists & (y[None, :] >= 0),
             s_c,
             s_0,
             s_1,
@@ -71,9 +71,9 @@ def smooth(t, here, C: tl.constexpr, smoothing, SMOOTH: tl.constexpr):
 
 @triton.jit
 def of_class(table, y, like):
-    """table[y], or ones."""
+    """table[y] where there is a class, or ones."""
     if table is not None:
-        value = tl.load(table + y).to(like.dtype)
+        value = tl.load(table + y, mask=y >= 0, other=0).to(like.dtype)
     else:
         value = like * 0 + 1
     return value
@@ -118,15 +118,15 @@ def softmax_forward(
     for step in range(PIXELS // BLOCK_N):
         n = tl.program_id(0).to(tl.int64) * PIXELS + step * BLOCK_N + tl.arange(0, BLOCK_N)
         inside = n < N
-        y, valid, w = read_pixels(target, weights, n, inside, t_n, w_n, ignore_index, C, SOFT, WIDE)
+        y, w = read_pixels(target, weights, n, inside, t_n, w_n, ignore_index, C, SOFT, WIDE)
         if TILED:
             m, s, x_y = scan(
-                x, y, inside, valid, n, s_c, s_0, s_1, s_2, F0, F1, F2, G0, G1, G2, C, AXES, WIDE, BLOCK_C
+                x, y, inside, n, s_c, s_0, s_1, s_2, F0, F1, F2, G0, G1, G2, C, AXES, WIDE, BLOCK_C
             )  # fmt: skip
         else:
             exists = (all_c < C)[:, None]
             v = read(
-                x, all_c, n, exists & inside[None, :], exists & valid[None, :], s_c, s_0, s_1, s_2, F0, F1, F2,
+                x, all_c, n, exists & inside[None, :], exists & (y[None, :] >= 0), s_c, s_0, s_1, s_2, F0, F1, F2,
                 G0, G1, G2, AXES, WIDE,
             )  # fmt: skip
             m = tl.max(tl.where(exists, v, -INFINITY), 0)
@@ -144,10 +144,10 @@ def softmax_forward(
                     counted = tl.zeros([BLOCK_N], WIDE)
                 else:
                     counted = of_class(class_weights, y, s)
-        for first in range(0, C if TILED or SOFT or SMOOTH or REGION or counts is not None else 0, BLOCK_C):
+        for first in range(0, C if (TILED or SOFT) or (SMOOTH or (REGION or counts is not None)) else 0, BLOCK_C):
             c = first + all_c
             exists = (c < C)[:, None]
-            there, here = exists & inside[None, :], exists & valid[None, :]
+            there, here = exists & inside[None, :], exists & (y[None, :] >= 0)
             if TILED:
                 v = read(x, c, n, there, here, s_c, s_0, s_1, s_2, F0, F1, F2, G0, G1, G2, AXES, WIDE)
                 e = tl.where(exists, tl.exp(v - m[None, :]), 0.0)
@@ -216,12 +216,12 @@ def softmax_backward(
     all_c = tl.arange(0, BLOCK_C)
     n = tl.program_id(0).to(tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N)
     inside = n < N
-    y, valid, w = read_pixels(target, weights, n, inside, t_n, w_n, ignore_index, C, SOFT, WIDE)
+    y, w = read_pixels(target, weights, n, inside, t_n, w_n, ignore_index, C, SOFT, WIDE)
     if TILED:
-        m, s, x_y = scan(x, y, inside, valid, n, s_c, s_0, s_1, s_2, F0, F1, F2, G0, G1, G2, C, AXES, WIDE, BLOCK_C)
+        m, s, x_y = scan(x, y, inside, n, s_c, s_0, s_1, s_2, F0, F1, F2, G0, G1, G2, C, AXES, WIDE, BLOCK_C)
     else:
         exists = (all_c < C)[:, None]
-        there, here = exists & inside[None, :], exists & valid[None, :]
+        there, here = exists & inside[None, :], exists & (y[None, :] >= 0)
         v = read(x, all_c, n, there, here, s_c, s_0, s_1, s_2, F0, F1, F2, G0, G1, G2, AXES, WIDE)
         m = tl.max(tl.where(exists, v, -INFINITY), 0)
         e = tl.where(exists, tl.exp(v - m[None, :]), 0.0)
@@ -232,17 +232,17 @@ def softmax_backward(
     if TERMS == 1:
         upstream = w * tl.load(by_terms)
     if TERMS == 2:
-        upstream = tl.where(valid, w * tl.load(by_terms + b * u_b + n * u_n, mask=inside, other=0), 0.0)
+        upstream = tl.where(y >= 0, w * tl.load(by_terms + b * u_b + n * u_n, mask=inside, other=0), 0.0)
     at_class = tl.zeros([BLOCK_N], WIDE)
     if TERMS != 0 and not DENSE:
         p_y = tl.exp(x_y - m) / s
         at_class = upstream * of_class(factors, y, s) * focal_slope(p_y, 1 - p_y, gamma, GAMMA)
         k += at_class
     # The sums over classes: <p, a> and, for a share of the truth at each class, sum u.
-    for first in range(0, C if REGION or table is not None or (DENSE and TERMS != 0) else 0, BLOCK_C):
+    for first in range(0, C if REGION or (table is not None or (DENSE and TERMS != 0)) else 0, BLOCK_C):
         c = first + all_c
         exists = (c < C)[:, None]
-        there, here = exists & inside[None, :], exists & valid[None, :]
+        there, here = exists & inside[None, :], exists & (y[None, :] >= 0)
         if TILED:
             v = read(x, c, n, there, here, s_c, s_0, s_1, s_2, F0, F1, F2, G0, G1, G2, AXES, WIDE)
             e = tl.where(exists, tl.exp(v - m[None, :]), 0.0)
@@ -263,13 +263,13 @@ def softmax_backward(
         for first in range(0, C, BLOCK_C):
             c = first + all_c
             exists = (c < C)[:, None]
-            there, here = exists & inside[None, :], exists & valid[None, :]
+            there, here = exists & inside[None, :], exists & (y[None, :] >= 0)
             if TILED:
                 v = read(x, c, n, there, here, s_c, s_0, s_1, s_2, F0, F1, F2, G0, G1, G2, AXES, WIDE)
                 e = tl.where(exists, tl.exp(v - m[None, :]), 0.0)
             p = e / s[None, :]
             g = p * k[None, :]
-            if REGION or table is not None or (DENSE and TERMS != 0):
+            if REGION or (table is not None or (DENSE and TERMS != 0)):
                 t = read_truth(target, y, c, n, there, here, t_c, t_n, SOFT, WIDE)
             if REGION or table is not None:
                 a = by_probability(p, t, row, c, by_inter, by_pred, by_loss, table, C, POWER, here)
