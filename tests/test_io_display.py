@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -25,13 +26,23 @@ def test_cmyk_looks_as_pillow_converts_it(tmp_path):
 
 
 def test_ycbcr_looks_as_pillow_converts_it(tmp_path):
-    Image.fromarray(noise(9, 11, 3), "YCbCr").save(tmp_path / "a.tif")
-    with Image.open(tmp_path / "a.tif") as image:
-        expected = np.asarray(image.convert("RGB"))
+    image = Image.fromarray(noise(9, 11, 3), "YCbCr")
+    image.save(tmp_path / "a.tif")
+    expected = np.asarray(image.convert("RGB"))
     # Pillow's fixed-point tables round differently.
     assert np.abs(sio.read_image(tmp_path / "a.tif").astype(int) - expected).max() <= 1
 
 
+@pytest.fixture
+def pack_bits():
+    """Some versions of imagecodecs read samples of a few bits, but cannot write them: then there is no file to read."""
+    try:
+        imagecodecs.packints_encode(np.zeros(8, np.uint8), 4)
+    except NotImplementedError:
+        pytest.skip("this version of imagecodecs cannot write samples of a few bits")
+
+
+@pytest.mark.usefixtures("pack_bits")
 @pytest.mark.parametrize("bits", [1, 2, 3, 4, 5, 6, 7])
 def test_few_bits_fill_the_range_and_miniswhite_is_inverted(tmp_path, bits):
     top = (1 << bits) - 1
@@ -46,6 +57,7 @@ def test_few_bits_fill_the_range_and_miniswhite_is_inverted(tmp_path, bits):
         np.testing.assert_array_equal(sio.read_mask(tmp_path / "a.tif"), shades)
 
 
+@pytest.mark.usefixtures("pack_bits")
 def test_deep_samples_stay_and_deep_miniswhite_is_inverted_within_its_depth(tmp_path):
     image = noise(5, 6, top=4095, dtype=np.uint16)
     tifffile.imwrite(tmp_path / "a.tif", image, photometric="minisblack", bitspersample=12)

