@@ -62,14 +62,18 @@ def backward(logits: Logits, inputs: Inputs, spec: Spec, by_terms: Tensor, by_in
         )
 
 
-def read_truth(inputs: Inputs, block: Block, spec: Spec, logits: Logits) -> Truth:
-    """The truth of a block: numbers as they are, labels as one-hot (in this one block only)."""
+def read_truth(inputs: Inputs, block: Block, spec: Spec, logits: Logits, known: bool = False) -> Truth:
+    """The truth of a block: numbers as they are, labels as one-hot (in this one block only).
+
+    ``known``: labels that `all_count`.
+    """
     if inputs.target.ndim == 2:
         classes = logits.shape[1]
-        labels = read_labels(inputs, block, spec, classes, logits.dtype)
-        check_range(labels.y, classes, spec)
+        labels = read_labels(inputs, block, spec, classes, logits.dtype, known)
+        if not known:
+            check_range(labels.y, classes, spec)
         share = torch.zeros((len(labels.y), classes, labels.y.shape[1]), dtype=logits.dtype, device=logits.device)
-        share.scatter_(1, labels.y[:, None], 1)
+        share.scatter_(1, labels.y.long()[:, None], 1)
         valid, weight = (None if t is None else t[:, None] for t in (labels.valid, labels.weight))
         return Truth(share if valid is None else torch.where(valid, share, 0), valid, weight)
     target = block.cut(inputs.target)

@@ -14,6 +14,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _get_current_dispatch_mode
@@ -106,7 +107,7 @@ def lovasz(
     few = not flat.size and math.prod(x.shape[1:]) * (1 if scope == "image" else len(x)) < STEPS
     few = few and (plain or scope == "image")
     if exact or few:
-        loss, truth, pixels = _by_sorting(flat, spec, scope)
+        loss, truth, pixels = _by_sorting(flat, spec, scope, plain)
     else:
         loss, truth, pixels, _ = _lovasz(
             x,
@@ -289,27 +290,57 @@ _lovasz.register_autograd(_backward, setup_context=_setup)
 _lovasz.register_vmap(refuse_vmap)
 
 
-def _by_sorting(flat: Flat, spec: Spec, scope: Scope) -> tuple[Tensor, Tensor, Tensor]:
+def _by_sorting(flat: Flat, spec: Spec, scope: Scope, plain: bool) -> tuple[Tensor, Tensor, Tensor]:
     """The exact loss [rows, C], the size of the truth, and of all that counts: sorts each class of each row."""
     inputs = flat.inputs
     if torch._C._functorch.is_batchedtensor(inputs.logits):
         refuse_vmap()
     logits = Logits(first_order(inputs.logits))
-    whole = Block(slice(None), slice(None), True)
-    truth = _dense.read_truth(inputs, whole, spec, logits)
+    by_index = not spec.sigmoid and inputs.target.ndim == 2
+    known = plain and by_index and all_count(inputs, spec, logits.shape[1])
+    truth = _dense.read_truth(inputs, Block(slice(None), slice(None), True), spec, logits, known)
     x = _dense.clean(logits.x, truth, logits.dtype)
     p = x.sigmoid() if spec.sigmoid else torch.softmax(x, 1)
-    weight = (p.new_ones(()) if truth.weight is None else truth.weight).expand_as(p)
-    parts = [(truth.share - p).abs(), truth.share, weight]
+    parts = [truth.share - p, truth.share, *([] if truth.weight is None else [truth.weight.expand_as(p)])]
     if scope == "batch":
         parts = [part.transpose(0, 1).reshape(1, part.shape[1], -1) for part in parts]
-    errors, share, weight = parts
-    errors, order = (errors * (weight > 0)).sort(dim=2, descending=True)
-    share, weight = share.gather(2, order).double(), weight.gather(2, order).double()
-    size = (share * weight).sum(2, keepdim=True)
-    own, other = (share * weight).cumsum(2), ((1 - share) * weight).cumsum(2)
-    jaccard = 1 - (size - own) / nonzero(size + other)
-    jaccard = torch.where(size + other == 0, 0, jaccard)
-    step = jaccard.diff(dim=2, prepend=torch.zeros_like(size))
-    loss = (errors * step).sum(2)
-    return loss.to(p.dtype), size[:, :, 0].to(p.dtype), weight.sum(2).to(p.dtype)
+    miss, share, *weight = parts
+    slope, size, pixels = _slopes(miss.detach(), share, weight[0] if weight else None, plain)
+    return (miss * slope).sum(2), size.to(p.dtype), pixels.to(p.dtype)
+
+
+def _slopes(miss: Tensor, share: Tensor, weight: Tensor | None, plain: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """The slope of the loss by each truth - p, [rows, C, n], which holds as long as the order does; truth and pixels.
+
+    A pixel of weight 0 has the slope 0, wherever it lies in the order.
+    """
+    order = _largest_first(miss.abs(), plain)
+    own = share.gather(2, order).double()
+    if weight is None:
+        every = torch.arange(1, miss.shape[2] + 1, dtype=own.dtype, device=own.device).view(1, 1, -1)
+    else:
+        weights = weight.gather(2, order).double()
+        own, every = own.mul_(weights), weights.cumsum(2)
+    own = own.cumsum(2)
+    size = own[:, :, -1:] if own.shape[2] else own.sum(2, keepdim=True)
+    union = every - own + size
+    jaccard = 1 - (size - own) / nonzero(union)
+    if weight is not None:
+        jaccard = torch.where(union == 0, 0, jaccard)
+    step = jaccard.clone()
+    step[:, :, 1:] -= jaccard[:, :, :-1]
+    slope = torch.empty_like(miss).scatter_(2, order, step.to(miss.dtype)).mul_(miss.sgn())
+    return slope, size[:, :, 0], (every[:, :, -1] if every.shape[2] else size[:, :, 0]).expand(size.shape[:2])
+
+
+def _largest_first(errors: Tensor, plain: bool) -> Tensor:
+    """The places of the errors [rows, C, n] in falling order; of equal ones the first comes first."""
+    if not plain or torch._C._are_functorch_transforms_active() or errors.dtype != torch.float32:
+        return errors.argsort(dim=2, descending=True, stable=True)
+    # As whole numbers: the bits of the error, and below them its place. NumPy sorts these 15 times as fast.
+    keys = -errors.view(torch.int32).numpy().astype(np.int64)
+    keys <<= 32
+    keys |= np.arange(errors.shape[2])
+    keys.sort(axis=2)
+    keys &= 2**32 - 1
+    return torch.from_numpy(keys)
