@@ -15,7 +15,7 @@ from torch import Tensor
 
 from . import _index
 from ._blocks import Block, Logits, blocks, wide_dtype
-from ._few import few
+from ._few import few, one_hot
 from ._index import Pixels, Slopes
 from ._labels import Labels, all_count, check_range, read_labels, term_weight, truth_by_class
 from ._places import of_all_classes
@@ -121,7 +121,8 @@ class _Pass:
         if not block.whole:
             return labels, None
         shape = (labels.y.shape[0], self.classes, labels.y.shape[1])
-        by_index = self.spec.region and not few(shape, labels.y.device)
+        labels = labels._replace(hot=one_hot(labels.y, self.classes, self.logits.dtype))
+        by_index = self.spec.region and labels.hot is None and not few(shape, labels.y.device)
         self.seen = labels, of_all_classes(labels.y, self.classes) if by_index else None
         return self.seen
 

@@ -29,6 +29,7 @@ class Pixels(NamedTuple):
     """A block after the softmax: ``p`` [b, C, n], the ``place`` of each pixel's class in it, and ``p_y`` there, [b, n].
 
     ``class_index`` is what `of_all_classes` gives. It and ``place`` may be None, and are made when they are needed.
+    ``own`` is p at each pixel's class and 0 elsewhere, where `Labels` have one-hot numbers.
 
     What an ignored pixel gets does not count: its weight is 0 in each sum and in the gradient. But it is a number, even
     where the logits are not.
@@ -39,6 +40,7 @@ class Pixels(NamedTuple):
     p: Tensor
     place: Tensor | None
     p_y: Tensor
+    own: Tensor | None = None
 
 
 class Slopes(NamedTuple):
@@ -133,15 +135,23 @@ def probabilities(x: Tensor, labels: Labels, index: Tensor | None, out: Tensor) 
     if labels.valid is not None and not readable(x):
         x = without_ignored(x, labels)
     p = torch.softmax(x.to(out.dtype), 1, out=out)
-    place = in_memory(p, labels.y)
-    p_y = at_place(p, place, labels.y.shape)
+    place, own, p_y = _at_labels(p, labels)
     if labels.valid is None:
-        return Pixels(labels, index, p, place, p_y)
+        return Pixels(labels, index, p, place, p_y, own)
     # A softmax that has NaN anywhere has NaN everywhere, so one number tells. Looking is cheaper than masking.
     if readable(x) and math.isnan(float(p_y.min()) if p_y.numel() else 0):
         torch.softmax(without_ignored(x, labels).to(out.dtype), 1, out=out)
-        p_y = at_place(p, place, labels.y.shape)
-    return Pixels(labels, index, p, place, torch.where(labels.valid, p_y, 1))
+        place, own, p_y = _at_labels(p, labels)
+    return Pixels(labels, index, p, place, torch.where(labels.valid, p_y, 1), own)
+
+
+def _at_labels(p: Tensor, labels: Labels) -> tuple[Tensor | None, Tensor | None, Tensor]:
+    """``place``, ``own`` and ``p_y`` of `Pixels`."""
+    if labels.hot is not None:
+        own = p * labels.hot
+        return None, own, own.sum(1)
+    place = in_memory(p, labels.y)
+    return place, None, at_place(p, place, labels.y.shape)
 
 
 def without_ignored(x: Tensor, labels: Labels) -> Tensor:
@@ -174,7 +184,9 @@ def slope(p_y: Tensor, weight: Tensor | None, spec: Spec, nll: Tensor | None = N
 
 def region_sums(pixels: Pixels, power: int) -> tuple[Tensor, Tensor]:
     """Intersection and prediction of a block, [b, C]."""
-    p, weight = pixels.p, pixels.labels.weight
+    p, weight, own = pixels.p, pixels.labels.weight, pixels.own
+    if own is not None:
+        return (own if weight is None else own * weight[:, None]).sum(2), sum_of_classes(p, weight, power)
     p_y = pixels.p_y if weight is None else pixels.p_y * weight
     if few(p.shape, p.device):
         return sums_by_class(pixels.labels.y, p_y, p.shape[1], p.dtype), sum_of_classes(p, weight, power)
@@ -206,17 +218,25 @@ def to_gradient_(pixels: Pixels, slopes: Slopes, power: int) -> None:
         slopes: of the loss, by the sums of the block.
         power: 1 or 2, as in `Spec`.
     """
-    labels, index, p, place, p_y = pixels
+    labels, index, p, place, p_y, own = pixels
     by_nll = slopes.by_nll
     if slopes.by_inter is None or slopes.by_pred is None:
         assert by_nll is not None
         p.mul_(by_nll[:, None] if isinstance(by_nll, Tensor) and by_nll.ndim else by_nll)
-        add_at_(p, in_memory(p, labels.y) if place is None else place, by_nll, -1)
+        if labels.hot is not None:
+            p.sub_(labels.hot * by_nll[:, None] if isinstance(by_nll, Tensor) and by_nll.ndim else labels.hot * by_nll)
+        else:
+            add_at_(p, in_memory(p, labels.y) if place is None else place, by_nll, -1)
         return
-    at_y = p_y.mul_(at_class(slopes.by_inter, of_all_classes(labels.y, p.shape[1]) if index is None else index))
+    if own is not None:
+        at_y = torch.bmm(slopes.by_inter[:, None], own, out=p.new_empty((len(p), 1, p.shape[2])))[:, 0]
+    else:
+        at_y = p_y.mul_(at_class(slopes.by_inter, of_all_classes(labels.y, p.shape[1]) if index is None else index))
     multiply_by_slope_(p, slopes.by_pred, at_y, by_nll, labels.weight, power)
     at_y = at_y if by_nll is None else at_y.sub_(by_nll)
-    if few(p.shape, p.device):
+    if labels.hot is not None:
+        p.addcmul_(labels.hot, at_y[:, None])
+    elif few(p.shape, p.device):
         add_by_class_(p, labels.y, at_y)
     else:
         add_at_(p, in_memory(p, labels.y) if place is None else place, at_y)

@@ -17,11 +17,15 @@ AS_THEY_ARE = (torch.uint8, torch.int16, torch.int32, torch.int64)  # label dtyp
 
 
 class Labels(NamedTuple):
-    """Labels of a block [b, n]: ``y``, 0 where ignored; ``valid`` and ``weight`` are None if all count 1."""
+    """Labels of a block [b, n]: ``y``, 0 where ignored; ``valid`` and ``weight`` are None if all count 1.
+
+    ``hot`` are the labels as one-hot numbers [b, C, n], for a small block: fewer operators go over it then.
+    """
 
     y: Tensor
     valid: Tensor | None
     weight: Tensor | None
+    hot: Tensor | None = None
 
 
 def all_count(inputs: Inputs, spec: Spec, classes: int) -> bool:
@@ -82,6 +86,8 @@ def term_weight(labels: Labels, *per_class: Tensor | None) -> Tensor | None:
 def truth_by_class(index: Tensor | None, labels: Labels, shape: Sequence[int]) -> Tensor:
     """[b, C] sums of weights by class, for a block [b, C, n]; ``index`` from `of_all_classes`, if it is there."""
     weight = labels.weight
+    if labels.hot is not None:
+        return (labels.hot if weight is None else labels.hot * weight[:, None]).sum(2)
     if few(shape, labels.y.device):
         return sums_by_class(labels.y, weight, shape[1], torch.float32 if weight is None else weight.dtype)
     index = of_all_classes(labels.y, shape[1]) if index is None else index
