@@ -10,12 +10,13 @@ from torch import Tensor
 from segkit import IGNORE_INDEX
 from segkit.mining import hard_mask
 
+from . import _core
 from ._blocks import readable
 from ._check import Flat, Mode, Reduction, Upsample, Weights, choice, flatten
 from ._labels import all_count, not_ignored
-from ._op import in_plain_sight, pixel_sums
-from ._reduce import sum_over_ranks, weighted_mean
-from ._spec import Spec
+from ._op import in_plain_sight, pixel_sums, with_gradient
+from ._reduce import nonzero, sum_over_ranks, weighted_mean
+from ._spec import Inputs, Spec
 
 
 def ohem_cross_entropy(
@@ -87,36 +88,63 @@ def hardest(
         keep_ratio = 0.25
     inputs = flat.inputs
     spec = Spec(function, flat.sigmoid, ignore_index, terms="map")
-    losses = pixel_sums(inputs, spec, flat.size).terms  # [B, 1, N]
+    pixel_weights, class_weights = inputs.pixel_weights, inputs.class_weights
     labels = None if inputs.target.is_floating_point() else inputs.target.flatten(1)
-    plain = labels is None or (
-        in_plain_sight(labels) and readable(labels) and all_count(inputs, spec, inputs.logits.shape[1])
-    )
+    seen = in_plain_sight(inputs.logits) and (labels is None or in_plain_sight(labels)) and readable(inputs.logits)
+    plain = labels is None or (seen and all_count(inputs, spec, inputs.logits.shape[1]))
     valid = None if plain or labels is None else not_ignored(labels, ignore_index)
-    if inputs.pixel_weights is not None:
-        there = inputs.pixel_weights != 0
+    if pixel_weights is not None:
+        there = pixel_weights != 0
         valid = there if valid is None else valid & there
-    kept = hard_mask(
-        losses.detach().flatten(1),
-        keep_ratio=keep_ratio,
-        min_kept=min_kept,
-        threshold=threshold,
-        scope=scope,
-        valid=valid,
-    )
-    # In place, and not of a view, whose gradient would be copied.
-    losses, number = losses.masked_fill_(~kept[:, None], 0).flatten(1), count(kept)
+
+    def select(losses: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The losses [B, 1, N], 0 where they are left out, in place; where that is, and how many are kept."""
+        kept = hard_mask(
+            losses.detach().flatten(1),
+            keep_ratio=keep_ratio,
+            min_kept=min_kept,
+            threshold=threshold,
+            scope=scope,
+            valid=valid,
+        )
+        number = count(kept)
+        left_out = kept.logical_not_()
+        # In place, and not of a view, whose gradient would be copied.
+        return losses.masked_fill_(left_out[:, None], 0).flatten(1), left_out, number
+
+    def divisor(left_out: Tensor, number: Tensor, dtype: torch.dtype) -> Tensor:
+        """What a mean divides by: numbers that add up to it."""
+        if pixel_weights is None and (class_weights is None or labels is None):
+            return number.to(dtype)
+        weight = ~left_out if pixel_weights is None else pixel_weights.masked_fill(left_out, 0)
+        if class_weights is not None and labels is not None:
+            table = class_weights if class_weights.ndim == 1 else class_weights[:, 0]
+            weight = weight * table[labels.long().masked_fill(left_out, 0)]
+        return weight.to(dtype)
+
+    numbers: list[Tensor] = []
+
+    def make(inputs: Inputs) -> tuple[Tensor, Tensor]:
+        """The loss and its gradient: the map of losses becomes that by the terms."""
+        keep = _core.can_keep(inputs, spec, flat.size)
+        sums, buffer = _core.forward(inputs, spec, flat.size, keep)
+        losses, left_out, number = select(sums.terms)
+        numbers.append(number)
+        below = nonzero(divisor(left_out, number, losses.dtype).sum()) if reduction == "mean" else losses.new_ones(())
+        loss, none = losses.sum() / below, sums.weight
+        slope = losses.fill_(1).div_(below).masked_fill_(left_out, 0)[:, None]
+        del left_out  # a byte a pixel
+        return loss, _core.backward(inputs, spec, flat.size, none, slope, none, none, buffer if keep else None)
+
+    at_once = seen and inputs.logits.requires_grad and torch.is_grad_enabled() and process_group is None
+    if at_once and reduction != "none" and not torch._C._are_functorch_transforms_active():
+        return with_gradient(flat.source, inputs, make), numbers[0]
+    losses, left_out, number = select(pixel_sums(inputs, spec, flat.size).terms)
     if reduction == "none":
         return losses.view(flat.shape), number
     if reduction == "sum":
         return sum_over_ranks([losses.sum()], process_group)[0], number
-    if inputs.pixel_weights is None and (inputs.class_weights is None or labels is None):
-        return weighted_mean(losses, number.to(losses.dtype), process_group), number
-    weight = kept if inputs.pixel_weights is None else inputs.pixel_weights.masked_fill(~kept, 0)
-    if inputs.class_weights is not None and labels is not None:
-        table = inputs.class_weights if inputs.class_weights.ndim == 1 else inputs.class_weights[:, 0]
-        weight = weight * table[labels.long().masked_fill(~kept, 0)]
-    return weighted_mean(losses, weight.to(losses.dtype), process_group), number
+    return weighted_mean(losses, divisor(left_out, number, losses.dtype), process_group), number
 
 
 def count(kept: Tensor) -> Tensor:

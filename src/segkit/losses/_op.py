@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from . import _core
-from ._at_once import Cut, Goal, at_once, cut
+from ._at_once import Goal, at_once, cut
 from ._blocks import readable, wide_dtype
 from ._spec import Inputs, Spec, Sums
 
@@ -227,23 +227,18 @@ class _Eager(torch.autograd.Function):
         return (_gradient(ctx, by_terms, by_inter, by_pred), *(None,) * 5)
 
 
-def _anew(inputs: Inputs, spec: Spec, size: Sequence[int], goal: Goal, how: Cut) -> Tensor:
-    with torch.no_grad():
-        gradient = at_once(inputs, spec, size, goal, how, True)[1]
-    assert gradient is not None
-    return gradient
+# From inputs to a loss and its gradient by the logits, in their shape and dtype.
+Make = Callable[[Inputs], tuple[Tensor, Tensor | None]]
 
 
 class _AtOnce(torch.autograd.Function):
     """A loss that is one number, with its gradient made in the forward; a second backward computes it anew."""
 
     @staticmethod
-    def forward(
-        ctx: Any, source: Tensor, inputs: Inputs, spec: Spec, size: Sequence[int], goal: Goal, how: Cut
-    ) -> Tensor:
-        loss, gradient = at_once(inputs, spec, size, goal, how, True)
+    def forward(ctx: Any, source: Tensor, inputs: Inputs, make: Make) -> Tensor:
+        loss, gradient = make(inputs)
         assert gradient is not None
-        ctx.settings, ctx.fresh, ctx.shape = (spec, size, goal, how), True, source.shape
+        ctx.make, ctx.fresh, ctx.shape = make, True, source.shape
         ctx.save_for_backward(*inputs, gradient)
         return loss
 
@@ -251,11 +246,21 @@ class _AtOnce(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Any:
         *tensors, gradient = ctx.saved_tensors  # once: checkpointing computes them anew at each look
         # `.data` keeps the version counter: autograd may hand out the gradient once more, and we then compute anew.
-        gradient = gradient.data if ctx.fresh else _anew(Inputs(*tensors), *ctx.settings)
+        if ctx.fresh:
+            gradient = gradient.data
+        else:
+            with torch.no_grad():
+                gradient = ctx.make(Inputs(*tensors))[1]
         ctx.fresh = False
         if not readable(grads[0]) or float(grads[0]) != 1:
             gradient.mul_(grads[0].detach())
-        return (once(gradient.view(ctx.shape), tensors[0]), *(None,) * 5)
+        return (once(gradient.view(ctx.shape), tensors[0]), None, None)
+
+
+def with_gradient(source: Tensor, inputs: Inputs, make: Make) -> Tensor:
+    """The loss that ``make`` gives along with its gradient, differentiable by ``source``."""
+    loss: Tensor = _AtOnce.apply(source, inputs, make)  # type: ignore[no-untyped-call]
+    return loss
 
 
 class _Transformed(torch.autograd.Function):
@@ -293,8 +298,7 @@ def one_number(source: Tensor, inputs: Inputs, spec: Spec, size: Sequence[int], 
         return None
     _core.warn_of_probabilities(x, spec)
     if gradient:
-        loss: Tensor = _AtOnce.apply(source, inputs, spec, size, goal, how)  # type: ignore[no-untyped-call]
-        return loss
+        return with_gradient(source, inputs, lambda inputs: at_once(inputs, spec, size, goal, how, True))
     return at_once(inputs._replace(logits=x.detach()), spec, size, goal, how, False)[0]
 
 

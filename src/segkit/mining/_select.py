@@ -7,6 +7,7 @@ from fractions import Fraction
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from ._backend import interpreting, triton_runs
 
@@ -66,7 +67,11 @@ def hard_mask(
     rows = losses.shape[0] if scope == "image" else 1
     flat = losses.detach().reshape(rows, losses[0].numel() if rows and scope == "image" else losses.numel())
     counted = None if valid is None else valid.reshape(flat.shape)
-    return _hardest(flat, counted, keep_ratio, min_kept, threshold).reshape(losses.shape)
+    # The operator's dispatch takes as long as the selection among a few thousand.
+    direct = flat.device.type == "cpu" and type(flat) is Tensor and not torch.compiler.is_compiling()
+    direct = direct and not (_get_current_dispatch_mode() or torch._C._are_functorch_transforms_active())
+    select = _on_the_cpu if direct else _hardest
+    return select(flat, counted, keep_ratio, min_kept, threshold).reshape(losses.shape)
 
 
 def _check(
@@ -196,7 +201,7 @@ def _(
 
 
 @_hardest.register_kernel("cpu")
-def _(
+def _on_the_cpu(
     losses: Tensor, valid: Tensor | None, keep_ratio: float | None, min_kept: int | None, threshold: float | None
 ) -> Tensor:
     """The same on the CPU, where reading a number costs nothing: a search narrowed by a sample, row by row.
@@ -238,7 +243,8 @@ def _keep_hardest(kept: np.ndarray, values: np.ndarray, counted: np.ndarray | No
     tied = values == smallest
     if counted is not None:
         tied &= counted
-    end = _shortest(tied, asked - np.count_nonzero(kept))
+    missing = asked - np.count_nonzero(kept)
+    end = len(tied) if np.count_nonzero(tied) == missing else _shortest(tied, missing)
     kept[:end] |= tied[:end]
 
 
