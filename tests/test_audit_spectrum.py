@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+
 import cv2
 import numpy as np
 import pytest
 
 from audit_faults import _gain, _gamma, _gauss, _motion, _of_light
+from segkit.audit import audit_dataset
 from segkit.audit._image import levels, measure_image
 from segkit.audit._rows import ROW
+from segkit.io import write_image
 
 
 def picture(seed, size=256):
@@ -84,3 +88,19 @@ def test_what_is_in_focus_anywhere_is_in_focus():
     image[160:] = cv2.GaussianBlur(image[160:], (0, 0), 6)
     image[:, :480] = cv2.GaussianBlur(image[:, :480], (0, 0), 6)
     assert measured(image[..., None])["softness"] < 0.5
+
+
+def test_the_reason_says_what_shows_the_fault(tmp_path):
+    changes = {1: _gamma(1.7), 2: _motion(15, 0), 5: _gauss(3), 7: _gamma(3), 11: _gain(1.4)}
+    for i in range(24):
+        image = picture(i)
+        write_image(tmp_path / f"{i}.png", faulty(image, changes[i]) if i in changes else image)
+    findings = audit_dataset(tmp_path, progress=False).findings
+    said = {(int(os.path.basename(f.path)[:-4]), f.code): f.reason for f in findings}
+    assert said[2, "blurred"] == "All in it comes again 15 pixels away: the camera moved while it was exposed."
+    assert said[5, "blurred"].startswith("Its finest detail is -")
+    assert said[7, "too-dark"].startswith("99% of its pixels are below ")
+    assert "levels are used unequally" in said[1, "too-dark"]
+    assert said[1, "too-dark"].endswith("it is darker than the set.")
+    assert said[11, "too-bright"].endswith("it is brighter than the set.")
+    assert {number for number, _ in said} == set(changes)

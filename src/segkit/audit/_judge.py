@@ -26,13 +26,14 @@ def judge(
         labels: label -> (pixels, masks with it).
         options: what the caller said about the labels.
     """
+    of_images = [*_kinds(items, rows), *judge_light(items, rows), *_sizes(items, rows)]
+    suspected = {finding.path for finding in of_images}
+    sound = np.array([item[1] not in suspected for item in items], bool)
     return [
-        *_kinds(items, rows),
-        *judge_light(items, rows),
-        *_sizes(items, rows),
+        *of_images,
         *_orientation(items, rows),
         *_contents(items, rows, options),
-        *_made_wrong(items, rows, labels, options),
+        *_made_wrong(items, rows, labels, options, sound),
         *_never_seen(labels, options),
     ]
 
@@ -126,9 +127,13 @@ def _contents(items: Sequence[Item], rows: np.ndarray, options: Options) -> list
 
 
 def _made_wrong(
-    items: Sequence[Item], rows: np.ndarray, labels: Mapping[int, Sequence[int]], options: Options
+    items: Sequence[Item],
+    rows: np.ndarray,
+    labels: Mapping[int, Sequence[int]],
+    options: Options,
+    sound: np.ndarray,
 ) -> list[Finding]:
-    """Masks that were resized with interpolation, compressed with loss, speckled, or moved."""
+    """Masks that were resized with interpolation, compressed with loss, speckled, moved, or fit no `sound` image."""
     findings = []
     ok = rows["mask_ok"]
     taken = ~ok
@@ -189,7 +194,7 @@ def _made_wrong(
         steps += [f"{abs(round(x))} pixels {'right' if x > 0 else 'left'}"] * (round(x) != 0)
         reason = f"Its boundaries would lie on the image's edges {' and '.join(steps)}."
         findings.append(_finding("shifted-mask", items[i][2], reason, related=items[i][1], value=f"{y:.0f}, {x:.0f}"))
-    for i in (_foreign(rows, ok) & ~taken & ~moved).nonzero()[0].tolist():
+    for i in (_foreign(rows, ok & sound) & ~taken & ~moved).nonzero()[0].tolist():
         reason = (
             "Its boundaries lie on no edges of its image, as those of the set do: it is turned, or of another image."
         )

@@ -24,6 +24,34 @@ _SOFT, _TRAIL = 0.5, 4.2
 _UNEVEN, _MORE, _LEAN = 2.4, 1.4, 0.3
 _FLAT = 0.8
 
+_LEVELS = "Its neighbouring levels are used unequally ({value:.3g} times as chance does, usually {usual:.2g})"
+# Of each kind of fault: the number that shows it, what is said of it, and digits.
+_SAID = {
+    "dark": ("p99", "99% of its pixels are below {value:g}; in the set that is usually {usual:g}.", 2),
+    "darkened": ("uneven", f"{_LEVELS}, as a gain or gamma leaves them, and it is darker than the set.", 2),
+    "bright": ("mean", "Its mean is {value:g}; in the set that is usually {usual:g}.", 2),
+    "brightened": ("uneven", f"{_LEVELS}, as a gain or gamma leaves them, and it is brighter than the set.", 2),
+    "saturated": (
+        "clipped_high",
+        "{value:.1%} of its pixels have its largest value; in the set that is usually {usual:.1%}.",
+        4,
+    ),
+    "dull": ("std", "Its values spread by {value:g} (standard deviation); in the set that is usually {usual:g}.", 2),
+    "moved": ("trail_length", "All in it comes again {value:g} pixels away: the camera moved while it was exposed.", 1),
+    "softer": (
+        "sharp",
+        "Its finest detail is {value:g} octaves against the coarser, usually {usual:.2g}; its detail is weaker or "
+        "more in one direction than that of the set.",
+        2,
+    ),
+    "soft": (
+        "softness",
+        "It is as soft as a sharp picture after a blur with a variance of {value:g} square pixels; in the set that is "
+        "usually {usual:g}.",
+        2,
+    ),
+}
+
 
 def judge_light(items: Sequence[Item], rows: np.ndarray) -> list[Finding]:
     """The findings about the samples of the images; those of other images say what is usual."""
@@ -70,7 +98,7 @@ def _one_dtype(items: Sequence[Item], rows: np.ndarray, ours: np.ndarray) -> lis
     too_dark |= (sunk >= 0.55) & deep & (-place >= 0) & ~empty
     # Levels that no camera leaves like this: changed afterwards, towards the dark or towards the bright.
     changed = ours & (rows["uneven"] > max(_UNEVEN, _MORE * _usual(rows["uneven"][ours])))
-    too_dark |= changed & (mean <= -_LEAN)
+    darkened, brightened = changed & (mean <= -_LEAN), changed & (mean >= _LEAN)
     # However mixed the set: no light at all, and no noise in it.
     too_dark |= (_below(octaves(rows["p999"])) >= 1.8) & (_below(rows["quiet"]) >= 2.5)
 
@@ -84,7 +112,6 @@ def _one_dtype(items: Sequence[Item], rows: np.ndarray, ours: np.ndarray) -> lis
         too_bright = (rise > 0.1 * white) & (clipped > max(0.02, 2 * usual))
         too_bright |= (rise > 0.16 * white) & (_below(spread) < _FLAT)
         too_bright |= (brighter >= 10) & (mean >= 1) & (noise >= -2)
-        too_bright |= changed & (mean >= _LEAN)
     else:
         too_bright = _beyond(brighter, ours, _BRIGHT) & (mean >= 1)
     # What one file in eight has is no fault of one file; a white ground is none, but a flat top below white is.
@@ -104,45 +131,25 @@ def _one_dtype(items: Sequence[Item], rows: np.ndarray, ours: np.ndarray) -> lis
         far(rows["coarse_lopsided"], 0.25),
     )
     softer = together(*ratios, -far(rows["fine"], 0.4), np.where(empty, 0, -noise))
-    blurred = (softer >= _BLURRED) & (together(*ratios) >= 2.5)
+    softer = (softer >= _BLURRED) & (together(*ratios) >= 2.5)
     # What the spectrum shows is blur in any picture, if it is not what most of this set show.
-    for name, least, share in (("softness", _SOFT, 1.5), ("trail", _TRAIL, 1.4)):
-        blurred |= ours & ~dull & (rows[name] > max(least, share * _usual(rows[name][ours])))
-
+    soft, moved = (
+        ~dull & (rows[name] > max(least, share * _usual(rows[name][ours])))
+        for name, least, share in (("softness", _SOFT, 1.5), ("trail", _TRAIL, 1.4))
+    )
+    found = {
+        "too-dark": [(too_dark, *_SAID["dark"]), (darkened, *_SAID["darkened"])],
+        "too-bright": [(too_bright, *_SAID["bright"]), (brightened, *_SAID["brightened"])],
+        "saturated": [(saturated, *_SAID["saturated"])],
+        "low-information": [(dull, *_SAID["dull"])],
+        "blurred": [(moved, *_SAID["moved"]), (softer, *_SAID["softer"]), (soft, *_SAID["soft"])],
+    }
     findings = []
-    for code, those, name, said, digits in (
-        (
-            "too-dark",
-            too_dark,
-            "p99",
-            "99% of its pixels are below {value:g}; in the set that is usually {usual:g}.",
-            2,
-        ),
-        ("too-bright", too_bright, "mean", "Its mean is {value:g}; in the set that is usually {usual:g}.", 2),
-        (
-            "saturated",
-            saturated,
-            "clipped_high",
-            "{value:.1%} of its pixels have its largest value; in the set that is usually {usual:.1%}.",
-            4,
-        ),
-        (
-            "low-information",
-            dull,
-            "std",
-            "Its values spread by {value:g} (standard deviation); in the set that is usually {usual:g}.",
-            2,
-        ),
-        (
-            "blurred",
-            blurred,
-            "sharp",
-            "Its finest detail is {value:g} octaves against the coarser, usually {usual:.2g}; its detail is weaker or "
-            "more in one direction than that of the set.",
-            2,
-        ),
-    ):
-        findings += _reports(items, rows, code, those & ours, name, said, digits)
+    for code, cases in found.items():
+        left = ours
+        for those, name, said, digits in cases:  # the first that fits says why
+            findings += _reports(items, rows, code, those & left, name, said, digits)
+            left = left & ~those
     return findings
 
 
