@@ -139,8 +139,8 @@ class Levels(NamedTuple):
     truth: Tensor
 
 
-def _levels(logits: Logits, inputs: Inputs, spec: Spec, per_image: bool) -> Iterator[Levels]:
-    """The pass, block by block."""
+def _levels(logits: Logits, inputs: Inputs, spec: Spec, per_image: bool, count: bool) -> Iterator[Levels]:
+    """The pass, block by block; ``count``: whether the truth is wanted, which is empty otherwise."""
     rows = logits.shape[0] if per_image else 1
     kind = torch.int32 if rows * logits.shape[1] * SLOTS < 2**31 else torch.int64
     start = torch.arange(logits.shape[1], device=logits.device, dtype=kind)[:, None] * SLOTS
@@ -155,11 +155,11 @@ def _levels(logits: Logits, inputs: Inputs, spec: Spec, per_image: bool) -> Iter
             if not clean:
                 check_range(labels.y, x.shape[1], spec)
             p = _index.probabilities(x, labels, None, logits.scratch(x)).p
-            slot = _slots(0 - p).to(kind)
+            slot = torch.rsub(p, STEPS + 0.5, alpha=STEPS).to(kind)  # `_slots` of 0 - p, in one step
             # Where the class is the truth, the error is 1 - p instead of -p: STEPS slots to the right.
             add_at_(slot, in_memory(slot, labels.y), STEPS)
             weight = None if labels.weight is None else labels.weight[:, None]
-            truth = truth_by_class(None, labels, p.shape)
+            truth = truth_by_class(None, labels, p.shape) if count else p.new_empty(0)
         else:
             dense = _dense.read_truth(inputs, block, spec, logits)
             x = _dense.clean(x, dense, logits.dtype)
@@ -206,7 +206,7 @@ def _lovasz(
     )
     truth = torch.zeros((rows, classes), dtype=torch.float64, device=logits.device)
     one = counts.new_ones(())
-    for block, _, slot, weight, mine in _levels(source, inputs, spec, per_image):
+    for block, _, slot, weight, mine in _levels(source, inputs, spec, per_image, True):
         each = one.expand(slot.numel()) if weight is None else weight.to(counts.dtype).expand_as(slot).reshape(-1)
         counts.view(-1).index_add_(0, slot.view(-1), each)
         truth[block.samples if per_image else slice(None)] += mine if per_image else mine.sum(0, keepdim=True)
@@ -224,12 +224,13 @@ def _level_sums(count: Tensor, truth: Tensor, table: Tensor) -> Tensor:
     other = count[:STEPS].double().cumsum(0)  # pixels of other classes at the highest level, and from there down
     own = count[STEPS + 1 :].flip(0).double().cumsum(0)
     union = truth + other
-    jaccard = 1 - (truth - own) / nonzero(union)
+    safe = union.clamp_min(torch.finfo(union.dtype).tiny)  # where nothing is in the union, nothing is above it either
+    missed = truth - own
     before = nonzero(union - count[:STEPS])  # the union before this level's pixels of other classes come in
-    table[:STEPS] = (truth - own) / (before * nonzero(union))
+    table[:STEPS] = missed / (before * safe)
     table[STEPS + 1 :] = (-1 / before).flip(0)
     table[STEPS] = 0
-    return torch.where(union == 0, 0, jaccard).sum() / STEPS
+    return own.add_(other).div_(safe).sum() / STEPS  # 1 - (truth - own) / union
 
 
 @_lovasz.register_fake
@@ -259,7 +260,7 @@ def _lovasz_backward(
     if (triton := kernels(logits, size)) is not None:
         return triton.lovasz_backward(inputs, spec, size, per_image, by_loss, table)
     source = CoarseLogits(logits, size) if size else Logits(logits)
-    for block, p, slot, weight, _ in _levels(source, inputs, spec, per_image):
+    for block, p, slot, weight, _ in _levels(source, inputs, spec, per_image, False):
         slope = table.view(-1).index_select(0, slot.view(-1)).view(p.shape)
         slope.mul_(by_loss[block.samples if per_image else slice(None), :, None]).mul_(p)
         if weight is not None:
