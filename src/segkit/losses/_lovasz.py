@@ -265,7 +265,7 @@ def _lovasz_backward(
         slope.mul_(by_loss[block.samples if per_image else slice(None), :, None]).mul_(p)
         if weight is not None:
             slope.mul_(weight)
-        gradient = slope.mul_(1 - p) if spec.sigmoid else torch.sub(slope, p.mul_(slope.sum(1, True)), out=slope)
+        gradient = slope.mul_(1 - p) if spec.sigmoid else slope.addcmul_(p, slope.sum(1, True), value=-1)
         source.write(block, gradient)
     return source.gradient().view(logits.shape)
 
