@@ -187,7 +187,7 @@ def _made_wrong(
         reason = f"{value:.2%} of its pixels have a label that none of their neighbours has, usually {usual:.2%}."
         findings.append(_finding("speckle", items[i][2], reason, value=value))
         taken[i] = True
-    moved = _moved(rows, ok) & ~taken
+    moved = _moved(rows, ok & sound) & ~taken
     for i in moved.nonzero()[0].tolist():
         y, x = float(rows["shift_y"][i]), float(rows["shift_x"][i])
         steps = [f"{abs(round(y))} pixels {'down' if y > 0 else 'up'}"] * (round(y) != 0)
