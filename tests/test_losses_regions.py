@@ -60,6 +60,22 @@ def test_binned_lovasz_is_within_its_bound(problem, classes):
     assert np.abs(actual - expected).max(initial=0) <= 2**-16
 
 
+@pytest.mark.parametrize("scope", ["image", "batch"])
+def test_binned_lovasz_lowers_a_class_that_is_not_there_where_it_is_most_probable(scope):
+    """The loss of such a class is its largest probability, so its slope is 1 there."""
+    g = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 3, 200, 200, generator=g).requires_grad_()
+    for image in range(2):
+        logits.data[image, 2, 4 + image, 5] = 6.0 - image  # alone at its level
+    truth = torch.randint(0, 2, (2, 200, 200), generator=g)
+    exact, binned = (
+        torch.autograd.grad(L.lovasz(logits, truth, classes=[2], scope=scope, exact=exact), logits)[0]
+        for exact in (True, False)
+    )
+    assert (exact[:, 2] > 0).sum() == (2 if scope == "image" else 1)
+    torch.testing.assert_close(binned, exact)
+
+
 def test_binned_lovasz_has_the_gradient_of_the_exact_one():
     g = torch.Generator().manual_seed(0)
     logits = torch.randn(2, 4, 40, 50, generator=g, dtype=torch.float64).mul_(2).requires_grad_()

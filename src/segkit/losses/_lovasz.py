@@ -226,8 +226,10 @@ def _level_sums(count: Tensor, truth: Tensor, table: Tensor) -> Tensor:
     union = truth + other
     safe = union.clamp_min(torch.finfo(union.dtype).tiny)  # where nothing is in the union, nothing is above it either
     missed = truth - own
-    before = nonzero(union - count[:STEPS])  # the union before this level's pixels of other classes come in
-    table[:STEPS] = missed / (before * safe)
+    above = union - count[:STEPS]  # the union before this level's pixels of other classes come in
+    before = nonzero(above)
+    # A class that is not there: the first pixels taken for it raise the loss of the set from 0 to 1.
+    table[:STEPS] = torch.where(above == 0, 1 / nonzero(union), missed / (before * safe))
     table[STEPS + 1 :] = (-1 / before).flip(0)
     table[STEPS] = 0
     return own.add_(other).div_(safe).sum() / STEPS  # 1 - (truth - own) / union

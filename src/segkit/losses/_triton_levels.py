@@ -30,9 +30,11 @@ def level_sums(counts, sizes, bad, scale, loss, truth, pixels, table, WIDE: tl.c
         whole = tl.where(union == 0, 1.0, union)
         left = own_pixels - own
         total += tl.where(inside & (union != 0), 1 - left / whole, 0.0)
-        before = union - here.to(tl.float64) * unit  # the union before this level's pixels of other classes come in
-        before = tl.where(before == 0, 1.0, before)
-        tl.store(table + i, (left / (before * whole)).to(WIDE), mask=inside)
+        above = union - here.to(tl.float64) * unit  # the union before this level's pixels of other classes come in
+        before = tl.where(above == 0, 1.0, above)
+        # A class that is not there: the first pixels taken for it raise the loss of the set from 0 to 1.
+        slope = tl.where(above == 0, 1 / whole, left / (before * whole))
+        tl.store(table + i, slope.to(WIDE), mask=inside)
         tl.store(table + (SLOTS - 1 - i), (-1 / before).to(WIDE), mask=inside)
         others_above += tl.sum(here, 0)
         own_above += tl.sum(mine, 0)
