@@ -155,7 +155,7 @@ def _levels(logits: Logits, inputs: Inputs, spec: Spec, per_image: bool, count: 
             if not clean:
                 check_range(labels.y, x.shape[1], spec)
             p = _index.probabilities(x, labels, None, logits.scratch(x)).p
-            slot = torch.rsub(p, STEPS + 0.5, alpha=STEPS).to(kind)  # `_slots` of 0 - p, in one step
+            slot = _slots(0 - p).to(kind)  # bit for bit as the Triton kernel does, which may have made the table
             # Where the class is the truth, the error is 1 - p instead of -p: STEPS slots to the right.
             add_at_(slot, in_memory(slot, labels.y), STEPS)
             weight = None if labels.weight is None else labels.weight[:, None]
