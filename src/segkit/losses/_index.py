@@ -222,9 +222,10 @@ def to_gradient_(pixels: Pixels, slopes: Slopes, power: int) -> None:
     by_nll = slopes.by_nll
     if slopes.by_inter is None or slopes.by_pred is None:
         assert by_nll is not None
-        p.mul_(by_nll[:, None] if isinstance(by_nll, Tensor) and by_nll.ndim else by_nll)
+        each = by_nll[:, None] if isinstance(by_nll, Tensor) and by_nll.ndim else by_nll
+        p.mul_(each)
         if labels.hot is not None:
-            p.sub_(labels.hot * by_nll[:, None] if isinstance(by_nll, Tensor) and by_nll.ndim else labels.hot * by_nll)
+            p.sub_(labels.hot * each)
         else:
             add_at_(p, in_memory(p, labels.y) if place is None else place, by_nll, -1)
         return
