@@ -17,8 +17,8 @@ import torch
 from triton.runtime import interpreter
 
 from segkit import losses
-from segkit.losses import _triton
 from segkit.losses import functional as L
+from segkit.losses._engine.triton import launch as _triton
 from segkit.mining import _select_triton
 
 

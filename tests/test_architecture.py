@@ -59,7 +59,7 @@ def files() -> list[pathlib.Path]:
 @pytest.mark.parametrize("path", files(), ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_a_module_imports_only_what_its_row_allows(path):
     room = room_of(path)
-    if room == "__init__":
+    if room in {"__init__", "_triton"}:  # _triton: which backend may run, which losses and mining both ask
         return
     used = {n.split(".")[1] for n in imported_modules(path.read_text(), room) if n.startswith("segkit.")}
     used &= set(segkit.ROOMS)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from segkit import audit, io
-from segkit.audit._duplicates import ThumbStore, find_duplicates
-from segkit.audit._image import digest_of, thumb_of
-from segkit.audit._likeness import landmarks_of
-from segkit.audit._rows import ROW
+from segkit.audit._judge.duplicates import ThumbStore, find_duplicates
+from segkit.audit._judge.likeness import landmarks_of
+from segkit.audit._measure.image import digest_of, thumb_of
+from segkit.audit._measure.row import ROW
 
 IMAGES = 10_000 if os.environ.get("SEGKIT_LONG") == "1" else 1_000
 

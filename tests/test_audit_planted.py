@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from segkit import audit, io
-from segkit.audit._judge import judge
-from segkit.audit._measure import Options, measure
+from segkit.audit._judge.set import judge
+from segkit.audit._measure.worker import Options, measure
 from segkit.datasets import find_pairs
 
 

@@ -13,8 +13,9 @@ import pytest
 import tifffile
 
 from segkit import audit
-from segkit.audit import _large, label_quality
-from segkit.audit._measure import Options, measure
+from segkit.audit import label_quality
+from segkit.audit._measure import by_windows as _large
+from segkit.audit._measure.worker import Options, measure
 
 
 def predictions_and_masks(n=30, classes=4, size=(24, 31), seed=0):
@@ -141,8 +142,8 @@ def test_memory_does_not_grow_with_the_size_of_an_image(tmp_path):
         tifffile.imwrite(path, (tile for _ in range(blocks * blocks)), tile=(512, 512), shape=shape, dtype=np.uint8)
         code = f"""
 import resource
-from segkit.audit import _large
-from segkit.audit._measure import Options, measure
+from segkit.audit._measure import by_windows as _large
+from segkit.audit._measure.worker import Options, measure
 _large._LARGE = 2**20
 part = measure([(0, {str(path)!r}, None)], Options(None, None, 255))
 assert part.findings == [] and part.rows[0]["height"] == {shape[0]}

@@ -21,8 +21,8 @@ import pytest
 from audit_faults import Fault, faults
 from audit_sets import CleanSet, folder, held_out_sets, known_sets
 from segkit import io
-from segkit.audit._judge import judge
-from segkit.audit._measure import Measured, Options, measure
+from segkit.audit._judge.set import judge
+from segkit.audit._measure.worker import Measured, Options, measure
 
 LONG = os.environ.get("SEGKIT_LONG") == "1"
 PICTURES = 12 if LONG else 2  # of each set, into which each fault is planted

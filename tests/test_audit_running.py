@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from segkit import audit, io
-from segkit.audit._measure import lost
+from segkit.audit._measure.worker import lost
 from segkit.stats._processes import ProcessWorkers
 
 LONG = os.environ.get("SEGKIT_LONG") == "1"

@@ -10,8 +10,8 @@ import pytest
 
 from audit_faults import _gain, _gamma, _gauss, _motion, _of_light
 from segkit.audit import audit_dataset
-from segkit.audit._image import levels, measure_image
-from segkit.audit._rows import ROW
+from segkit.audit._measure.image import levels, measure_image
+from segkit.audit._measure.row import ROW
 from segkit.io import write_image
 
 

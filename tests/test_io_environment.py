@@ -15,7 +15,7 @@ from PIL import Image
 
 import segkit.io as sio
 from segkit.errors import ImageReadError
-from segkit.io import _protocol
+from segkit.io._backends import request as _protocol
 
 WITHOUT_OPENCV = """
 import sys

@@ -16,7 +16,8 @@ from torch.utils.data import DataLoader, Dataset
 
 import segkit.io as sio
 from segkit.errors import ImageReadError
-from segkit.io import _source, _tifffile_pages
+from segkit.io import _source
+from segkit.io._backends import tifffile_pages as _tifffile_pages
 
 LONG = bool(os.environ.get("SEGKIT_LONG"))
 

@@ -67,9 +67,10 @@ def test_losses_compile_to_machine_code():
 
 @pytest.mark.parametrize("per_pixel", [False, True])
 def test_the_operators_keep_their_promises_to_the_compiler(per_pixel):
-    from segkit.losses import _lovasz, _op
-    from segkit.losses._check import flatten
-    from segkit.losses._spec import Spec
+    from segkit.losses import _lovasz
+    from segkit.losses._arguments import flatten
+    from segkit.losses._engine import operator as _op
+    from segkit.losses._engine.wanted import Spec
 
     logits, target = sample()
     flat = flatten("dice_ce", logits.requires_grad_(), target, "multiclass", 255, None, None, None)

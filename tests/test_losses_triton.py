@@ -14,8 +14,8 @@ import sys
 import pytest
 import torch
 
+from segkit import _triton as _backend
 from segkit import losses
-from segkit.mining import _backend
 
 HERE = pathlib.Path(__file__).parent
 FILES = [f"losses_{n}" for n in ("laws", "oracle", "peers", "refusals", "regions", "torch", "triton_kernels")]
@@ -65,7 +65,9 @@ def test_the_loss_tests_pass_on_the_gpu(name):
 
 @needs_triton
 def test_a_failing_kernel_fails_the_run(tmp_path):
-    broken = "import torch\nfrom segkit.losses import _triton\n_triton.forward = lambda *a: 1 / 0\n"
+    broken = (
+        "import torch\nfrom segkit.losses._engine.triton import launch as _triton\n_triton.forward = lambda *a: 1 / 0\n"
+    )
     (tmp_path / "broken.py").write_text(broken)
     path = os.pathsep.join([str(tmp_path), str(HERE), *sys.path])
     with pytest.raises(AssertionError, match="ZeroDivisionError"):

@@ -31,7 +31,7 @@ def compile_for(card, kernel, arguments, warps=4):
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from segkit.losses import _triton
+    from segkit.losses._engine.triton import launch as _triton
 
     assert set(arguments) == {p.name for p in kernel.params}, "a launch refuses what it does not know"
     signature, constants, aligned = {}, {}, {}
@@ -62,7 +62,9 @@ class Compiled(list):
 @pytest.fixture
 def compiled(monkeypatch, tmp_path):
     """Prepare passes as on a card, and collect the machine code of their kernels instead of running them."""
-    from segkit.losses import _core, _lovasz, _triton
+    from segkit.losses import _lovasz
+    from segkit.losses._engine import route as _core
+    from segkit.losses._engine.triton import launch as _triton
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     done = Compiled()
@@ -180,7 +182,9 @@ def test_launches_bind_their_arguments_choose_tile_sizes_and_do_so_again(name, m
     from triton.runtime import driver
     from triton.runtime.jit import JITFunction
 
-    from segkit.losses import _core, _lovasz, _triton
+    from segkit.losses import _lovasz
+    from segkit.losses._engine import route as _core
+    from segkit.losses._engine.triton import launch as _triton
     from segkit.mining import _select_triton
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))

@@ -252,7 +252,7 @@ def test_a_sum_over_several_programs_has_no_seam():
 
 @pytest.mark.parametrize("name", ["cross_entropy", "dice", "lovasz", "ohem_cross_entropy"])
 def test_labels_out_of_range_make_the_loss_nan_where_looking_would_wait(name, monkeypatch):
-    from segkit.losses import _triton
+    from segkit.losses._engine.triton import launch as _triton
 
     monkeypatch.setattr(_triton, "check_labels", lambda *a: None)
     logits, target = sample(4, (5, 6))
@@ -281,7 +281,7 @@ def test_either_backend_may_run_the_backward_of_the_other():
 
 def test_few_tile_sizes_are_tried():
     pytest.importorskip("triton", "3.3", reason="Triton 3.2 wants a card for this")
-    from segkit.losses import _triton
+    from segkit.losses._engine.triton import launch as _triton
 
     for kernel in (_triton.softmax_forward, _triton.sigmoid_backward):
         for block_c in (2, 32, 256):

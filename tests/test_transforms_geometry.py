@@ -29,12 +29,10 @@ from segkit.transforms import (
     Rotate90,
     TenCrop,
     VerticalFlip,
-    _nearest,
-    _opencv,
-    _sampling,
     functional,
 )
-from segkit.transforms._geometry import coordinates
+from segkit.transforms._resampling import by_opencv, by_torch, nearest
+from segkit.transforms._resampling.geometry import coordinates
 
 TRANSFORMS = {
     "resize": Resize((29, 20)),
@@ -392,11 +390,11 @@ def test_the_two_ways_to_resample_agree(name, kind):
     for seed in range(4):
         geometry = geometry_of(TRANSFORMS[name], (61, 67), seeded(seed))
         sigma = (0.9, 0.6) if seed % 2 else (0.0, 0.0)
-        by_opencv, by_torch = _opencv.sample(image, geometry, sigma), _sampling.sample(image, geometry, sigma)
-        assert by_opencv.dtype == by_torch.dtype == dtype
-        hidden = _nearest.outside(geometry, image.device)  # what is filled afterwards they need not agree on
+        one, other = by_opencv.sample(image, geometry, sigma), by_torch.sample(image, geometry, sigma)
+        assert one.dtype == other.dtype == dtype
+        hidden = nearest.outside(geometry, image.device)  # what is filled afterwards they need not agree on
         shown = torch.ones(geometry.size).bool() if hidden is None else ~hidden
-        apart = (by_opencv.double() - by_torch.double()).abs()[..., shown]
+        apart = (one.double() - other.double()).abs()[..., shown]
         assert apart.max() <= share * (high - low) + step
         assert shown.float().mean() > 0.5
 
@@ -407,9 +405,9 @@ def test_both_ways_to_look_up_the_nearest_pixel_give_the_same(name):
     image = noise(2, 61, 67, dtype=torch.float64)
     for seed in range(4):
         geometry = geometry_of(TRANSFORMS[name], (61, 67), seeded(seed))
-        by_opencv, hidden = _nearest.look_up(image, geometry, 7.0)
-        by_index, hidden_too = _nearest.look_up(image.clone().requires_grad_(), geometry, 7.0)
-        assert torch.equal(by_opencv, by_index)
+        looked_up, hidden = nearest.look_up(image, geometry, 7.0)
+        by_index, hidden_too = nearest.look_up(image.clone().requires_grad_(), geometry, 7.0)
+        assert torch.equal(looked_up, by_index)
         assert (hidden is None and hidden_too is None) or torch.equal(hidden, hidden_too)
 
 

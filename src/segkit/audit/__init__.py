@@ -11,10 +11,10 @@ Example:
     [('unreadable', '3.png')]
 """
 
-from segkit.audit._dataset import audit_dataset
+from segkit.audit._audit import audit_dataset
 from segkit.audit._finding import CODES, Code, Finding
-from segkit.audit._quality import ImageQuality, LabelQuality, label_quality
-from segkit.audit._report import AuditReport
+from segkit.audit._label_quality import ImageQuality, LabelQuality, label_quality
+from segkit.audit._report.report import AuditReport
 
 __all__ = [
     "AuditReport",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from segkit.errors import ImageReadError
-from segkit.io._info import Header
+from segkit.io._headers.info import Header
 
 __all__ = ["changes_channels", "display", "upright", "upright_size", "window_in_stored"]
 

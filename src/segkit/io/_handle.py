@@ -8,8 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from segkit.io._header import parse
-from segkit.io._info import Header, ImageInfo
+from segkit.io._headers.info import Header, ImageInfo
+from segkit.io._headers.parse import parse
 from segkit.io._read import Window, read_header
 from segkit.io._source import Source
 

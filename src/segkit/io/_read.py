@@ -10,10 +10,10 @@ from typing import Literal
 import numpy as np
 
 from segkit.errors import ImageReadError
+from segkit.io._backends.request import Backend, Request, backends, describe
 from segkit.io._display import changes_channels, display, upright, upright_size, window_in_stored
-from segkit.io._header import parse
-from segkit.io._info import Header, ImageInfo
-from segkit.io._protocol import Backend, Request, backends, describe
+from segkit.io._headers.info import Header, ImageInfo
+from segkit.io._headers.parse import parse
 from segkit.io._source import Source
 
 __all__ = ["explain_backends", "image_info", "read_header", "read_image", "read_mask"]

@@ -149,17 +149,17 @@ def _encode(path: str, pixels: np.ndarray, palette: np.ndarray | None) -> bytes:
         if channels > 4:
             raise ImageWriteError(path, f"PNG holds 1 to 4 channels, the array has {channels}", f"write {better!r}")
         if palette is not None:
-            from segkit.io._pillow import encode_palette_png
+            from segkit.io._backends.pillow import encode_palette_png
 
             return encode_palette_png(pixels, palette)
-        from segkit.io._tifffile import encode_png
+        from segkit.io._backends.tifffile import encode_png
 
         return encode_png(pixels)
     if ending in (".tif", ".tiff"):
         if dtype not in TIFF_DTYPES:
             hint = "use .astype(np.uint8)" if dtype == "bool" else "convert it to an integer or float dtype"
             raise ImageWriteError(path, f"TIFF files of {dtype} are not portable", hint)
-        from segkit.io._tifffile import encode_tiff
+        from segkit.io._backends.tifffile import encode_tiff
 
         return encode_tiff(pixels, palette)
     if ending in (".jpg", ".jpeg"):

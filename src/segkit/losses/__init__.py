@@ -17,11 +17,11 @@ Example:
 
 from __future__ import annotations
 
-from . import functional
-from ._backend import backend, use_backend
-from ._deep import CompoundLoss, DeepSupervision
-from ._pixel_modules import BinaryCrossEntropyLoss, CrossEntropyLoss, FocalLoss, OHEMCrossEntropyLoss
-from ._region_modules import (
+from segkit.losses import functional
+from segkit.losses._backend import backend, use_backend
+from segkit.losses._deep import CompoundLoss, DeepSupervision
+from segkit.losses._pixel_modules import BinaryCrossEntropyLoss, CrossEntropyLoss, FocalLoss, OHEMCrossEntropyLoss
+from segkit.losses._region_modules import (
     BoundaryLoss,
     CLDiceLoss,
     DiceCELoss,

@@ -10,7 +10,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from segkit.mining import _backend as _choice
+from segkit import _triton as _choice
 
 
 def backend(device: torch.device | str | None = None) -> str:
@@ -79,6 +79,6 @@ def kernels(logits: Tensor, size: Sequence[int]) -> ModuleType | None:
         return None
     if any(2 * fine * coarse >= 2**31 for fine, coarse in zip(size, logits.shape[2:], strict=bool(size))):
         return None
-    from . import _triton
+    from segkit.losses._engine.triton import launch as _triton
 
     return _triton

@@ -8,12 +8,11 @@ from typing import Any, Literal
 from torch import Tensor
 
 from segkit import IGNORE_INDEX
-
-from ._check import Mode, Reduction, Upsample, Weights, choice, flatten
-from ._formula import Formula, dice_formula, generalized_dice_formula, jaccard_formula, tversky_formula
-from ._pixel import check_smoothing, focal_alpha
-from ._reduce import Absent
-from ._region import Entries, Scope, one_pass
+from segkit.losses._arguments import Mode, Reduction, Upsample, Weights, choice, flatten
+from segkit.losses._cross_entropy import check_smoothing, focal_alpha
+from segkit.losses._engine.reduce import Absent
+from segkit.losses._formulas import Formula, dice_formula, generalized_dice_formula, jaccard_formula, tversky_formula
+from segkit.losses._region import Entries, Scope, one_pass
 
 
 def dice_ce(

@@ -10,12 +10,11 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from segkit import IGNORE_INDEX
-
-from ._base import Loss
-from ._check import Mode, Reduction, Upsample, Weights, choice
-from ._compound import combine
-from ._reduce import Absent
-from ._region import Scope
+from segkit.losses._arguments import Mode, Reduction, Upsample, Weights, choice
+from segkit.losses._compound import combine
+from segkit.losses._engine.reduce import Absent
+from segkit.losses._module import Loss
+from segkit.losses._region import Scope
 
 
 class CompoundLoss(Loss):

@@ -20,18 +20,18 @@ from torch import Tensor
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from segkit import IGNORE_INDEX
-
-from . import _dense, _index
-from ._backend import kernels
-from ._blocks import Block, Logits, blocks, readable, wide_dtype
-from ._check import Flat, Mode, Reduction, Upsample, Weights, choice, flatten
-from ._labels import all_count, check_range, read_labels, truth_by_class
-from ._op import first_order, once, refuse_vmap
-from ._places import add_at_, in_memory
-from ._reduce import nonzero, reduce_entries
-from ._region import Scope
-from ._spec import Inputs, Spec
-from ._upsample import CoarseLogits
+from segkit.losses._arguments import Flat, Mode, Reduction, Upsample, Weights, choice, flatten
+from segkit.losses._backend import kernels
+from segkit.losses._engine.operator import first_order, once, refuse_vmap
+from segkit.losses._engine.reduce import nonzero, reduce_entries
+from segkit.losses._engine.streamed import hard as _index
+from segkit.losses._engine.streamed import soft as _dense
+from segkit.losses._engine.streamed.blocks import Block, Logits, blocks, readable, wide_dtype
+from segkit.losses._engine.streamed.by_class import add_at_, in_memory
+from segkit.losses._engine.streamed.coarse import CoarseLogits
+from segkit.losses._engine.streamed.labels import all_count, check_range, read_labels, truth_by_class
+from segkit.losses._engine.wanted import Inputs, Spec
+from segkit.losses._region import Scope
 
 STEPS = 65535
 SLOTS = 2 * STEPS + 1  # (truth - p) from -1 to 1: a miss of a background pixel left of the middle, of the class right

@@ -8,11 +8,10 @@ from typing import Any, Literal
 from torch import Tensor
 
 from segkit import IGNORE_INDEX
-
-from ._check import Mode, Reduction, Upsample, Weights, flatten
-from ._formula import dice_formula, generalized_dice_formula, jaccard_formula, tversky_formula
-from ._reduce import Absent
-from ._region import Entries, Scope, region_formula
+from segkit.losses._arguments import Mode, Reduction, Upsample, Weights, flatten
+from segkit.losses._engine.reduce import Absent
+from segkit.losses._formulas import dice_formula, generalized_dice_formula, jaccard_formula, tversky_formula
+from segkit.losses._region import Entries, Scope, region_formula
 
 
 def dice(

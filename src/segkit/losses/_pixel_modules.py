@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 from segkit import IGNORE_INDEX
-
-from . import functional
-from ._base import Loss
-from ._check import Mode, Reduction, Upsample, Weights, choice, flatten
-from ._ohem import hardest
+from segkit.losses import functional
+from segkit.losses._arguments import Mode, Reduction, Upsample, Weights, choice, flatten
+from segkit.losses._hardest import hardest
+from segkit.losses._module import Loss
 
 
 class CrossEntropyLoss(Loss):

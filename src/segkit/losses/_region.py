@@ -16,13 +16,12 @@ import torch
 from torch import Tensor
 
 from segkit import IGNORE_INDEX
-
-from ._at_once import Goal, Region
-from ._check import Flat, Mode, Reduction, Upsample, Weights, choice, flatten
-from ._formula import Formula, Overlap
-from ._op import in_plain_sight, one_number, pixel_sums
-from ._reduce import Absent, nonzero, reduce_entries, sum_over_ranks, weighted_mean
-from ._spec import Inputs, Spec, Sums
+from segkit.losses._arguments import Flat, Mode, Reduction, Upsample, Weights, choice, flatten
+from segkit.losses._engine.operator import in_plain_sight, one_number, pixel_sums
+from segkit.losses._engine.reduce import Absent, nonzero, reduce_entries, sum_over_ranks, weighted_mean
+from segkit.losses._engine.streamed.at_once import Goal, Region
+from segkit.losses._engine.wanted import Inputs, Spec, Sums
+from segkit.losses._formulas import Formula, Overlap
 
 Scope = Literal["image", "batch"]
 

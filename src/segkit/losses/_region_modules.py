@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from segkit import IGNORE_INDEX
-
-from . import functional
-from ._base import Loss
-from ._check import Mode, Reduction, Upsample, Weights
-from ._reduce import Absent
-from ._region import Scope
+from segkit.losses import functional
+from segkit.losses._arguments import Mode, Reduction, Upsample, Weights
+from segkit.losses._engine.reduce import Absent
+from segkit.losses._module import Loss
+from segkit.losses._region import Scope
 
 
 class DiceLoss(Loss):

@@ -10,14 +10,14 @@ Example:
 
 from __future__ import annotations
 
-from ._cl_dice import cl_dice
-from ._compound import combine, dice_ce, dice_focal
-from ._distance import boundary, skeleton_recall
-from ._lovasz import lovasz
-from ._ohem import ohem_cross_entropy
-from ._overlap import dice, generalized_dice, jaccard, tversky
-from ._pixel import binary_cross_entropy, cross_entropy, focal
-from ._region import region_loss
+from segkit.losses._centre_lines import cl_dice
+from segkit.losses._compound import combine, dice_ce, dice_focal
+from segkit.losses._cross_entropy import binary_cross_entropy, cross_entropy, focal
+from segkit.losses._hardest import ohem_cross_entropy
+from segkit.losses._lovasz import lovasz
+from segkit.losses._maps import boundary, skeleton_recall
+from segkit.losses._overlap import dice, generalized_dice, jaccard, tversky
+from segkit.losses._region import region_loss
 
 __all__ = [
     "binary_cross_entropy",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-from ._backend import interpreting, triton_runs
+from segkit._triton import interpreting, triton_runs
 
 SCOPES = ("batch", "image")
 SAMPLE = 2**12  # losses that the CPU looks at to narrow a search
@@ -163,7 +163,7 @@ def _reached(keys: Tensor, asked: Tensor) -> Tensor:
     """The largest key that at least `asked` values of a row reach, `[R, 1]`."""
     rows, length = keys.shape
     if 0 < length < 2**31 and 0 < rows <= 65535 and triton_runs(keys.device):
-        from ._select_triton import reached as by_histogram
+        from segkit.mining._select_triton import reached as by_histogram
 
         return by_histogram(keys, asked)
     # Bit by bit from the top: no histogram, no atomic additions.

@@ -21,8 +21,8 @@ from segkit.transforms._color import ColorJitter, Cutout, GaussianBlur, Gaussian
 from segkit.transforms._compose import Compose
 from segkit.transforms._crops import CropBox, FiveCrop, GridCrop, TenCrop
 from segkit.transforms._flip import HorizontalFlip, Rotate90, VerticalFlip
-from segkit.transforms._geometry import Geometry
 from segkit.transforms._merge import merge_crops, stack_crops, unstack_crops
+from segkit.transforms._resampling.geometry import Geometry
 from segkit.transforms._size import CenterCrop, PadTo, PadToMultiple, RandomCrop, Resize
 from segkit.transforms._targets import DistanceMaps, SkeletonTarget
 from segkit.transforms._values import Normalize, ToTensor

@@ -10,9 +10,9 @@ from typing import Any, ClassVar, overload
 import torch
 from torch import Tensor
 
-from segkit.transforms._geometry import Geometry, Size
 from segkit.transforms._inputs import as_number, check_fill, check_image_fill, check_pair
-from segkit.transforms._resample import resample
+from segkit.transforms._resampling.geometry import Geometry, Size
+from segkit.transforms._resampling.resample import resample
 
 
 class Transform:

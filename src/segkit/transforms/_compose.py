@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from segkit.transforms._base import GeometricTransform, Transform, given, image_size
-from segkit.transforms._geometry import Geometry, Size
 from segkit.transforms._inputs import as_size, check_fill, check_image_fill, check_pair
-from segkit.transforms._resample import resample, resample_mask
+from segkit.transforms._resampling.geometry import Geometry, Size
+from segkit.transforms._resampling.resample import resample, resample_mask
 
 
 class Compose(Transform):

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from segkit.transforms import _geometry
 from segkit.transforms._base import Transform, given, image_size
-from segkit.transforms._geometry import Size
 from segkit.transforms._inputs import as_number, as_size, check_pair
-from segkit.transforms._resample import resample
+from segkit.transforms._resampling import geometry as _geometry
+from segkit.transforms._resampling.geometry import Size
+from segkit.transforms._resampling.resample import resample
 from segkit.transforms._size import fitting
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from segkit.transforms import _geometry
 from segkit.transforms._base import GeometricTransform, as_probability, integer, uniform
-from segkit.transforms._geometry import Geometry, Size
+from segkit.transforms._resampling import geometry as _geometry
+from segkit.transforms._resampling.geometry import Geometry, Size
 
 
 class HorizontalFlip(GeometricTransform):

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from segkit.transforms._crops import CropBox
-from segkit.transforms._geometry import Size
 from segkit.transforms._inputs import as_size
+from segkit.transforms._resampling.geometry import Size
 
 
 def stack_crops(x: Tensor) -> Tensor:

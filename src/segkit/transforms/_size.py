@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from segkit import IGNORE_INDEX
-from segkit.transforms import _geometry
 from segkit.transforms._base import GeometricTransform, SizedTransform, given, image_size, integer
-from segkit.transforms._geometry import Geometry, Size
 from segkit.transforms._inputs import as_number, as_size, as_whole, check_pair
+from segkit.transforms._resampling import geometry as _geometry
+from segkit.transforms._resampling.geometry import Geometry, Size
 
 
 class Resize(SizedTransform):

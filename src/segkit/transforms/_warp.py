@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import torch
 
 from segkit import IGNORE_INDEX
-from segkit.transforms import _geometry
 from segkit.transforms._base import (
     GeometricTransform,
     SizedTransform,
@@ -18,9 +17,10 @@ from segkit.transforms._base import (
     uniform,
     uniforms,
 )
-from segkit.transforms._field import Field
-from segkit.transforms._geometry import Geometry, Size
 from segkit.transforms._inputs import as_number, as_range, as_size, as_whole
+from segkit.transforms._resampling import geometry as _geometry
+from segkit.transforms._resampling.field import Field
+from segkit.transforms._resampling.geometry import Geometry, Size
 
 
 class RandomScale(GeometricTransform):

@@ -1,0 +1,166 @@
+"""The audit of a data set: find the files, measure them in any executor, judge them, and hand back a report."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from functools import partial
+from typing import Any, overload
+
+import numpy as np
+
+from segkit import IGNORE_INDEX
+from segkit.audit._finding import CODES, Finding
+from segkit.audit._judge.duplicates import ThumbStore, find_duplicates
+from segkit.audit._judge.set import judge
+from segkit.audit._measure.row import ROW
+from segkit.audit._measure.worker import Item, Options, lost, measure
+from segkit.audit._report.report import AuditReport
+from segkit.datasets import Pairs, find_pairs
+from segkit.stats import map_in_chunks
+
+__all__ = ["audit_dataset"]
+
+Files = Any
+
+
+def audit_dataset(
+    images: Files,
+    masks: Files | None = None,
+    *,
+    num_classes: int | None = None,
+    colors: Mapping[tuple[int, int, int], int] | None = None,
+    ignore_index: int | None = IGNORE_INDEX,
+    splits: Mapping[str, str] | None = None,
+    pattern: Any = None,
+    executor: Executor | None = None,
+    progress: bool = True,
+) -> AuditReport:
+    """Read every file once and say what is wrong with it, by itself and against the rest of the set.
+
+    Args:
+        images: a folder, or a list of paths.
+        masks: a folder, or a list of paths; None audits images alone.
+        num_classes: C: labels must lie in [0, C). None does not check them.
+        colors: (r, g, b) -> class, for colour-coded masks.
+        ignore_index: the label of ignored pixels; None when there is none.
+        splits: stem -> name of its split ("train", "val", ...), to find leaks between splits.
+        pattern: how the names of images and masks belong together, as in `datasets.find_pairs`.
+        executor: where to run, any `concurrent.futures.Executor`; a pool of processes when None.
+        progress: show a bar, if standard error is a terminal.
+
+    Returns:
+        The report: `findings`, `to_json()`, `to_html(path)`, `clean_pairs()`. Its findings are the same for any
+        executor, any number of workers and any order of the files.
+
+    Raises:
+        DataError: there are no images, or no mask belongs to any image.
+        FileNotFoundError: a folder does not exist.
+
+    Example:
+        >>> from segkit.io import write_image, write_mask
+        >>> os.makedirs("in", exist_ok=True), os.makedirs("out", exist_ok=True)
+        (None, None)
+        >>> for i in range(2):
+        ...     write_image(f"in/{i}.png", np.full((8, 8, 1), i * 9, np.uint8))
+        >>> write_mask("out/0.png", np.zeros((8, 8), np.uint8))
+        >>> report = audit_dataset("in", "out", num_classes=2, progress=False)
+        >>> sorted((finding.code, finding.path) for finding in report.findings if finding.severity == "error")
+        [('constant-image', 'in/0.png'), ('constant-image', 'in/1.png'), ('orphan-image', 'in/1.png')]
+    """
+    if num_classes is not None and num_classes < 1:
+        raise ValueError(f"audit_dataset: `num_classes` must be at least 1, got {num_classes}. Count the background.")
+    options = Options(num_classes, None if colors is None else dict(colors), ignore_index)
+    pairs, items = _items(images, masks, pattern)
+    rows = np.zeros(len(items), ROW)
+    findings = _orphans(pairs)
+    labels: dict[int, list[int]] = {}
+    with ThumbStore() as store:
+        parts = map_in_chunks(
+            partial(measure, options=options),
+            items,
+            on_lost=lost,
+            executor=executor,
+            progress=progress,
+            describe="audit",
+        )
+        for part in parts:
+            rows[part.numbers] = part.rows
+            store.put(part.numbers, part.thumbs, part.landmarks)
+            findings += part.findings
+            for label, (pixels, count) in part.labels.items():
+                entry = labels.setdefault(label, [0, 0])
+                entry[0] += pixels
+                entry[1] += count
+        findings += find_duplicates(items, rows, store, splits=splits, executor=executor, progress=progress)
+    findings += judge(items, rows, labels, options)
+    return AuditReport(
+        pairs=list(pairs),
+        files=items.files,
+        rows=rows,
+        labels={label: labels[label] for label in sorted(labels)},
+        findings=sorted(findings, key=_order),
+        options=options,
+    )
+
+
+class _Items(Sequence[Item]):
+    """The files with their numbers, made when they are asked for: a path is held once, and a pair once."""
+
+    def __init__(self, files: list[tuple[str | None, str | None]]) -> None:
+        self.files = files
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Item]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return [(number, *self.files[number]) for number in range(*index.indices(len(self)))]
+        return (index, *self.files[index])
+
+
+def _items(images: Files, masks: Files | None, pattern: Any) -> tuple[Pairs, _Items]:
+    """The pairs, and what is to be read, sorted by path so that the order in which files are named means nothing."""
+    files: list[tuple[str | None, str | None]]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # orphans become findings here
+        if masks is None:
+            listed = images if isinstance(images, str | os.PathLike) else list(images)
+            found = Pairs([])
+            files = [(p.image, None) for p in find_pairs(listed, listed)]
+        else:
+            found = find_pairs(images, masks, pattern=pattern)
+            files = [*found]
+            files += [(path, None) for path in found.orphan_images] + [(None, path) for path in found.orphan_masks]
+    files.sort(key=lambda pair: (pair[0] or pair[1] or "", pair[1] or ""))
+    return found, _Items(files)
+
+
+def _orphans(pairs: Pairs) -> list[Finding]:
+    findings = []
+    for code, paths in (("orphan-image", pairs.orphan_images), ("orphan-mask", pairs.orphan_masks)):
+        partner = "mask" if code == "orphan-image" else "image"
+        for path in paths:
+            reason = f"There is no {partner} of its name."
+            findings.append(Finding(code, CODES[code].severity, path, None, None, reason, CODES[code].remedy))
+    return findings
+
+
+_SEVERITIES = {"error": 0, "warning": 1, "info": 2}
+_CODES = {code: number for number, code in enumerate(CODES)}
+
+
+def _order(finding: Finding) -> tuple[Any, ...]:
+    return (
+        _SEVERITIES[finding.severity],
+        _CODES[finding.code],
+        finding.path,
+        finding.related or "",
+        finding.reason,
+    )

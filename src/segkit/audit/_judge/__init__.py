@@ -1,0 +1,1 @@
+"""What the measures of a whole set say of each item."""

@@ -1,0 +1,197 @@
+"""The same picture twice: exactly, or nearly; with two masks, or in two splits."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from typing import Any, overload
+
+import numpy as np
+
+from segkit.audit._finding import CODES, Finding, Severity
+from segkit.audit._judge.likeness import LANDMARK, likeness, similar_pairs
+from segkit.audit._measure.row import THUMB
+from segkit.audit._measure.worker import Item
+from segkit.stats import map_in_chunks
+
+__all__ = ["ThumbStore", "find_duplicates"]
+
+_SAME, _ALMOST = 0.965, 0.85  # likeness of a re-encoded picture; of a cropped one. Neighbouring slices reach 0.8.
+_FEW = 8
+_BLOCK = 64
+_HOW = (
+    "",
+    " when flipped left to right",
+    " when flipped upside down",
+    " when turned by half",
+    " when mirrored at its diagonal",
+    " when turned by a quarter",
+    " when turned by a quarter",
+    " when mirrored at its diagonal",
+)
+
+
+class ThumbStore:
+    """Thumbs and landmarks of all images in two temporary files, so that memory does not grow with the set."""
+
+    def __init__(self) -> None:
+        self._thumbs = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
+        self._landmarks = tempfile.TemporaryFile()  # noqa: SIM115
+
+    def put(self, numbers: Sequence[int], thumbs: np.ndarray, landmarks: np.ndarray) -> None:
+        """Keep the thumbs, uint8 [K, THUMB, THUMB], and landmarks, [K], of some images."""
+        for number, thumb, landmark in zip(numbers, thumbs, landmarks, strict=True):
+            os.pwrite(self._thumbs.fileno(), thumb.tobytes(), number * THUMB * THUMB)
+            os.pwrite(self._landmarks.fileno(), landmark.tobytes(), number * LANDMARK.itemsize)
+
+    def thumb(self, number: int) -> np.ndarray:
+        """The thumb of an image, uint8 [THUMB, THUMB]."""
+        data = os.pread(self._thumbs.fileno(), THUMB * THUMB, number * THUMB * THUMB)
+        return np.frombuffer(data, np.uint8).reshape(THUMB, THUMB)
+
+    def landmarks(self, numbers: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Blocks of (numbers, landmarks), of those among `numbers`, which are in increasing order."""
+        for start in range(0, int(numbers[-1]) + 1 if numbers.size else 0, _BLOCK):
+            ours = numbers[np.searchsorted(numbers, start) : np.searchsorted(numbers, start + _BLOCK)]
+            if ours.size:
+                data = os.pread(self._landmarks.fileno(), _BLOCK * LANDMARK.itemsize, start * LANDMARK.itemsize)
+                yield ours, np.frombuffer(data, LANDMARK)[ours - start]
+
+    def __enter__(self) -> ThumbStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thumbs.close()
+        self._landmarks.close()
+
+
+def find_duplicates(
+    items: Sequence[Item],
+    rows: np.ndarray,
+    store: ThumbStore,
+    *,
+    splits: Mapping[str, str] | None,
+    executor: Executor | None,
+    progress: bool,
+) -> list[Finding]:
+    """The findings about two images at a time. Of the two, the later path has the finding, the earlier is related."""
+    usable = rows["image_ok"] & ~rows["constant"]
+    numbers = usable.nonzero()[0]
+    # One of each: a copy is like whatever its original is like. `unique` names the first of equal ones.
+    _, firsts, which = np.unique(rows["image_digest"][numbers], axis=0, return_index=True, return_inverse=True)
+    originals = numbers[firsts[which.reshape(-1)]]
+    copies = originals != numbers
+    exact = list(zip(originals[copies].tolist(), numbers[copies].tolist(), strict=True))
+    alone = np.sort(numbers[firsts])
+    candidates = similar_pairs(lambda: store.landmarks(alone), len(items))
+    scores = map_in_chunks(
+        _compare,
+        _Thumbs(store, candidates),
+        on_lost=lambda item, reason: [0.0],
+        executor=executor,
+        progress=progress,
+        describe="duplicates",
+    )
+    near = [
+        (int(first), int(second), int(flip), score)
+        for (first, second, flip), score in zip(candidates, (s for part in scores for s in part), strict=True)
+        if score >= _ALMOST
+    ]
+    findings = []
+    for first, second in exact:
+        findings += _exact(items, rows, first, second)
+    # Slices and frames are all like their neighbours: a fact of that set, not of one file.
+    series = len({second for _, second, _, score in near if score >= _SAME}) > max(_FEW, 0.25 * len(alone))
+    for first, second, flip, score in near:
+        findings += _near(items, rows, first, second, flip, score, mild=series)
+    if splits is not None:
+        pairs = [*exact, *((first, second) for first, second, _, _ in near)]
+        findings += _leaks(items, pairs, splits)
+    return findings
+
+
+class _Thumbs(Sequence[tuple[np.ndarray, np.ndarray, int]]):
+    """The thumbs of pairs, read when they are asked for."""
+
+    def __init__(self, store: ThumbStore, pairs: np.ndarray) -> None:
+        self._store = store
+        self._pairs = pairs
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, int]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[tuple[np.ndarray, np.ndarray, int]]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        first, second, flip = self._pairs[index].tolist()
+        return self._store.thumb(first), self._store.thumb(second), flip
+
+
+def _compare(pairs: list[tuple[np.ndarray, np.ndarray, int]]) -> list[float]:
+    return [likeness(first, second, flip) for first, second, flip in pairs]
+
+
+def _exact(items: Sequence[Item], rows: np.ndarray, first: int, second: int) -> list[Finding]:
+    original, copy = items[first][1], items[second][1]
+    if _masks_differ(rows, first, second):
+        return [_pair("duplicate-with-other-mask", copy, original, "It has the same pixels, but another mask.", 1.0)]
+    return [_pair("exact-duplicate", copy, original, "It has the same pixels.", 1.0)]
+
+
+def _near(
+    items: Sequence[Item], rows: np.ndarray, first: int, second: int, flip: int, score: float, *, mild: bool
+) -> list[Finding]:
+    original, copy = items[first][1], items[second][1]
+    how = _HOW[flip]
+    value = round(score, 3)
+    severity: Severity = "warning" if score >= _SAME and not mild else "info"
+    reason = f"Its detail agrees to {value:.1%} with that of the other{how}."
+    findings = [_pair("near-duplicate", copy, original, reason, value, severity)]
+    same_size = rows["height"][first] == rows["height"][second] and rows["width"][first] == rows["width"][second]
+    if flip == 0 and same_size and score >= _SAME and _masks_differ(rows, first, second):
+        reason = "It is nearly the same picture, but has another mask."
+        findings.append(_pair("duplicate-with-other-mask", copy, original, reason, value, "info"))
+    return findings
+
+
+def _masks_differ(rows: np.ndarray, first: int, second: int) -> bool:
+    both = rows["mask_ok"][first] and rows["mask_ok"][second]
+    return bool(both and (rows["mask_digest"][first] != rows["mask_digest"][second]).any())
+
+
+def _leaks(items: Sequence[Item], pairs: list[tuple[int, int]], splits: Mapping[str, str]) -> list[Finding]:
+    """The same picture in two splits. The file of the larger split has the finding: it is the one to spare."""
+    size = Counter(splits.values())
+    findings = []
+    for pair in sorted(pairs):
+        paths = [str(items[i][1]) for i in pair]
+        names = [_split_of(path, splits) for path in paths]
+        if None in names or names[0] == names[1]:
+            continue
+        if size[str(names[0])] < size[str(names[1])]:
+            paths, names = paths[::-1], names[::-1]
+        reason = f"It is in split {names[0]!r}, and the same picture is in {names[1]!r}."
+        findings.append(_pair("split-leak", paths[0], paths[1], reason, f"{names[0]}, {names[1]}"))
+    return findings
+
+
+def _split_of(path: str, splits: Mapping[str, str]) -> str | None:
+    """The split of a file: by its stem, by its name, or by its path."""
+    name = os.path.basename(path)
+    for key in (os.path.splitext(name)[0], name, path, os.path.splitext(path)[0]):
+        if key in splits:
+            return splits[key]
+    return None
+
+
+def _pair(
+    code: str, path: str | None, related: str | None, reason: str, value: float | str, severity: Severity | None = None
+) -> Finding:
+    return Finding(code, severity or CODES[code].severity, path or "", related, value, reason, CODES[code].remedy)

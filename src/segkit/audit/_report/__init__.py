@@ -1,0 +1,1 @@
+"""The findings as a person reads them."""

@@ -1,0 +1,1 @@
+"""What decodes the samples, library by library."""

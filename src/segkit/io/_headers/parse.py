@@ -1,0 +1,64 @@
+"""Which format a file is, by its first bytes and never by its name; then that format's own parser."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from segkit.errors import ImageReadError
+from segkit.io._headers.bmp_pnm import parse_bmp, parse_pnm
+from segkit.io._headers.gif_webp_jp2 import parse_gif, parse_jp2, parse_webp
+from segkit.io._headers.info import Header
+from segkit.io._headers.jpeg import parse_jpeg
+from segkit.io._headers.png import SIGNATURE, parse_png
+from segkit.io._headers.tiff import parse_tiff
+from segkit.io._source import Source
+
+__all__ = ["parse"]
+
+
+def parse(source: Source, page: int = 0, level: int = 0, *, survey: bool = False) -> Header:
+    """The header of one page, from a bounded number of bytes.
+
+    Args:
+        source: the file.
+        page: which page; only TIFFs have more than one that can be read.
+        level: which resolution of a pyramid.
+        survey: count all pages and levels.
+
+    Raises:
+        ImageReadError: the format is unknown, or the header is damaged.
+    """
+    page, level = _index("page", page), _index("level", level)
+    start = source.pread(0, min(64, source.size))
+    if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return parse_tiff(source, page, level, survey=survey)
+    if not survey:
+        source.read_all()  # the pixels are wanted next, and the parser then walks in memory
+    if start[:8] == SIGNATURE:
+        header = parse_png(source)
+    elif start[:3] == b"\xff\xd8\xff":
+        header = parse_jpeg(source)
+    elif start[:2] == b"BM":
+        header = parse_bmp(source)
+    elif start[:2] in (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"Pf") and start[2:3] in b" \t\n\r#":
+        header = parse_pnm(source)
+    elif start[:6] in (b"GIF87a", b"GIF89a"):
+        header = parse_gif(source)
+    elif start[:4] == b"RIFF" and start[8:12] == b"WEBP":
+        header = parse_webp(source)
+    elif start[:12] == b"\0\0\0\x0cjP  \r\n\x87\n" or start[:4] == b"\xff\x4f\xff\x51":
+        header = parse_jp2(source)
+    else:
+        reason = f"its first bytes {start[:8]!r} are no image format that segkit knows"
+        raise ImageReadError(source.path, reason, "convert it to PNG or TIFF")
+    if page or level:
+        what = f"page {page}" if page else f"level {level}"
+        reason = f"{what} was asked for, but only the first image of a {header.info.format} can be read"
+        raise ImageReadError(source.path, reason, "use page=0 and level=0")
+    return header
+
+
+def _index(name: str, value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
+        raise ValueError(f"read_image: {name} must be an integer of at least 0, got {value!r}. The first is 0.")
+    return int(value)

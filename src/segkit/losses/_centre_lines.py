@@ -1,0 +1,135 @@
+"""Dice of centre lines: soft skeletons of prediction and truth, each looked for in the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import max_pool1d, max_pool2d, max_pool3d
+
+from segkit import IGNORE_INDEX
+from segkit.losses._arguments import Mode, Reduction, Weights, flatten
+from segkit.losses._engine.reduce import Absent
+from segkit.losses._engine.streamed import soft as _dense
+from segkit.losses._engine.streamed.blocks import Block, Logits
+from segkit.losses._engine.wanted import Spec, Sums
+from segkit.losses._region import Entries, Scope, reduce_region
+
+
+def cl_dice(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    mode: Mode = "multiclass",
+    ignore_index: int = IGNORE_INDEX,
+    class_weights: Weights | None = None,
+    pixel_weights: Tensor | None = None,
+    iterations: int = 3,
+    scope: Scope = "image",
+    classes: Sequence[int] | None = None,
+    absent: Absent = "skip",
+    smooth: float = 1.0,
+    reduction: Reduction = "mean",
+    process_group: Any = None,
+) -> Tensor:
+    """One minus the harmonic mean of how much of each skeleton lies in the other's region.
+
+    Args:
+        logits: as for `region_loss`; [B, C, *spatial] with 1 to 3 axes.
+        target: as for `region_loss`.
+        mode: as for `region_loss`.
+        ignore_index: label of pixels that count nowhere; a skeleton ends there as it does at the image's edge.
+        class_weights: C numbers; the mean over classes divides by them.
+        pixel_weights: [B, *spatial], at least 0; 0 is the same as ignored.
+        iterations: thinning steps: at least half the width of the widest structure, in pixels.
+        scope: as for `region_loss`.
+        classes: as for `region_loss`; usually all but the background.
+        absent: as for `region_loss`.
+        smooth: pixels added above and below each fraction.
+        reduction: as for `region_loss`.
+        process_group: as for `region_loss`.
+
+    Returns:
+        A scalar or [B, C] in [0, 1], as for `region_loss`.
+
+    Raises:
+        ValueError: shapes, weights or labels that do not belong together.
+
+    Example:
+        >>> target = torch.zeros(1, 5, 5, dtype=torch.uint8)
+        >>> target[:, 2] = 1
+        >>> logits = torch.stack([1.0 - target, target.float()], 1) * 50
+        >>> cl_dice(logits, target, classes=[1]).round(decimals=3)  # the line is found
+        tensor(0.)
+
+    Source: Shit et al. 2021 (clDice). This is the one loss that is no sum over pixels: thinning needs the whole map of
+    probabilities several times, so memory is about 4 + 4 x iterations times the logits. See `skeleton_recall`.
+    """
+    function = "cl_dice"
+    if iterations < 1:
+        raise ValueError(f"{function}: `iterations` must be at least 1, got {iterations}.")
+    flat = flatten(function, logits, target, mode, ignore_index, class_weights, pixel_weights, None)
+    x, spec = Logits(flat.inputs.logits), Spec(function, flat.sigmoid, ignore_index)
+    truth = _dense.read_truth(flat.inputs, Block(slice(None), slice(None), True), spec, x)
+    clean = _dense.clean(flat.inputs.logits, truth, x.dtype)
+    p = clean.sigmoid() if spec.sigmoid else torch.softmax(clean, 1)
+    spatial = flat.shape[2:] if mode == "multilabel" else flat.shape[1:]
+
+    def as_image(t: Tensor) -> Tensor:
+        return t.expand(-1, p.shape[1], -1).reshape(*p.shape[:2], *spatial)
+
+    valid = None if truth.valid is None else as_image(truth.valid)
+    weight = p.new_ones((1, 1, 1)) if truth.weight is None else truth.weight
+    of_p = soft_skeleton(as_image(p), valid, iterations).reshape(p.shape)
+    of_truth = soft_skeleton(as_image(truth.share), valid, iterations).reshape(p.shape)
+
+    def total(t: Tensor) -> Tensor:
+        return (t * weight).sum(2, dtype=torch.promote_types(t.dtype, torch.float32))
+
+    # Four sums an image and class, so that batch and ranks add up before the fractions are taken.
+    found = torch.stack([total(of_p * truth.share), total(of_truth * p)], 2)  # [B, C, 2]
+    length = torch.stack([total(of_p), total(of_truth)], 2)
+    there = total(truth.share)
+    pixels = weight.expand(p.shape[0], p.shape[1] if spec.sigmoid else 1, p.shape[2]).sum(2)
+    entries = Entries(scope, classes, absent, reduction, process_group)
+    entries.check(function)
+
+    def harmonic(s: Sums) -> Tensor:
+        precision, sensitivity = ((s.intersection + smooth) / (s.prediction + smooth).clamp_min(1e-7)).unbind(2)
+        return 1 - 2 * precision * sensitivity / (precision + sensitivity).clamp_min(1e-7)
+
+    sums = Sums(there, there, found, length, there, pixels)
+    return reduce_region(function, harmonic, sums, flat.inputs, entries)
+
+
+def soft_skeleton(x: Tensor, valid: Tensor | None, iterations: int) -> Tensor:
+    """What opening removes, at each of several erosions: [B, C, *spatial] in [0, 1], as x."""
+    if x.numel() == 0:
+        return x
+    skeleton = torch.relu(x - _dilate(_erode(x, valid), valid))
+    for _ in range(iterations):
+        x = _erode(x, valid)
+        rest = torch.relu(x - _dilate(_erode(x, valid), valid))
+        skeleton = skeleton + torch.relu(rest - skeleton * rest)
+    return skeleton
+
+
+def _erode(x: Tensor, valid: Tensor | None) -> Tensor:
+    """Smallest value among a pixel and its neighbours along each axis; ignored ones, as those outside, do not count."""
+    high = x if valid is None else torch.where(valid, x, 1)
+    axes = x.ndim - 2
+    pool = (max_pool1d, max_pool2d, max_pool3d)[axes - 1]
+    least = high
+    for axis in range(axes):
+        window = [3 if a == axis else 1 for a in range(axes)]
+        least = torch.minimum(least, -pool(-high, window, stride=1, padding=[w // 2 for w in window]))
+    return least if valid is None else torch.where(valid, least, 0)
+
+
+def _dilate(x: Tensor, valid: Tensor | None) -> Tensor:
+    """Largest value in the 3 x 3 (x 3) neighbourhood; x is 0 where ignored."""
+    pool = (max_pool1d, max_pool2d, max_pool3d)[x.ndim - 3]
+    most = pool(x, 3, stride=1, padding=1)
+    return most if valid is None else torch.where(valid, most, 0)

@@ -1,0 +1,222 @@
+"""Losses that are a sum over pixels: cross-entropy, its binary form, and focal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from segkit import IGNORE_INDEX
+from segkit.losses._arguments import Flat, Mode, Reduction, Upsample, Weights, choice, flatten
+from segkit.losses._engine.operator import pixel_sums
+from segkit.losses._engine.wanted import Spec
+from segkit.losses._region import Entries, one_pass
+
+
+def cross_entropy(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    mode: Mode = "multiclass",
+    ignore_index: int = IGNORE_INDEX,
+    class_weights: Weights | None = None,
+    pixel_weights: Tensor | None = None,
+    upsample: Upsample | None = None,
+    label_smoothing: float = 0.0,
+    reduction: Reduction = "mean",
+    process_group: Any = None,
+) -> Tensor:
+    """Minus the log probability of each pixel's class, averaged over the pixels that count: -log p_y.
+
+    Args:
+        logits: [B, C, *spatial] raw scores, floating point; 1 to 3 spatial axes. In mode ``"binary"`` [B, *spatial] or
+            [B, 1, *spatial].
+        target: class indices [B, *spatial] of any integer dtype, or whatever `labels.as_index_target` takes; for
+            ``"binary"`` 0 and 1; for ``"multilabel"`` [B, C, *spatial] of 0 and 1. Floats of the logits' shape are soft
+            targets, a share in [0, 1] for each class.
+        mode: ``"multiclass"``: softmax over C. ``"binary"`` and ``"multilabel"``: a sigmoid for each channel.
+        ignore_index: label of pixels that count nowhere. In soft targets pixels are left out by a pixel weight of 0.
+        class_weights: C numbers, for ``"binary"`` the weights of label 0 and label 1. The mean divides by the weights.
+        pixel_weights: [B, *spatial], at least 0; 0 is the same as ignored.
+        upsample: ``"bilinear"`` if the logits [B, C, *coarse] are coarser than the target: they are interpolated block
+            by block (align_corners=False, any number of axes), and never exist in full size.
+        label_smoothing: share in [0, 1] of the label that is spread over all C classes (multiclass).
+        reduction: ``"mean"`` divides by the sum of weights, ``"sum"`` does not, ``"none"`` gives the map of losses.
+        process_group: ranks of `torch.distributed` that share the mean: the loss is that of the whole batch.
+
+    Returns:
+        A scalar, float32 (float64 for float64 logits); for ``"none"`` a map in the shape of the target's pixels, 0
+        where ignored. 0 with zero gradients if no pixel counts.
+
+    Raises:
+        ValueError: shapes, weights or labels that do not belong together.
+        TypeError: a dtype that cannot be meant.
+
+    Example:
+        >>> logits = torch.tensor([[[0.0, 9.0], [0.0, 5.0]]])  # one image, 2 classes, 2 pixels
+        >>> cross_entropy(logits, torch.tensor([[1, 255]]))  # log 2: the second pixel is ignored
+        tensor(0.6931)
+
+    Source: as `torch.nn.functional.cross_entropy`, but any integer labels, float32 sums, and 0 for an empty mean.
+    """
+    function = "cross_entropy"
+    smoothing = check_smoothing(function, label_smoothing, mode)
+    flat = flatten(function, logits, target, mode, ignore_index, class_weights, pixel_weights, upsample)
+    return pixel_loss(function, flat, ignore_index, reduction, process_group, smoothing=smoothing)
+
+
+def binary_cross_entropy(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    mode: Mode = "binary",
+    ignore_index: int = IGNORE_INDEX,
+    class_weights: Weights | None = None,
+    pixel_weights: Tensor | None = None,
+    upsample: Upsample | None = None,
+    pos_weight: float | Weights | None = None,
+    reduction: Reduction = "mean",
+    process_group: Any = None,
+) -> Tensor:
+    """Cross-entropy of yes-or-no channels, averaged over the elements that count: -log p or -log(1 - p).
+
+    Args:
+        logits: [B, *spatial] or [B, 1, *spatial]; for ``"multilabel"`` [B, C, *spatial]. Raw scores, sigmoid is here.
+        target: 0 and 1 (and `ignore_index`), integers or bool, in the same shape; floats are soft targets in [0, 1].
+        mode: ``"binary"`` or ``"multilabel"``.
+        ignore_index: label of elements that count nowhere.
+        class_weights: as for `cross_entropy`; the mean divides by them.
+        pixel_weights: [B, *spatial], at least 0; 0 is the same as ignored.
+        upsample: as for `cross_entropy`.
+        pos_weight: one number, or C of them: weight of the ones; the mean does not divide by it.
+        reduction: as for `cross_entropy`; ``"none"`` gives the target's shape (without a channel axis of length 1).
+        process_group: as for `cross_entropy`.
+
+    Returns:
+        A scalar or a map, as for `cross_entropy`.
+
+    Raises:
+        ValueError: shapes, weights or labels that do not belong together.
+        TypeError: a dtype that cannot be meant.
+
+    Example:
+        >>> binary_cross_entropy(torch.tensor([[0.0, 3.0]]), torch.tensor([[1, 255]]))  # log 2
+        tensor(0.6931)
+
+    Source: as `torch.nn.functional.binary_cross_entropy_with_logits`, but integer targets and ignored elements.
+    """
+    function = "binary_cross_entropy"
+    choice(function, "mode", mode, ("binary", "multilabel"))
+    flat = flatten(function, logits, target, mode, ignore_index, class_weights, pixel_weights, upsample)
+    table = None
+    if pos_weight is not None:
+        yes = torch.as_tensor(pos_weight, dtype=torch.float32, device=logits.device).reshape(-1)
+        if len(yes) not in (1, flat.inputs.logits.shape[1]):
+            raise ValueError(
+                f"{function}: `pos_weight` must be one number, or one for each of the {flat.inputs.logits.shape[1]} "
+                f"channels, got {len(yes)}."
+            )
+        table = torch.stack([torch.ones_like(yes), yes])
+    return pixel_loss(function, flat, ignore_index, reduction, process_group, alpha=table)
+
+
+def focal(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    mode: Mode = "multiclass",
+    ignore_index: int = IGNORE_INDEX,
+    class_weights: Weights | None = None,
+    pixel_weights: Tensor | None = None,
+    upsample: Upsample | None = None,
+    gamma: float = 2.0,
+    alpha: float | Sequence[float] | None = None,
+    reduction: Reduction = "mean",
+    process_group: Any = None,
+) -> Tensor:
+    """Cross-entropy that looks away from what is already right: (1 - p_y)**gamma * -log p_y.
+
+    Args:
+        logits: as for `cross_entropy`.
+        target: as for `cross_entropy`.
+        mode: as for `cross_entropy`.
+        ignore_index: label of pixels that count nowhere.
+        class_weights: as for `cross_entropy`; the mean divides by them.
+        pixel_weights: [B, *spatial], at least 0; 0 is the same as ignored.
+        upsample: as for `cross_entropy`.
+        gamma: at least 0; 0 is cross-entropy.
+        alpha: balance of classes that the mean does not divide by. ``"multiclass"``: C numbers. Sigmoid modes: one
+            number in [0, 1], the weight of the ones; zeros get 1 - alpha.
+        reduction: as for `cross_entropy`.
+        process_group: as for `cross_entropy`.
+
+    Returns:
+        A scalar or a map, as for `cross_entropy`.
+
+    Raises:
+        ValueError: shapes, weights or labels that do not belong together.
+
+    Example:
+        >>> logits = torch.tensor([[[0.0], [0.0]]])  # p_y = 1/2
+        >>> focal(logits, torch.tensor([[1]]), gamma=2.0)  # log(2) / 4
+        tensor(0.1733)
+
+    Source: Lin et al. 2017; the mean is over pixels that count, not over positives.
+    """
+    function = "focal"
+    flat = flatten(function, logits, target, mode, ignore_index, class_weights, pixel_weights, upsample)
+    table = focal_alpha(function, flat, gamma, alpha)
+    return pixel_loss(function, flat, ignore_index, reduction, process_group, gamma=float(gamma), alpha=table)
+
+
+def check_smoothing(function: str, label_smoothing: float, mode: Mode) -> float:
+    """The share that is spread over all classes, if it can be."""
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"{function}: `label_smoothing` must be in [0, 1], got {label_smoothing}.")
+    if label_smoothing and mode != "multiclass":
+        raise ValueError(
+            f"{function}: `label_smoothing` must be 0 in mode {mode!r}, got {label_smoothing}. Pass a soft target."
+        )
+    return float(label_smoothing)
+
+
+def focal_alpha(function: str, flat: Flat, gamma: float, alpha: float | Sequence[float] | None) -> Tensor | None:
+    """Check gamma, and alpha as a table: [C] for softmax, [2, 1] (of a no, of a yes) for sigmoid."""
+    if gamma < 0:
+        raise ValueError(f"{function}: `gamma` must be at least 0, got {gamma}.")
+    if alpha is None:
+        return None
+    device, classes = flat.inputs.logits.device, flat.inputs.logits.shape[1]
+    if not flat.sigmoid:
+        table = torch.as_tensor(alpha, dtype=torch.float32, device=device)
+        if table.shape != (classes,):
+            raise ValueError(
+                f"{function}: `alpha` must hold one number for each of the {classes} classes in mode 'multiclass', got "
+                f"shape {list(table.shape)}. One number alone is for mode 'binary' or 'multilabel'."
+            )
+        return table
+    if not isinstance(alpha, (int, float)) or not 0 <= alpha <= 1:
+        raise ValueError(f"{function}: `alpha` must be one number in [0, 1] in the sigmoid modes, got {alpha!r}.")
+    return torch.tensor([[1 - float(alpha)], [float(alpha)]], device=device)
+
+
+def pixel_loss(
+    function: str,
+    flat: Flat,
+    ignore_index: int,
+    reduction: Reduction,
+    process_group: Any,
+    *,
+    gamma: float = 0.0,
+    smoothing: float = 0.0,
+    alpha: Tensor | None = None,
+) -> Tensor:
+    """One pass for the sum, the mean or the map of focal cross-entropy."""
+    choice(function, "reduction", reduction, ("mean", "sum", "none"))
+    if reduction != "none":
+        entries = Entries(reduction=reduction, group=process_group)
+        return one_pass(function, flat, ignore_index, entries, [], 1.0, gamma=gamma, smoothing=smoothing, alpha=alpha)
+    spec = Spec(function, flat.sigmoid, ignore_index, gamma, smoothing, terms="map")
+    return pixel_sums(flat.inputs.with_alpha(alpha), spec, flat.size).terms.reshape(flat.shape)

@@ -1,0 +1,1 @@
+"""What makes the losses work: one pass over the pixels, by the way that fits the call."""

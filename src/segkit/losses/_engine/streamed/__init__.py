@@ -1,0 +1,1 @@
+"""The pass in blocks of rows, in plain torch."""

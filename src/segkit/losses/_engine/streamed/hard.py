@@ -1,0 +1,293 @@
+"""The pass for pixels with one class each: softmax, sums, and the gradient from the gradients by those sums.
+
+With p = softmax(x) along the classes, y the class of a pixel and w its weight, the pass sums
+
+    terms = w f(-log p_y)    intersection_c = w p_c [y = c]    prediction_c = w p_c^power    truth_c = w [y = c]
+
+and with a = d loss / d p the gradient by x is p (a - <p, a>) for the sums and f' (p - [y = c]) for the terms.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from segkit.losses._engine.focal import ALMOST_ZERO, focal_slope, focal_term
+from segkit.losses._engine.streamed.blocks import Block, Logits, blocks, readable
+from segkit.losses._engine.streamed.by_class import add_at_, add_by_class, at_class, at_place, in_memory, of_all_classes
+from segkit.losses._engine.streamed.few import add_by_class_, few, sums_by_class
+from segkit.losses._engine.streamed.labels import (
+    Labels,
+    all_count,
+    check_range,
+    read_labels,
+    term_weight,
+    truth_by_class,
+)
+from segkit.losses._engine.wanted import Inputs, Spec, Totals
+
+FEW, LONG = 8, 2**13  # classes and pixels of a block whose classes are taken one by one
+
+
+class Pixels(NamedTuple):
+    """A block after the softmax: ``p`` [b, C, n], the ``place`` of each pixel's class in it, and ``p_y`` there, [b, n].
+
+    ``class_index`` is what `of_all_classes` gives. It and ``place`` may be None, and are made when they are needed.
+    ``own`` is p at each pixel's class and 0 elsewhere, where `Labels` have one-hot numbers.
+
+    What an ignored pixel gets does not count: its weight is 0 in each sum and in the gradient. But it is a number, even
+    where the logits are not.
+    """
+
+    labels: Labels
+    class_index: Tensor | None
+    p: Tensor
+    place: Tensor | None
+    p_y: Tensor
+    own: Tensor | None = None
+
+
+class Slopes(NamedTuple):
+    """Gradients of the loss by the sums of a block.
+
+    ``by_nll``: by -log p_y, weighted, [b, n] or one number; ``by_inter`` and ``by_pred``: [b, C]. None is 0.
+    """
+
+    by_nll: Tensor | float | None
+    by_inter: Tensor | None
+    by_pred: Tensor | None
+
+
+def forward(logits: Logits, inputs: Inputs, spec: Spec, buffer: Tensor | None, totals: Totals) -> None:
+    """Add all blocks to ``totals``; and leave the probabilities in ``buffer`` [B, C, N], if there is one."""
+    clean = all_count(inputs, spec, logits.shape[1])
+    for block in blocks(*logits.shape, logits.row, lean=buffer is None):
+        # A function for each block, so that nothing of one is alive in the next.
+        _forward_block(block, logits, inputs, spec, buffer, totals, clean)
+
+
+def _forward_block(
+    block: Block, logits: Logits, inputs: Inputs, spec: Spec, buffer: Tensor | None, totals: Totals, clean: bool
+) -> None:
+    x = logits.read(block)
+    labels = read_labels(inputs, block, spec, x.shape[1], logits.dtype, clean)
+    if not clean:
+        check_range(labels.y, x.shape[1], spec)
+    index = of_all_classes(labels.y, x.shape[1]) if spec.region and not few(x.shape, x.device) else None
+    pixels = probabilities(x, labels, index, logits.scratch(x) if buffer is None else block.cut(buffer))
+    if spec.terms != "none":
+        weight = term_weight(labels, inputs.class_weights, inputs.alpha)
+        counted = weight if inputs.alpha is None else term_weight(labels, inputs.class_weights)
+        totals.add_terms(block, terms(pixels, minus_log(pixels, x), weight, spec.gamma), counted)
+    if spec.region:
+        totals.add_region(
+            block,
+            *region_sums(pixels, spec.power),
+            truth_by_class(index, labels, x.shape),
+            pixels.p_y.new_full((len(x), 1), x.shape[2]) if labels.weight is None else labels.weight.sum(1, True),
+        )
+
+
+def backward(
+    logits: Logits,
+    inputs: Inputs,
+    spec: Spec,
+    by_terms: Tensor,
+    by_inter: Tensor,
+    by_pred: Tensor,
+    buffer: Tensor | None,
+) -> None:
+    """Write the gradient by the logits; if ``buffer`` holds the probabilities, over them."""
+    clean = all_count(inputs, spec, logits.shape[1])
+    for block in blocks(*logits.shape, logits.row, lean=buffer is None):
+        p = _backward_block(block, logits, inputs, spec, by_terms, by_inter, by_pred, buffer, clean)
+        if buffer is None:
+            logits.write(block, p)
+
+
+def _backward_block(
+    block: Block,
+    logits: Logits,
+    inputs: Inputs,
+    spec: Spec,
+    by_terms: Tensor,
+    by_inter: Tensor,
+    by_pred: Tensor,
+    buffer: Tensor | None,
+    clean: bool,
+) -> Tensor:
+    labels = read_labels(inputs, block, spec, logits.shape[1], logits.dtype, clean)
+    index = of_all_classes(labels.y, logits.shape[1]) if spec.region else None
+    if buffer is None:
+        x = logits.read(block)
+        pixels = probabilities(x, labels, index, logits.scratch(x))
+    else:
+        p = block.cut(buffer)
+        place = in_memory(p, labels.y)
+        pixels = Pixels(labels, index, p, place, at_place(p, place, labels.y.shape))
+    by_nll: Tensor | float | None = None
+    if spec.terms != "none":
+        by_nll = slope(pixels.p_y, term_weight(labels, inputs.class_weights, inputs.alpha), spec)
+        by_nll = by_nll * (block.cut(by_terms)[:, 0] if spec.terms == "map" else by_terms)
+    region = (block.rows(by_inter), block.rows(by_pred)) if spec.region else (None, None)
+    to_gradient_(pixels, Slopes(by_nll, *region), spec.power)
+    return pixels.p
+
+
+def probabilities(x: Tensor, labels: Labels, index: Tensor | None, out: Tensor) -> Pixels:
+    """Softmax of ``x`` [b, C, n], into ``out``."""
+    if labels.valid is not None and not readable(x):
+        x = without_ignored(x, labels)
+    p = torch.softmax(x.to(out.dtype), 1, out=out)
+    place, own, p_y = _at_labels(p, labels)
+    if labels.valid is None:
+        return Pixels(labels, index, p, place, p_y, own)
+    # A softmax that has NaN anywhere has NaN everywhere, so one number tells. Looking is cheaper than masking.
+    if readable(x) and math.isnan(float(p_y.min()) if p_y.numel() else 0):
+        torch.softmax(without_ignored(x, labels).to(out.dtype), 1, out=out)
+        place, own, p_y = _at_labels(p, labels)
+    return Pixels(labels, index, p, place, torch.where(labels.valid, p_y, 1), own)
+
+
+def _at_labels(p: Tensor, labels: Labels) -> tuple[Tensor | None, Tensor | None, Tensor]:
+    """``place``, ``own`` and ``p_y`` of `Pixels`."""
+    if labels.hot is not None:
+        own = p * labels.hot
+        return None, own, own.sum(1)
+    place = in_memory(p, labels.y)
+    return place, None, at_place(p, place, labels.y.shape)
+
+
+def without_ignored(x: Tensor, labels: Labels) -> Tensor:
+    """The logits, 0 where ignored."""
+    return x if labels.valid is None else torch.where(labels.valid[:, None], x, 0)
+
+
+def terms(pixels: Pixels, nll: Tensor, weight: Tensor | None, gamma: float) -> Tensor:
+    """Weighted terms of a block, [b, n], of which ``nll`` are the `minus_log`."""
+    term = focal_term(pixels.p_y, nll, gamma)
+    return term if weight is None else term * weight
+
+
+def minus_log(pixels: Pixels, x: Tensor) -> Tensor:
+    """-log of the probability of each pixel's class, from the logits where the probability is too small to have one."""
+    p_y, labels, dtype = pixels.p_y, pixels.labels, pixels.p.dtype
+    if p_y.device.type == "cpu" and (p_y.numel() == 0 or float(p_y.min()) > ALMOST_ZERO):
+        return p_y.log().neg_()
+    # exp(-104) is 0 in float32: far-off answers need the logarithm of the softmax, at the price of a second exp.
+    logs = torch.log_softmax(without_ignored(x, labels).to(dtype), 1)
+    nll = logs.gather(1, labels.y.long()[:, None])[:, 0].neg_()
+    return nll if labels.valid is None else torch.where(labels.valid, nll, 0)
+
+
+def slope(p_y: Tensor, weight: Tensor | None, spec: Spec, nll: Tensor | None = None) -> Tensor | float:
+    """The derivative of the weighted terms by -log p_y; overwrites ``nll``."""
+    plain = focal_slope(p_y, spec.gamma, nll)
+    return plain if weight is None else plain * weight
+
+
+def region_sums(pixels: Pixels, power: int) -> tuple[Tensor, Tensor]:
+    """Intersection and prediction of a block, [b, C]."""
+    p, weight, own = pixels.p, pixels.labels.weight, pixels.own
+    if own is not None:
+        return (own if weight is None else own * weight[:, None]).sum(2), sum_of_classes(p, weight, power)
+    p_y = pixels.p_y if weight is None else pixels.p_y * weight
+    if few(p.shape, p.device):
+        return sums_by_class(pixels.labels.y, p_y, p.shape[1], p.dtype), sum_of_classes(p, weight, power)
+    index = of_all_classes(pixels.labels.y, p.shape[1]) if pixels.class_index is None else pixels.class_index
+    return add_by_class(index, p_y, p.shape), sum_of_classes(p, weight, power)
+
+
+def sum_of_classes(p: Tensor, weight: Tensor | None, power: int) -> Tensor:
+    """[b, C] sums of p (or p squared) times the pixels' weights."""
+
+    def total(q: Tensor, w: Tensor | None) -> Tensor:
+        q = q if power == 1 else q * q
+        return (q if w is None else q * w).sum(-1)
+
+    if weight is None and power == 1:
+        return p.sum(2)
+    if p.shape[1] <= FEW and p.shape[2] >= LONG:  # without a second [b, C, n]
+        return torch.stack([total(p[:, c], weight) for c in range(p.shape[1])], 1)
+    return total(p, None if weight is None else weight[:, None])
+
+
+def to_gradient_(pixels: Pixels, slopes: Slopes, power: int) -> None:
+    """Turn the probabilities of a block into the gradient by the logits, in place.
+
+    It is p times something everywhere, and has one part more at the pixel's class.
+
+    Args:
+        pixels: of the block; all of it is overwritten.
+        slopes: of the loss, by the sums of the block.
+        power: 1 or 2, as in `Spec`.
+    """
+    labels, index, p, place, p_y, own = pixels
+    by_nll = slopes.by_nll
+    if slopes.by_inter is None or slopes.by_pred is None:
+        assert by_nll is not None
+        each = by_nll[:, None] if isinstance(by_nll, Tensor) and by_nll.ndim else by_nll
+        p.mul_(each)
+        if labels.hot is not None:
+            p.sub_(labels.hot * each)
+        else:
+            add_at_(p, in_memory(p, labels.y) if place is None else place, by_nll, -1)
+        return
+    if own is not None:
+        at_y = torch.bmm(slopes.by_inter[:, None], own, out=p.new_empty((len(p), 1, p.shape[2])))[:, 0]
+    else:
+        at_y = p_y.mul_(at_class(slopes.by_inter, of_all_classes(labels.y, p.shape[1]) if index is None else index))
+    multiply_by_slope_(p, slopes.by_pred, at_y, by_nll, labels.weight, power)
+    at_y = at_y if by_nll is None else at_y.sub_(by_nll)
+    if labels.hot is not None:
+        p.addcmul_(labels.hot, at_y[:, None])
+    elif few(p.shape, p.device):
+        add_by_class_(p, labels.y, at_y)
+    else:
+        add_at_(p, in_memory(p, labels.y) if place is None else place, at_y)
+
+
+def multiply_by_slope_(
+    p: Tensor,
+    by_pred: Tensor,
+    at_y: Tensor,
+    by_nll: Tensor | float | None,
+    weight: Tensor | None,
+    power: int,
+) -> None:
+    """p_c *= by_nll - <p, a> + a_c, in place, for a = d loss / d p: ``by_pred`` a class, and ``at_y`` / p_y at y.
+
+    Args:
+        p: [b, C, n].
+        by_pred: [b, C].
+        at_y: [b, n]; is multiplied by the weight.
+        by_nll: [b, n] or one number, weighted already; one number only where nothing has a weight.
+        weight: [b, n] or None.
+        power: 1 or 2, as in `Spec`.
+    """
+    if power == 1:
+        a = by_pred[:, :, None]
+        mean = p.new_empty((p.shape[0], 1, p.shape[2]))
+        torch.bmm(by_pred[:, None], p, out=mean)  # with out=, or autocast would round p
+        mean = mean[:, 0].add_(at_y)  # <p, a>
+    else:
+        a = 2 * by_pred[:, :, None] * p
+        mean = (p * a).sum(1).add_(at_y)
+    if weight is not None:
+        mean.mul_(weight)
+        at_y.mul_(weight)
+    if isinstance(by_nll, Tensor):
+        mean.sub_(by_nll)
+    elif by_nll is not None:
+        a = a + by_nll  # where there is no weight
+    if power == 1 and p.shape[1] <= FEW and p.shape[2] >= LONG:  # one class at a time: no second [b, C, n]
+        for c in range(p.shape[1]):
+            part = a[:, c] if weight is None else weight * a[:, c]
+            p[:, c].mul_(torch.sub(part, mean, out=mean if c == p.shape[1] - 1 else None))
+    elif weight is None:
+        p.mul_(torch.sub(a, mean[:, None]))
+    else:
+        p.mul_(torch.addcmul(-mean[:, None], weight[:, None], a))

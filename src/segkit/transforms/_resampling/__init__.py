@@ -1,0 +1,1 @@
+"""One map for many moves, and the pixels at its places."""

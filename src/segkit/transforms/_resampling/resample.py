@@ -1,0 +1,95 @@
+"""Apply a geometry to an image and its mask: exactly where no interpolation is needed, otherwise once.
+
+The image is bilinear, blurred beforehand by just as much as the map shrinks it; the mask takes the nearest pixel of a
+float64 map. Both agree on what lies outside: where the mask gets its fill, the image gets its own.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from segkit.transforms._resampling import by_opencv as _opencv
+from segkit.transforms._resampling import by_torch as _sampling
+from segkit.transforms._resampling.geometry import Geometry, single_affine, stretch
+from segkit.transforms._resampling.nearest import fill_where, look_up, outside
+
+
+def resample(
+    image: Tensor,
+    mask: Tensor | None,
+    geometry: Geometry,
+    *,
+    image_fill: float = 0.0,
+    mask_fill: int = 255,
+    antialias: bool = True,
+) -> tuple[Tensor, Tensor | None]:
+    """The image [..., C, H, W] and its mask [..., H, W] after `geometry`, in their own dtypes."""
+    moved = _moved_whole(image, geometry, image_fill)
+    if moved is not None:
+        hidden = outside(geometry, image.device, whole=True)
+        labels = None if mask is None else resample_mask(mask, geometry, mask_fill)
+        return fill_where(moved, hidden, image_fill), labels
+    labels, hidden = (None, None) if mask is None else look_up(mask, geometry, mask_fill)
+    if mask is None or mask.device != image.device:
+        hidden = outside(geometry, image.device)
+    if image.dtype == torch.bool:  # between True and False there is nothing to interpolate
+        return look_up(image, geometry, image_fill)[0], labels
+    sigma = _blur_for(geometry) if antialias else (0.0, 0.0)
+    sample = _opencv.sample if _opencv.takes(image, geometry.size) else _sampling.sample
+    moved = sample(image, geometry, sigma)
+    return fill_where(moved, hidden, image_fill), labels
+
+
+def resample_mask(mask: Tensor, geometry: Geometry, fill: int) -> Tensor:
+    """The mask [..., H, W] alone."""
+    moved = _moved_whole(mask, geometry, fill)
+    if moved is not None:
+        return fill_where(moved, outside(geometry, mask.device, whole=True), fill)
+    return look_up(mask, geometry, fill)[0]
+
+
+def _moved_whole(pixels: Tensor, geometry: Geometry, fill: float) -> Tensor | None:
+    """The result if every output pixel is one source pixel (crops, pads, flips, right angles), else None."""
+    affine = single_affine(geometry.stages)
+    if affine is None or not affine.moves_whole_pixels():
+        return None
+    xx, xy, x, yx, yy, y = map(int, affine)
+    top, left, bottom, right = geometry.shown
+    turned = xx == 0
+    if turned:
+        pixels, (top, left, bottom, right) = pixels.transpose(-1, -2), (left, top, right, bottom)
+        (xx, x), (yy, y) = (yx, y), (xy, x)
+    columns, at_x = _overlap(xx, x, geometry.size[1], left, right)
+    rows, at_y = _overlap(yy, y, geometry.size[0], top, bottom)
+    piece = pixels[..., rows, columns]
+    flipped = [axis for axis, sign in ((-2, yy), (-1, xx)) if sign < 0]
+    if piece.shape[-2:] == geometry.size:
+        if flipped:
+            return piece.flip(flipped).contiguous()
+        # A copy of the window lets the rest of a large image go; what is left whole stays the very tensor.
+        untouched = piece.shape == pixels.shape and not turned and not geometry.clips
+        return piece if untouched else piece.clone(memory_format=torch.contiguous_format)
+    moved = pixels.new_full((*pixels.shape[:-2], *geometry.size), fill)
+    moved[..., at_y, at_x] = piece.flip(flipped) if flipped else piece
+    return moved
+
+
+def _overlap(sign: int, offset: int, length: int, begin: int, end: int) -> tuple[slice, slice]:
+    """Those of the source indices sign * i + offset, i in [0, length), in [begin, end): slices of source and output."""
+    first = offset if sign > 0 else offset - length + 1
+    low = max(begin, first)
+    high = max(low, min(end, first + length))
+    start = low - first if sign > 0 else first + length - high
+    return slice(low, high), slice(start, start + high - low)
+
+
+def _blur_for(geometry: Geometry) -> tuple[float, float]:
+    """Standard deviations (vertical, horizontal) in source pixels that remove what the output is too coarse to show.
+
+    An output pixel that spans m source pixels needs a blur of about m / 2, and the bilinear look-up already blurs by
+    the same amount as m = 1 does; variances add up.
+    """
+    # Up to a fifth smaller, the neighbours would weigh less than 2 %: not worth a pass over the image.
+    horizontal, vertical = (0.5 * (m**2 - 1) ** 0.5 if m > 1.2 else 0.0 for m in stretch(geometry.stages))
+    return vertical, horizontal
