@@ -113,8 +113,21 @@ def _check(
         )
 
 
+def share_of(ratio: float, number: int) -> int:
+    """`ceil(ratio * number)` in whole numbers: 0.07 of 100 is 7, which floating point calls 8."""
+    part, whole = _share(ratio)
+    return -(-number * part // whole)
+
+
+def largest_of(values: np.ndarray, counted: np.ndarray, number: int) -> np.ndarray:
+    """Mark the `number` largest of the values that count; of equal ones the first."""
+    kept = np.zeros(len(values), dtype=bool)
+    _keep_hardest(kept, np.where(counted, values, -np.inf), counted, number)
+    return kept
+
+
 def _share(keep_ratio: float) -> tuple[int, int]:
-    """The ratio as a fraction of whole numbers: ceil(0.07 * 100) is 7, which floating point calls 8."""
+    """The ratio as a fraction of whole numbers."""
     share = Fraction(keep_ratio).limit_denominator(10**6)
     if keep_ratio > 0 and share == 0:
         share = Fraction(1, 10**6)
@@ -224,8 +237,7 @@ def _on_the_cpu(
             values = _blanked(values, counted)
         asked = 0
         if keep_ratio is not None:
-            part, whole = _share(keep_ratio)
-            asked = -(-number * part // whole)
+            asked = share_of(keep_ratio, number)
         if min_kept is not None:
             asked = max(asked, min_kept)
         if threshold is not None:

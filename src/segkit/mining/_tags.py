@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from enum import IntFlag
-from fractions import Fraction
 
 import numpy as np
+
+from segkit.mining._select import largest_of, share_of
 
 
 class Tag(IntFlag):
@@ -39,26 +40,9 @@ def tags_by_rank(losses: np.ndarray, seen: np.ndarray, easy: float, hard: float)
     """
     tags = np.where(seen, np.uint8(Tag.MEDIUM), np.uint8(0))
     number = int(np.count_nonzero(seen))
-    hardest = _ceil(hard, number)
-    easiest = min(_ceil(easy, number), number - hardest)
-    chosen = _largest(losses, seen, hardest)
+    hardest = share_of(hard, number)
+    easiest = min(share_of(easy, number), number - hardest)
+    chosen = largest_of(losses, seen, hardest)
     tags[chosen] = Tag.HARD
-    tags[_largest(-losses, seen & ~chosen, easiest)] = Tag.EASY
+    tags[largest_of(-losses, seen & ~chosen, easiest)] = Tag.EASY
     return tags
-
-
-def _ceil(share: float, number: int) -> int:
-    """Rounded up in whole numbers: 0.07 of 100 is 7, which floating point calls 7.000000000000001."""
-    exact = Fraction(share).limit_denominator(10**6)
-    return -(-number * exact.numerator // exact.denominator)
-
-
-def _largest(values: np.ndarray, among: np.ndarray, number: int) -> np.ndarray:
-    """Mark the `number` largest values among some; of equal ones the first."""
-    if not number:
-        return np.zeros(len(values), dtype=bool)
-    ranked = np.where(among, values, -np.inf)
-    smallest = np.partition(ranked, len(ranked) - number)[len(ranked) - number]
-    chosen = ranked > smallest
-    chosen[np.flatnonzero((ranked == smallest) & among)[: number - np.count_nonzero(chosen)]] = True
-    return chosen
