@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from segkit.transforms import functional
 from segkit.transforms._adapt import FromAlbumentations, FromTorchvision, OnImage, PerSample
+from segkit.transforms._base import GeometricTransform, Transform
 from segkit.transforms._color import ColorJitter, Cutout, GaussianBlur, GaussianNoise
 from segkit.transforms._compose import Compose
 from segkit.transforms._crops import CropBox, FiveCrop, GridCrop, TenCrop
@@ -41,6 +42,7 @@ __all__ = [
     "FromTorchvision",
     "GaussianBlur",
     "GaussianNoise",
+    "GeometricTransform",
     "Geometry",
     "GridCrop",
     "HorizontalFlip",
@@ -58,6 +60,7 @@ __all__ = [
     "SkeletonTarget",
     "TenCrop",
     "ToTensor",
+    "Transform",
     "VerticalFlip",
     "functional",
     "merge_crops",

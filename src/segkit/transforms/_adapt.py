@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from segkit import IGNORE_INDEX
-from segkit.transforms._base import Transform, given, integer
+from segkit.transforms._base import Pair, Transform, given, integer
 from segkit.transforms._inputs import as_whole, check_fill, check_pair
 
 
@@ -82,9 +82,7 @@ class OnImage(Transform):
             raise TypeError(f"OnImage: `function` must be callable, got {function!r}.")
         self.function = function
 
-    def _apply(
-        self, image: Tensor, mask: Tensor | None, generator: torch.Generator | None
-    ) -> tuple[Tensor, Tensor | None]:
+    def apply(self, image: Tensor, mask: Tensor | None, generator: torch.Generator | None) -> Pair:
         with _torch_draws_from(generator):
             changed = self.function(image)
         if not isinstance(changed, Tensor) or changed.shape[-2:] != image.shape[-2:]:
@@ -129,9 +127,7 @@ class FromAlbumentations(Transform):
             if hasattr(part, "mask_interpolation"):
                 part.mask_interpolation = 0  # cv2.INTER_NEAREST
 
-    def _apply(
-        self, image: Tensor, mask: Tensor | None, generator: torch.Generator | None
-    ) -> tuple[Tensor, Tensor | None]:
+    def apply(self, image: Tensor, mask: Tensor | None, generator: torch.Generator | None) -> Pair:
         if image.ndim != 3:
             raise ValueError(
                 f"FromAlbumentations: `image` must be one image [C, H, W], got {list(image.shape)}. "
@@ -182,9 +178,7 @@ class FromTorchvision(Transform):
             if isinstance(getattr(part, "_fill", None), dict):
                 part._fill = {**part._fill, **dict.fromkeys(_mask_kinds(), self.mask_fill)}
 
-    def _apply(
-        self, image: Tensor, mask: Tensor | None, generator: torch.Generator | None
-    ) -> tuple[Tensor, Tensor | None]:
+    def apply(self, image: Tensor, mask: Tensor | None, generator: torch.Generator | None) -> Pair:
         check_fill("FromTorchvision", mask, self.mask_fill)
         try:
             kinds = importlib.import_module("torchvision.tv_tensors")

@@ -5,39 +5,88 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, overload
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from segkit.transforms._inputs import as_number, check_fill, check_image_fill, check_pair
+from segkit.transforms._inputs import as_number, as_size, check_fill, check_image_fill, check_pair
 from segkit.transforms._resampling.geometry import Geometry, Size
 from segkit.transforms._resampling.resample import resample
 
+Pair = tuple[Tensor, Tensor | None]
+
 
 class Transform:
-    """A transform is called as t(image, mask=None, *, generator=None) and returns what it was given.
+    """What every transform is: called as t(image, mask=None, *, generator=None), it returns what it was given.
 
-    Subclasses implement `_apply`; they hold parameters under the names of their constructor's arguments.
+    An own transform of values implements `apply`, and holds its constructor's arguments under their names, which `repr`
+    prints. One that moves pixels is a `GeometricTransform`.
+
+    Attributes:
+        sized: the call takes `size`, "this size for this call".
+        focused: the call takes `focus_class`, "with this class in the picture".
+
+    Example:
+        >>> class Invert(Transform):
+        ...     def apply(self, image, mask, generator):
+        ...         return 1 - image, mask
+        >>> Invert()(torch.tensor([[[0.25, 1.0]]]))
+        tensor([[[0.7500, 0.0000]]])
     """
 
-    @overload
-    def __call__(self, image: Tensor, mask: None = None, *, generator: torch.Generator | None = None) -> Tensor: ...
-    @overload
-    def __call__(
-        self, image: Tensor, mask: Tensor, *, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, Tensor]: ...
-    def __call__(
-        self, image: Tensor, mask: Tensor | None = None, *, generator: torch.Generator | None = None
-    ) -> Tensor | tuple[Tensor, Tensor]:
-        """The changed image, or the changed image and mask."""
-        check_pair(type(self).__name__, image, mask)
-        return given(*self._apply(image, mask, generator))
+    sized: ClassVar[bool] = False
+    focused: ClassVar[bool] = False
+    size: Any  # (height, width) where `sized`
 
-    def _apply(
-        self, image: Tensor, mask: Tensor | None, generator: torch.Generator | None
-    ) -> tuple[Tensor, Tensor | None]:
-        raise TypeError(f"{type(self).__name__} does not say what it does: implement _apply.")
+    def __call__(
+        self,
+        image: Tensor,
+        mask: Tensor | None = None,
+        *,
+        generator: torch.Generator | None = None,
+        size: int | Size | None = None,
+        focus_class: int | None = None,
+    ) -> Any:
+        """The changed image, or the changed image and mask; `size` and `focus_class` hold for this call.
+
+        Raises:
+            ValueError: image and mask do not belong together, or the transform takes no `size` or `focus_class`.
+        """
+        check_pair(type(self).__name__, image, mask)
+        return given(*self.apply(image, mask, generator, **self._asked(size, focus_class)))
+
+    def apply(self, image: Tensor, mask: Tensor | None, generator: torch.Generator | None) -> Pair:
+        """The changed image and mask, for checked ones; the inputs stay as they are. This is what subclasses implement.
+
+        Args:
+            image: [..., C, H, W], any dtype.
+            mask: [..., H, W], integers; None if none was given, and then None comes back.
+            generator: where chance comes from; None is torch's global one.
+        """
+        raise TypeError(f"{type(self).__name__} does not say what it does: implement apply.")
+
+    def wanted(self, size: int | Size | None) -> Size:
+        """The size of one call of a sized transform: `self.size` unless the call brings another."""
+        usual: Size = self.size
+        return usual if size is None else as_size(type(self).__name__, size)
+
+    def _asked(self, size: int | Size | None, focus_class: int | None) -> dict[str, Any]:
+        """What this call asks for beyond image and mask, if the transform takes it."""
+        asked = {}
+        for argument, value, takes, remedy in (
+            ("size", size, self.sized, "RandomCrop or Resize"),
+            ("focus_class", focus_class, self.focused, "RandomCrop"),
+        ):
+            if value is None:
+                continue
+            if not takes:
+                raise ValueError(
+                    f"{type(self).__name__}: `{argument}` must not be given, as it sets none, got {argument}={value}. "
+                    f"Add {remedy} to it in a Compose."
+                )
+            asked[argument] = value
+        return asked
 
     def __repr__(self) -> str:
         names = [name for name in inspect.signature(type(self).__init__).parameters if name != "self"]
@@ -45,39 +94,44 @@ class Transform:
 
 
 class GeometricTransform(Transform):
-    """A transform that only moves pixels: it draws a geometry, which `Compose` joins with its neighbours'.
+    """A transform that only moves pixels: it draws a `Geometry`, which `Compose` joins with its neighbours'.
+
+    An own one implements `draw`. If `sized`, its `draw` takes `size` too, and `wanted(size)` is the size of the call;
+    if `focused`, it takes `focus_class` and the `mask`.
 
     Attributes:
-        sized: the call takes `size`, "this size for this call".
-        focused: the call takes `focus_class`.
         fills: something from outside of the image may come in; it then holds `image_fill` and `mask_fill`.
         antialias: blur what shrinks; None lets the neighbours in a `Compose` decide, and is yes if they do not.
+
+    Example:
+        >>> class Transpose(GeometricTransform):
+        ...     def draw(self, source, *, generator=None):
+        ...         turned = Geometry.turning(source, 1)
+        ...         return turned.then(Geometry.flipping(turned.size, vertical=True))
+        >>> Transpose()(torch.tensor([[[1, 2, 3], [4, 5, 6]]])).tolist()
+        [[[1, 4], [2, 5], [3, 6]]]
     """
 
-    sized: ClassVar[bool] = False
-    focused: ClassVar[bool] = False
     fills: ClassVar[bool] = False
     antialias: bool | None = None
     image_fill: float = 0.0
     mask_fill: int = 255
 
     def draw(self, source: Size, *, generator: torch.Generator | None = None) -> Geometry:
-        """The map of one call, for an image of (height, width) `source`."""
+        """The map of one call, for an image of (height, width) `source`. This is what subclasses implement."""
         raise TypeError(f"{type(self).__name__} does not say where pixels go: implement draw.")
 
-    def _apply(
-        self, image: Tensor, mask: Tensor | None, generator: torch.Generator | None
-    ) -> tuple[Tensor, Tensor | None]:
-        return self._move(image, mask, self.draw(image_size(image), generator=generator))
-
-    def _move(self, image: Tensor, mask: Tensor | None, geometry: Geometry) -> tuple[Tensor, Tensor | None]:
+    def apply(self, image: Tensor, mask: Tensor | None, generator: torch.Generator | None, **asked: Any) -> Pair:
+        """Image and mask, moved by one draw."""
+        if self.focused:
+            asked["mask"] = mask
         if self.fills:
             check_image_fill(type(self).__name__, image, self.image_fill)
             check_fill(type(self).__name__, mask, self.mask_fill)
         return resample(
             image,
             mask,
-            geometry,
+            self.draw(image_size(image), generator=generator, **asked),
             image_fill=self.image_fill,
             mask_fill=self.mask_fill,
             antialias=self.antialias is not False,
@@ -88,19 +142,6 @@ class SizedTransform(GeometricTransform):
     """A geometric transform with a target size, which each call may replace: t(image, mask, size=(h, w))."""
 
     sized = True
-    size: Size
-
-    def __call__(
-        self,
-        image: Tensor,
-        mask: Tensor | None = None,
-        *,
-        generator: torch.Generator | None = None,
-        size: int | Size | None = None,
-    ) -> Any:
-        """The changed image, or the changed image and mask; `size` replaces the constructor's for this call."""
-        check_pair(type(self).__name__, image, mask)
-        return given(*self._move(image, mask, self.draw(image_size(image), generator=generator, size=size)))
 
     def draw(
         self, source: Size, *, generator: torch.Generator | None = None, size: int | Size | None = None

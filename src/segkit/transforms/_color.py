@@ -7,10 +7,8 @@ from torch import Tensor
 
 from segkit import IGNORE_INDEX
 from segkit.transforms import _pixels
-from segkit.transforms._base import Transform, as_probability, integer, log_uniform, uniform
+from segkit.transforms._base import Pair, Transform, as_probability, integer, log_uniform, uniform
 from segkit.transforms._inputs import as_number, as_range, as_size, as_whole, check_fill, check_image_fill
-
-_Pair = tuple[Tensor, Tensor | None]
 
 
 class ColorJitter(Transform):
@@ -48,7 +46,7 @@ class ColorJitter(Transform):
         self.hue = as_range(name, "hue", hue, -0.5, 0.5, around=0)
         self.p = as_probability(name, p)
 
-    def _apply(self, image: Tensor, mask: Tensor | None, generator: torch.Generator | None) -> _Pair:
+    def apply(self, image: Tensor, mask: Tensor | None, generator: torch.Generator | None) -> Pair:
         if image.shape[-3] != 3 and (self.saturation != (1.0, 1.0) or self.hue != (0.0, 0.0)):
             raise ValueError(
                 f"ColorJitter: `image` must have the 3 channels RGB for saturation and hue, got {image.shape[-3]}. "
@@ -81,7 +79,7 @@ class GaussianNoise(Transform):
         self.std = as_range("GaussianNoise", "std", std, 0)
         self.p = as_probability("GaussianNoise", p)
 
-    def _apply(self, image: Tensor, mask: Tensor | None, generator: torch.Generator | None) -> _Pair:
+    def apply(self, image: Tensor, mask: Tensor | None, generator: torch.Generator | None) -> Pair:
         if uniform(0, 1, generator) >= self.p:
             return image, mask
         return _pixels.add_noise(image, std=uniform(*self.std, generator), generator=generator), mask
@@ -103,7 +101,7 @@ class GaussianBlur(Transform):
         self.sigma = as_range("GaussianBlur", "sigma", sigma, 0.01)
         self.p = as_probability("GaussianBlur", p)
 
-    def _apply(self, image: Tensor, mask: Tensor | None, generator: torch.Generator | None) -> _Pair:
+    def apply(self, image: Tensor, mask: Tensor | None, generator: torch.Generator | None) -> Pair:
         if uniform(0, 1, generator) >= self.p:
             return image, mask
         return _pixels.gaussian_blur(image, sigma=log_uniform(*self.sigma, generator)), mask
@@ -127,6 +125,8 @@ class Cutout(Transform):
     Source: DeVries and Taylor 2017, whose holes may reach beyond the edge; ours lie inside.
     """
 
+    size: tuple[float, float]
+
     def __init__(
         self,
         holes: int = 1,
@@ -142,7 +142,7 @@ class Cutout(Transform):
         self.mask_fill = None if mask_fill is None else as_whole("Cutout", "mask_fill", mask_fill)
         self.p = as_probability("Cutout", p)
 
-    def _apply(self, image: Tensor, mask: Tensor | None, generator: torch.Generator | None) -> _Pair:
+    def apply(self, image: Tensor, mask: Tensor | None, generator: torch.Generator | None) -> Pair:
         check_image_fill("Cutout", image, self.image_fill)
         if self.mask_fill is not None:
             check_fill("Cutout", mask, self.mask_fill)

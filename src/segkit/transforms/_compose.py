@@ -57,7 +57,7 @@ class Compose(Transform):
         focus_class: int | None = None,
     ) -> Any:
         """The image, or image and mask, after all members."""
-        asked = self._asked(size, focus_class)
+        asked = self._asked_of_members(size, focus_class)
         run = _Run(image, mask, generator)
         for transform, keywords in zip(self.transforms, asked, strict=True):
             if isinstance(transform, GeometricTransform):
@@ -67,7 +67,7 @@ class Compose(Transform):
         run.resample()
         return given(run.image, run.mask)
 
-    def _asked(self, size: int | Size | None, focus_class: int | None) -> list[dict[str, Any]]:
+    def _asked_of_members(self, size: int | Size | None, focus_class: int | None) -> list[dict[str, Any]]:
         """For each member, the keywords that this call has for it."""
         asked: list[dict[str, Any]] = [{} for _ in self.transforms]
         if size is not None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from segkit.transforms._base import Transform, given, image_size
-from segkit.transforms._inputs import as_number, as_size, check_pair
-from segkit.transforms._resampling import geometry as _geometry
-from segkit.transforms._resampling.geometry import Size
+from segkit.transforms._base import Pair, Transform, image_size
+from segkit.transforms._inputs import as_number, as_size
+from segkit.transforms._resampling.geometry import Geometry, Size
 from segkit.transforms._resampling.resample import resample
 from segkit.transforms._size import fitting
 
@@ -35,26 +34,19 @@ class CropStack(Transform):
     """A transform that gives K crops: image [..., K, C, h, w] and mask [..., K, h, w]. Subclasses say where."""
 
     sized = True
-    size: Size
 
     def geometry(self, source: Size, *, size: int | Size | None = None) -> tuple[CropBox, ...]:
         """The K boxes for an image of (height, width) `source`: what `merge_crops` needs to put crops back."""
         raise TypeError(f"{type(self).__name__} does not say where its crops are: implement geometry.")
 
-    def __call__(
-        self,
-        image: Tensor,
-        mask: Tensor | None = None,
-        *,
-        generator: torch.Generator | None = None,
-        size: int | Size | None = None,
-    ) -> Any:
-        """The crops, with the K axis before the channels; `size` replaces the constructor's for this call."""
-        check_pair(type(self).__name__, image, mask)
+    def apply(
+        self, image: Tensor, mask: Tensor | None, generator: torch.Generator | None, size: int | Size | None = None
+    ) -> Pair:
+        """The crops, with the K axis before the channels."""
         source = image_size(image)
         maps = [_map(source, box) for box in self.geometry(source, size=size)]
         crops, masks = zip(*(resample(image, mask, each) for each in maps), strict=True)
-        return given(torch.stack(crops, -4), None if mask is None else torch.stack(masks, -3))
+        return torch.stack(crops, -4), None if mask is None else torch.stack(masks, -3)
 
 
 class FiveCrop(CropStack):
@@ -79,7 +71,7 @@ class FiveCrop(CropStack):
 
     def geometry(self, source: Size, *, size: int | Size | None = None) -> tuple[CropBox, ...]:
         """The five boxes for an image of (height, width) `source`."""
-        return _five("FiveCrop", source, self.size if size is None else as_size("FiveCrop", size))
+        return _five("FiveCrop", source, self.wanted(size))
 
 
 class TenCrop(CropStack):
@@ -102,7 +94,7 @@ class TenCrop(CropStack):
 
     def geometry(self, source: Size, *, size: int | Size | None = None) -> tuple[CropBox, ...]:
         """The ten boxes for an image of (height, width) `source`."""
-        boxes = _five("TenCrop", source, self.size if size is None else as_size("TenCrop", size))
+        boxes = _five("TenCrop", source, self.wanted(size))
         return (*boxes, *(box._replace(mirrored=True) for box in boxes))
 
 
@@ -131,7 +123,7 @@ class GridCrop(CropStack):
 
     def geometry(self, source: Size, *, size: int | Size | None = None) -> tuple[CropBox, ...]:
         """The boxes for an image of (height, width) `source`."""
-        wanted = fitting("GridCrop", source, self.size if size is None else as_size("GridCrop", size))
+        wanted = fitting("GridCrop", source, self.wanted(size))
         rows, columns = (
             _spread(length, side, step) for length, side, step in zip(source, wanted, self._steps(wanted), strict=True)
         )
@@ -162,6 +154,6 @@ def _five(name: str, source: Size, size: Size) -> tuple[CropBox, ...]:
     return tuple(CropBox(top, left, height, width) for top, left in places)
 
 
-def _map(source: Size, box: CropBox) -> _geometry.Geometry:
-    window = _geometry.window(source, box.top, box.left, (box.height, box.width))
-    return window.then(_geometry.flipping(window.size, horizontal=True)) if box.mirrored else window
+def _map(source: Size, box: CropBox) -> Geometry:
+    window = Geometry.window(source, box.top, box.left, (box.height, box.width))
+    return window.then(Geometry.flipping(window.size, horizontal=True)) if box.mirrored else window

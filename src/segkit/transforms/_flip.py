@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 
 from segkit.transforms._base import GeometricTransform, as_probability, integer, uniform
-from segkit.transforms._resampling import geometry as _geometry
 from segkit.transforms._resampling.geometry import Geometry, Size
 
 
@@ -26,7 +25,7 @@ class HorizontalFlip(GeometricTransform):
     def draw(self, source: Size, *, generator: torch.Generator | None = None) -> Geometry:
         """The map of one call."""
         flips = uniform(0, 1, generator) < self.p
-        return _geometry.flipping(source, horizontal=True) if flips else _geometry.identity(source)
+        return Geometry.flipping(source, horizontal=True) if flips else Geometry.identity(source)
 
 
 class VerticalFlip(GeometricTransform):
@@ -46,7 +45,7 @@ class VerticalFlip(GeometricTransform):
     def draw(self, source: Size, *, generator: torch.Generator | None = None) -> Geometry:
         """The map of one call."""
         flips = uniform(0, 1, generator) < self.p
-        return _geometry.flipping(source, vertical=True) if flips else _geometry.identity(source)
+        return Geometry.flipping(source, vertical=True) if flips else Geometry.identity(source)
 
 
 class Rotate90(GeometricTransform):
@@ -67,5 +66,5 @@ class Rotate90(GeometricTransform):
     def draw(self, source: Size, *, generator: torch.Generator | None = None) -> Geometry:
         """The map of one call."""
         if uniform(0, 1, generator) >= self.p:
-            return _geometry.identity(source)
-        return _geometry.turning(source, integer(4, generator))
+            return Geometry.identity(source)
+        return Geometry.turning(source, integer(4, generator))

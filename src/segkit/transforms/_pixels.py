@@ -12,8 +12,7 @@ from torch import Tensor
 from segkit import IGNORE_INDEX
 from segkit.transforms._base import given
 from segkit.transforms._inputs import as_number, check_fill, check_image_fill, check_pair
-from segkit.transforms._resampling import by_opencv as _opencv
-from segkit.transforms._resampling import by_torch as _sampling
+from segkit.transforms._resampling import by_opencv, by_torch
 
 # The grey that a person sees, from RGB (ITU-R BT.601); the axes of the hue circle are YIQ's.
 _TO_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
@@ -116,7 +115,7 @@ def adjust_color(
     if gain == contrast == 1 and matrix is None:
         return given(image, mask)
     if image.dtype == torch.uint8 and image.device.type == "cpu":
-        return given(_opencv.recolor(image, gain, brightness * (1 - contrast), matrix), mask)
+        return given(by_opencv.recolor(image, gain, brightness * (1 - contrast), matrix), mask)
     changed = image if image.is_floating_point() else image.to(torch.float32)
     if contrast != 1:
         # In float64, so that the number of threads that share the sum does not show: workers have one, the main
@@ -182,9 +181,9 @@ def gaussian_blur(image: Tensor, mask: Tensor | None = None, *, sigma: float | t
     down, across = (as_number("gaussian_blur", "sigma", each, 0) for each in both)
     if max(down, across) < 0.2:
         return given(image, mask)
-    if _opencv.takes(image):
-        return given(_opencv.blur(image, (down, across)), mask)
-    return given(_sampling.blur(image, (down, across)), mask)
+    if by_opencv.takes(image):
+        return given(by_opencv.blur(image, (down, across)), mask)
+    return given(by_torch.blur(image, (down, across)), mask)
 
 
 def cutout(

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from segkit import IGNORE_INDEX
-from segkit.transforms._base import GeometricTransform, SizedTransform, given, image_size, integer
-from segkit.transforms._inputs import as_number, as_size, as_whole, check_pair
-from segkit.transforms._resampling import geometry as _geometry
+from segkit.transforms._base import GeometricTransform, SizedTransform, integer
+from segkit.transforms._inputs import as_number, as_size, as_whole
 from segkit.transforms._resampling.geometry import Geometry, Size
 
 
@@ -37,7 +34,7 @@ class Resize(SizedTransform):
         self, source: Size, *, generator: torch.Generator | None = None, size: int | Size | None = None
     ) -> Geometry:
         """The map of one call."""
-        return _geometry.scaling(source, self.size if size is None else as_size("Resize", size))
+        return Geometry.scaling(source, self.wanted(size))
 
 
 class CenterCrop(SizedTransform):
@@ -58,8 +55,8 @@ class CenterCrop(SizedTransform):
         self, source: Size, *, generator: torch.Generator | None = None, size: int | Size | None = None
     ) -> Geometry:
         """The map of one call."""
-        height, width = fitting("CenterCrop", source, self.size if size is None else as_size("CenterCrop", size))
-        return _geometry.window(source, (source[0] - height) // 2, (source[1] - width) // 2, (height, width))
+        height, width = fitting("CenterCrop", source, self.wanted(size))
+        return Geometry.window(source, (source[0] - height) // 2, (source[1] - width) // 2, (height, width))
 
 
 class RandomCrop(SizedTransform):
@@ -90,20 +87,6 @@ class RandomCrop(SizedTransform):
         self.size = as_size("RandomCrop", size)
         self.focus_class = None if focus_class is None else as_whole("RandomCrop", "focus_class", focus_class)
 
-    def __call__(
-        self,
-        image: Tensor,
-        mask: Tensor | None = None,
-        *,
-        generator: torch.Generator | None = None,
-        size: int | Size | None = None,
-        focus_class: int | None = None,
-    ) -> Any:
-        """The crop; `size` and `focus_class` replace the constructor's for this call."""
-        check_pair("RandomCrop", image, mask)
-        geometry = self.draw(image_size(image), generator=generator, size=size, focus_class=focus_class, mask=mask)
-        return given(*self._move(image, mask, geometry))
-
     def draw(
         self,
         source: Size,
@@ -114,7 +97,7 @@ class RandomCrop(SizedTransform):
         mask: Tensor | None = None,
     ) -> Geometry:
         """The map of one call; a focus needs the mask."""
-        height, width = fitting("RandomCrop", source, self.size if size is None else as_size("RandomCrop", size))
+        height, width = fitting("RandomCrop", source, self.wanted(size))
         focus = self.focus_class if focus_class is None else focus_class
         top, left = 0, 0
         anchor = None if focus is None else _pixel_of(focus, mask, generator)
@@ -124,7 +107,7 @@ class RandomCrop(SizedTransform):
         else:
             top = _around(anchor[0], height, source[0], generator)
             left = _around(anchor[1], width, source[1], generator)
-        return _geometry.window(source, top, left, (height, width))
+        return Geometry.window(source, top, left, (height, width))
 
 
 class PadTo(SizedTransform):
@@ -156,7 +139,7 @@ class PadTo(SizedTransform):
         self, source: Size, *, generator: torch.Generator | None = None, size: int | Size | None = None
     ) -> Geometry:
         """The map of one call."""
-        wanted = self.size if size is None else as_size("PadTo", size)
+        wanted = self.wanted(size)
         return padding(source, (max(source[0], wanted[0]), max(source[1], wanted[1])), center=self.center)
 
 
@@ -193,7 +176,7 @@ class PadToMultiple(GeometricTransform):
 def padding(source: Size, size: Size, *, center: bool) -> Geometry:
     """The source inside a frame of `size` that is at least as large."""
     top, left = ((size[0] - source[0]) // 2, (size[1] - source[1]) // 2) if center else (0, 0)
-    return _geometry.window(source, -top, -left, size)
+    return Geometry.window(source, -top, -left, size)
 
 
 def fitting(name: str, source: Size, size: Size) -> Size:

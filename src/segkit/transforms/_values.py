@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segkit.transforms._base import Transform, given
+from segkit.transforms._base import Pair, Transform, given
 from segkit.transforms._inputs import as_whole, check_pair
 from segkit.transforms._pixels import mean_and_std, normalize
+from segkit.transforms._resampling.geometry import Size
 
 
 class ToTensor(Transform):
@@ -42,12 +43,15 @@ class ToTensor(Transform):
         mask: Tensor | np.ndarray | None = None,
         *,
         generator: torch.Generator | None = None,
+        size: int | Size | None = None,
+        focus_class: int | None = None,
     ) -> Any:
         """The image as float32 and the mask as the integers it holds."""
         image, bits = _image_tensor(image), self.bits or _depth_of(image)
         if mask is not None and not isinstance(mask, Tensor):
             mask = torch.from_numpy(np.array(mask.astype(np.int32) if mask.dtype in (np.uint16, np.uint32) else mask))
         check_pair("ToTensor", image, mask)
+        self._asked(size, focus_class)
         if image.is_floating_point():
             return given(image.to(torch.float32), mask)
         if bits is None:
@@ -77,9 +81,7 @@ class Normalize(Transform):
     def __init__(self, mean: float | Sequence[float], std: float | Sequence[float]) -> None:
         self.mean, self.std = mean_and_std("Normalize", mean, std)
 
-    def _apply(
-        self, image: Tensor, mask: Tensor | None, generator: torch.Generator | None
-    ) -> tuple[Tensor, Tensor | None]:
+    def apply(self, image: Tensor, mask: Tensor | None, generator: torch.Generator | None) -> Pair:
         return normalize(image, mean=self.mean, std=self.std), mask
 
 

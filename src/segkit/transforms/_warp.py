@@ -18,8 +18,6 @@ from segkit.transforms._base import (
     uniforms,
 )
 from segkit.transforms._inputs import as_number, as_range, as_size, as_whole
-from segkit.transforms._resampling import geometry as _geometry
-from segkit.transforms._resampling.field import Field
 from segkit.transforms._resampling.geometry import Geometry, Size
 
 
@@ -42,7 +40,7 @@ class RandomScale(GeometricTransform):
     def draw(self, source: Size, *, generator: torch.Generator | None = None) -> Geometry:
         """The map of one call."""
         factor = log_uniform(*self.scale, generator)
-        return _geometry.scaling(source, (max(1, round(source[0] * factor)), max(1, round(source[1] * factor))))
+        return Geometry.scaling(source, (max(1, round(source[0] * factor)), max(1, round(source[1] * factor))))
 
 
 class RandomResizedCrop(SizedTransform):
@@ -84,9 +82,9 @@ class RandomResizedCrop(SizedTransform):
         height = min(source[0], max(1, round(math.sqrt(area / shape))))
         width = min(source[1], max(1, round(math.sqrt(area * shape))))
         top, left = integer(source[0] - height + 1, generator), integer(source[1] - width + 1, generator)
-        window = _geometry.window(source, top, left, (height, width))
-        wanted = self.size if size is None else as_size("RandomResizedCrop", size)
-        return window.then(_geometry.scaling(window.size, wanted))
+        window = Geometry.window(source, top, left, (height, width))
+        wanted = self.wanted(size)
+        return window.then(Geometry.scaling(window.size, wanted))
 
 
 class RandomAffine(GeometricTransform):
@@ -136,13 +134,13 @@ class RandomAffine(GeometricTransform):
     def draw(self, source: Size, *, generator: torch.Generator | None = None) -> Geometry:
         """The map of one call."""
         if uniform(0, 1, generator) >= self.p:
-            return _geometry.identity(source)
+            return Geometry.identity(source)
         low, high = self.scale
         ranges = [self.degrees, *((-reach, reach) for reach in self.translate), (0, 1), self.shear, self.shear]
         angle, down, right, enlarge, along_y, along_x = uniforms(ranges, generator)
         translate, scale = (down * source[0], right * source[1]), low * (high / low) ** enlarge
         shear = along_y, along_x
-        return _geometry.affine(source, angle=angle, translate=translate, scale=scale, shear=shear)
+        return Geometry.affine(source, angle=angle, translate=translate, scale=scale, shear=shear)
 
 
 class ElasticDeform(GeometricTransform):
@@ -185,8 +183,8 @@ class ElasticDeform(GeometricTransform):
     def draw(self, source: Size, *, generator: torch.Generator | None = None) -> Geometry:
         """The map of one call."""
         if uniform(0, 1, generator) >= self.p or self.magnitude == 0:
-            return _geometry.identity(source)
+            return Geometry.identity(source)
         rows, columns = (math.ceil(length / self.spacing) + 3 for length in source)
         device = None if generator is None else generator.device
         points = torch.randn((2, rows, columns), generator=generator, device=device, dtype=torch.float64).cpu()
-        return Geometry(source, source, (Field(points * self.magnitude, (self.spacing, self.spacing)),))
+        return Geometry.bending(source, points * self.magnitude, (self.spacing, self.spacing))

@@ -22,7 +22,6 @@ from segkit import IGNORE_INDEX
 from segkit.transforms._base import given, image_size
 from segkit.transforms._inputs import as_number, as_size, check_fill, check_image_fill, check_pair
 from segkit.transforms._pixels import add_noise, adjust_color, cutout, gaussian_blur, normalize
-from segkit.transforms._resampling import geometry as _geometry
 from segkit.transforms._resampling.geometry import Geometry, Size
 from segkit.transforms._resampling.resample import resample
 from segkit.transforms._targets import distance_maps, skeleton
@@ -98,7 +97,7 @@ def resize(image: Tensor, mask: Tensor | None = None, *, size: int | Size, antia
         torch.Size([13, 50, 60])
     """
     check_pair("resize", image, mask)
-    return _move(image, mask, _geometry.scaling(image_size(image), as_size("resize", size)), antialias=antialias)
+    return _move(image, mask, Geometry.scaling(image_size(image), as_size("resize", size)), antialias=antialias)
 
 
 def crop(image: Tensor, mask: Tensor | None = None, *, top: int, left: int, size: int | Size) -> Any:
@@ -127,7 +126,7 @@ def crop(image: Tensor, mask: Tensor | None = None, *, top: int, left: int, size
             f"crop: `size` must fit into the image {source} from row {top}, column {left}, got {(height, width)}. "
             "Pad the image first."
         )
-    return _move(image, mask, _geometry.window(source, top, left, (height, width)))
+    return _move(image, mask, Geometry.window(source, top, left, (height, width)))
 
 
 def flip(image: Tensor, mask: Tensor | None = None, *, horizontal: bool = False, vertical: bool = False) -> Any:
@@ -145,7 +144,7 @@ def flip(image: Tensor, mask: Tensor | None = None, *, horizontal: bool = False,
         [[[2, 1], [4, 3]]]
     """
     check_pair("flip", image, mask)
-    return _move(image, mask, _geometry.flipping(image_size(image), horizontal=horizontal, vertical=vertical))
+    return _move(image, mask, Geometry.flipping(image_size(image), horizontal=horizontal, vertical=vertical))
 
 
 def pad(
@@ -186,7 +185,7 @@ def pad(
             "Use crop to cut off."
         )
     height, width = image_size(image)
-    geometry = _geometry.window((height, width), -top, -left, (height + top + bottom, width + left + right))
+    geometry = Geometry.window((height, width), -top, -left, (height + top + bottom, width + left + right))
     check_image_fill("pad", image, image_fill)
     check_fill("pad", mask, mask_fill)
     return _move(image, mask, geometry, image_fill=image_fill, mask_fill=mask_fill)
@@ -206,7 +205,7 @@ def rotate90(image: Tensor, mask: Tensor | None = None, *, quarters: int) -> Any
         [[[2, 4], [1, 3]]]
     """
     check_pair("rotate90", image, mask)
-    return _move(image, mask, _geometry.turning(image_size(image), quarters))
+    return _move(image, mask, Geometry.turning(image_size(image), quarters))
 
 
 def affine(
@@ -242,7 +241,7 @@ def affine(
     check_pair("affine", image, mask)
     check_image_fill("affine", image, image_fill)
     check_fill("affine", mask, mask_fill)
-    geometry = _geometry.affine(
+    geometry = Geometry.affine(
         image_size(image),
         angle=as_number("affine", "angle", angle),
         translate=(as_number("affine", "translate", translate[0]), as_number("affine", "translate", translate[1])),

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segkit.transforms._resampling import by_torch as _sampling
+from segkit.transforms._resampling import by_torch
 from segkit.transforms._resampling.by_torch import gaussian_taps
-from segkit.transforms._resampling.geometry import Geometry, Size, coordinates, scaling, single_affine
+from segkit.transforms._resampling.geometry import Geometry, Size, coordinates, single_affine
 
 _LIMIT = 32_767  # OpenCV's maps are made of 16-bit integers inside
 
@@ -40,7 +40,7 @@ def sample(image: Tensor, geometry: Geometry, sigma: tuple[float, float]) -> Ten
     top, bottom = _needed(bounds[2], bounds[3], geometry.source[0], len(taps[0]))
     planes = _planes(image[..., top:bottom, left:right])
     if planes is None:
-        return _sampling.sample(image, geometry, sigma)
+        return by_torch.sample(image, geometry, sigma)
     moved = np.empty((len(planes), *geometry.size), planes.dtype)
     needed: Iterable[np.ndarray] = planes
     if max(map(len, taps)) > 1:
@@ -52,7 +52,7 @@ def sample(image: Tensor, geometry: Geometry, sigma: tuple[float, float]) -> Ten
         map_x = (x - (left - 1)).to(torch.float32).expand(geometry.size).numpy()
         map_y = (y - (top - 1)).to(torch.float32).expand(geometry.size).numpy()
         _warp(list(needed), moved, lambda pixels: cv2.remap(pixels, map_x, map_y, cv2.INTER_LINEAR))
-    elif (affine,) == scaling(geometry.source, geometry.size).stages:
+    elif (affine,) == Geometry.scaling(geometry.source, geometry.size).stages:
         for plane, out in zip(needed, moved, strict=True):
             cv2.resize(plane, size, dst=out, interpolation=cv2.INTER_LINEAR)
     else:
@@ -95,7 +95,7 @@ def blur(image: Tensor, sigma: tuple[float, float]) -> Tensor:
     """The image [..., C, H, W] after a Gaussian blur by (vertical, horizontal) standard deviations."""
     planes = _planes(image)
     if planes is None:
-        return _sampling.blur(image, sigma)
+        return by_torch.blur(image, sigma)
     blurred = np.empty_like(planes)
     down, across = (np.array(gaussian_taps(deviation)) for deviation in sigma)
     for plane, out in zip(planes, blurred, strict=True):

@@ -27,7 +27,8 @@ EPSILON = 1e-9
 class Geometry:
     """A map from the pixels of an output to places in a source image, as `draw` of a geometric transform returns it.
 
-    Apply it with `functional.apply_geometry`; join two with `first.then(second)`.
+    Made by `identity`, `window` (crops and pads), `scaling`, `flipping`, `turning`, `affine` and `bending`, each for an
+    image of (height, width) `source`; joined by `first.then(second)`; applied by `functional.apply_geometry`.
 
     Attributes:
         source: (height, width) of the image that goes in.
@@ -54,6 +55,69 @@ class Geometry:
     visible: Rect | None = None
     clips: tuple[tuple[tuple[Stage, ...], Rect], ...] = ()
 
+    @staticmethod
+    def identity(source: Size) -> Geometry:
+        """Every pixel stays where it is."""
+        return Geometry(source, source)
+
+    @staticmethod
+    def window(source: Size, top: int, left: int, size: Size) -> Geometry:
+        """The pixels [top, top + height) x [left, left + width); a window may reach beyond the image."""
+        return Geometry(source, size, (Affine(1, 0, left, 0, 1, top),))
+
+    @staticmethod
+    def scaling(source: Size, size: Size) -> Geometry:
+        """The whole image at another size. Edges meet edges, so centres are aligned by half a pixel."""
+        y, x = source[0] / size[0], source[1] / size[1]
+        return Geometry(source, size, (Affine(x, 0, 0.5 * x - 0.5, 0, y, 0.5 * y - 0.5),))
+
+    @staticmethod
+    def flipping(source: Size, *, horizontal: bool = False, vertical: bool = False) -> Geometry:
+        """The image mirrored."""
+        height, width = source
+        x, left = (-1, width - 1) if horizontal else (1, 0)
+        y, top = (-1, height - 1) if vertical else (1, 0)
+        return Geometry(source, source, (Affine(x, 0, left, 0, y, top),))
+
+    @staticmethod
+    def turning(source: Size, quarters: int) -> Geometry:
+        """The image turned counter-clockwise by quarters of a full turn."""
+        height, width = source
+        if quarters % 4 == 0:
+            return Geometry.identity(source)
+        if quarters % 4 == 1:
+            return Geometry(source, (width, height), (Affine(0, -1, width - 1, 1, 0, 0),))
+        if quarters % 4 == 2:
+            return Geometry.flipping(source, horizontal=True, vertical=True)
+        return Geometry(source, (width, height), (Affine(0, 1, 0, -1, 0, height - 1),))
+
+    @staticmethod
+    def affine(
+        source: Size,
+        *,
+        angle: float = 0.0,
+        translate: tuple[float, float] = (0.0, 0.0),
+        scale: float = 1.0,
+        shear: tuple[float, float] = (0.0, 0.0),
+    ) -> Geometry:
+        """The image sheared, enlarged and turned about its centre, then moved, in a frame as large as it was.
+
+        The angle is in degrees counter-clockwise, `translate` is (down, right) in pixels, `shear` (vertical,
+        horizontal) in degrees.
+        """
+        centre = (source[1] - 1) / 2, (source[0] - 1) / 2
+        forward = about_centre(centre, angle=angle, scale=scale, shear=shear[::-1], shift=translate[::-1])
+        return Geometry(source, source, (forward.inverse(),))
+
+    @staticmethod
+    def bending(source: Size, points: Tensor, spacing: tuple[float, float]) -> Geometry:
+        """The image displaced smoothly, by a cubic B-spline.
+
+        `points`, float64 [2, rows, columns], say how far to the right and down of itself a pixel looks; they are
+        (vertical, horizontal) `spacing` pixels apart, point (1, 1) on pixel (0, 0), one more ring around the image.
+        """
+        return Geometry(source, source, (Field(points, spacing),))
+
     def then(self, after: Geometry) -> Geometry:
         """This geometry first, `after` on its result: one map, still resampled once.
 
@@ -79,51 +143,6 @@ class Geometry:
     def shown(self) -> Rect:
         """What is visible of the source, written out."""
         return self.visible or (0, 0, *self.source)
-
-
-def identity(source: Size) -> Geometry:
-    """Every pixel stays where it is."""
-    return Geometry(source, source)
-
-
-def window(source: Size, top: int, left: int, size: Size) -> Geometry:
-    """The pixels [top, top + height) x [left, left + width); a window may reach beyond the image."""
-    return Geometry(source, size, (Affine(1, 0, left, 0, 1, top),))
-
-
-def scaling(source: Size, size: Size) -> Geometry:
-    """The whole image at another size. Edges meet edges, so centres are aligned by half a pixel."""
-    y, x = source[0] / size[0], source[1] / size[1]
-    return Geometry(source, size, (Affine(x, 0, 0.5 * x - 0.5, 0, y, 0.5 * y - 0.5),))
-
-
-def flipping(source: Size, *, horizontal: bool = False, vertical: bool = False) -> Geometry:
-    """The image mirrored."""
-    height, width = source
-    x, left = (-1, width - 1) if horizontal else (1, 0)
-    y, top = (-1, height - 1) if vertical else (1, 0)
-    return Geometry(source, source, (Affine(x, 0, left, 0, y, top),))
-
-
-def turning(source: Size, quarters: int) -> Geometry:
-    """The image turned counter-clockwise by quarters of a full turn."""
-    height, width = source
-    if quarters % 4 == 0:
-        return identity(source)
-    if quarters % 4 == 1:
-        return Geometry(source, (width, height), (Affine(0, -1, width - 1, 1, 0, 0),))
-    if quarters % 4 == 2:
-        return flipping(source, horizontal=True, vertical=True)
-    return Geometry(source, (width, height), (Affine(0, 1, 0, -1, 0, height - 1),))
-
-
-def affine(
-    source: Size, *, angle: float, translate: tuple[float, float], scale: float, shear: tuple[float, float]
-) -> Geometry:
-    """The image enlarged, sheared and turned about its centre, then moved; what falls outside of the frame is lost."""
-    centre = (source[1] - 1) / 2, (source[0] - 1) / 2
-    forward = about_centre(centre, angle=angle, scale=scale, shear=shear[::-1], shift=translate[::-1])
-    return Geometry(source, source, (forward.inverse(),))
 
 
 def coordinates(

@@ -9,8 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from segkit.transforms._resampling import by_opencv as _opencv
-from segkit.transforms._resampling import by_torch as _sampling
+from segkit.transforms._resampling import by_opencv, by_torch
 from segkit.transforms._resampling.geometry import Geometry, single_affine, stretch
 from segkit.transforms._resampling.nearest import fill_where, look_up, outside
 
@@ -36,7 +35,7 @@ def resample(
     if image.dtype == torch.bool:  # between True and False there is nothing to interpolate
         return look_up(image, geometry, image_fill)[0], labels
     sigma = _blur_for(geometry) if antialias else (0.0, 0.0)
-    sample = _opencv.sample if _opencv.takes(image, geometry.size) else _sampling.sample
+    sample = by_opencv.sample if by_opencv.takes(image, geometry.size) else by_torch.sample
     moved = sample(image, geometry, sigma)
     return fill_where(moved, hidden, image_fill), labels
 
