@@ -18,7 +18,7 @@ from triton.runtime import interpreter
 
 from segkit import losses
 from segkit.losses import functional as L
-from segkit.losses._engine.triton import launch as _triton
+from segkit.losses._engine.triton import launch
 from segkit.mining import _select_triton
 
 
@@ -52,7 +52,7 @@ passes = {"forward": 0, "backward": 0, "lovasz_forward": 0, "lovasz_backward": 0
 
 
 def counting(name):
-    module = _select_triton if name == "reached" else _triton
+    module = _select_triton if name == "reached" else launch
     run = getattr(module, name)
 
     @functools.wraps(run)

@@ -121,7 +121,9 @@ def test_options_out_of_range_are_refused():
 def test_compound_losses_name_what_they_know():
     with pytest.raises(ValueError, match="`parts` must be one of 'dice', 'jaccard', .*got 'dise'"):
         losses.CompoundLoss({"dise": 1.0})
-    with pytest.raises(ValueError, match=r"`options\['focal'\]` must be one of 'gamma', 'alpha', got 'gama'"):
+    with pytest.raises(
+        ValueError, match=r"`options\['focal'\]` must be one of 'gamma', 'alpha', 'class_weights', got 'gama'"
+    ):
         losses.CompoundLoss({"focal": 1.0}, options={"focal": {"gama": 2.0}})
     with pytest.raises(ValueError, match="`parts` must name at least one loss"):
         losses.CompoundLoss({})

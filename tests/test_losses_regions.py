@@ -236,12 +236,12 @@ def test_many_pixels_of_few_classes_have_the_loss_and_gradient_of_the_plain_form
 
 
 def test_errors_are_sorted_as_torch_sorts_them_with_the_first_of_equal_ones_first():
-    from segkit.losses._lovasz import _largest_first
+    from segkit.losses._engine.sort import largest_first
 
     errors = torch.rand(2, 3, 500)
     errors[:, :, ::3] = 0.25
     errors[:, :, 100:200] = 0
     errors[0, 0, 7], errors[1, 2, 4] = math.nan, 1
     expected = errors.argsort(dim=2, descending=True, stable=True)
-    assert torch.equal(_largest_first(errors, True), expected)
-    assert torch.equal(_largest_first(errors, False), expected)
+    assert torch.equal(largest_first(errors, True), expected)
+    assert torch.equal(largest_first(errors, False), expected)

@@ -10,10 +10,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from losses_table import LOSSES, ONCE
 from segkit import losses
 from segkit.losses import functional as L
-
-NAMES = ["cross_entropy", "focal", "dice", "jaccard", "tversky", "generalized_dice", "lovasz", "cl_dice", "dice_ce", "dice_focal", "ohem_cross_entropy"]  # fmt: skip  # noqa: E501
 
 
 @pytest.fixture(autouse=True)
@@ -35,10 +34,10 @@ def value_and_gradient(loss, logits, target):
     return value.detach(), x.grad
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ONCE)
 def test_losses_compile_without_a_graph_break(name):
     logits, target = sample()
-    loss = getattr(L, name)
+    loss = LOSSES[name]
     compiled = torch.compile(lambda x, y: loss(x * 1.5, y) * 2, fullgraph=True, backend="aot_eager")
     expected = value_and_gradient(lambda x, y: loss(x * 1.5, y) * 2, logits, target)
     actual = value_and_gradient(compiled, logits, target)
@@ -67,26 +66,25 @@ def test_losses_compile_to_machine_code():
 
 @pytest.mark.parametrize("per_pixel", [False, True])
 def test_the_operators_keep_their_promises_to_the_compiler(per_pixel):
-    from segkit.losses import _lovasz
     from segkit.losses._arguments import flatten
-    from segkit.losses._engine import operator as _op
+    from segkit.losses._engine import levels, operator
     from segkit.losses._engine.wanted import Spec
 
     logits, target = sample()
     flat = flatten("dice_ce", logits.requires_grad_(), target, "multiclass", 255, None, None, None)
-    spec = Spec("dice_ce", False, 255, terms="map" if per_pixel else "mean", region=not per_pixel)
+    spec = Spec("dice_ce", False, 255, pixelwise="map" if per_pixel else "image", region=not per_pixel)
     tests = ("test_schema", "test_faketensor", "test_autograd_registration")
-    torch.library.opcheck(_op._pixel_sums, (*flat.inputs, *spec.settings(), [], False), test_utils=tests)
-    torch.library.opcheck(_lovasz._lovasz, (*flat.inputs[:3], "lovasz", False, 255, [], False), test_utils=tests)
+    torch.library.opcheck(operator._pixel_sums, (*flat.inputs, *spec.settings(), []), test_utils=tests)
+    torch.library.opcheck(levels.lovasz_sums, (*flat.inputs[:3], "lovasz", False, 255, [], False), test_utils=tests)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ONCE)
 def test_losses_run_with_deterministic_algorithms(name):
     logits, target = sample()
     torch.use_deterministic_algorithms(True)
     try:
-        first = value_and_gradient(getattr(L, name), logits, target)
-        second = value_and_gradient(getattr(L, name), logits, target)
+        first = value_and_gradient(LOSSES[name], logits, target)
+        second = value_and_gradient(LOSSES[name], logits, target)
     finally:
         torch.use_deterministic_algorithms(False)
     assert torch.equal(first[0], second[0])
@@ -131,11 +129,11 @@ class Operators(TorchDispatchMode):
 WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "_to_copy.cpu", "item", "index.Tensor(bool)")
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("cl_dice",)])
+@pytest.mark.parametrize("name", [n for n in ONCE if n not in ("cl_dice",)])
 def test_no_operator_waits_for_the_device(name):
     logits, target = sample()
     with Operators() as seen:
-        getattr(L, name)(logits.requires_grad_(), target).backward()
+        LOSSES[name](logits.requires_grad_(), target).backward()
     assert seen.names
     assert [n for n in seen.names if any(w in n for w in WAITS)] == []
 
@@ -146,14 +144,14 @@ def test_the_list_of_operators_can_show_a_wait():
     assert any("_local_scalar_dense" in n for n in seen.names)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ONCE)
 def test_shapes_are_known_without_data(name):
     """On fake tensors nothing can be read, so that whatever would wait for a device fails."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     with FakeTensorMode():
         logits = torch.empty(2, 3, 5, 6, requires_grad=True)
-        value = getattr(L, name)(logits, torch.empty(2, 5, 6, dtype=torch.uint8))
+        value = LOSSES[name](logits, torch.empty(2, 5, 6, dtype=torch.uint8))
         value.backward()
     assert value.shape == ()
     assert logits.grad.shape == logits.shape

@@ -65,9 +65,7 @@ def test_the_loss_tests_pass_on_the_gpu(name):
 
 @needs_triton
 def test_a_failing_kernel_fails_the_run(tmp_path):
-    broken = (
-        "import torch\nfrom segkit.losses._engine.triton import launch as _triton\n_triton.forward = lambda *a: 1 / 0\n"
-    )
+    broken = "import torch\nfrom segkit.losses._engine.triton import launch\nlaunch.forward = lambda *a: 1 / 0\n"
     (tmp_path / "broken.py").write_text(broken)
     path = os.pathsep.join([str(tmp_path), str(HERE), *sys.path])
     with pytest.raises(AssertionError, match="ZeroDivisionError"):

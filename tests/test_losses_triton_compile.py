@@ -31,7 +31,7 @@ def compile_for(card, kernel, arguments, warps=4):
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from segkit.losses._engine.triton import launch as _triton
+    from segkit.losses._engine.triton import launch
 
     assert set(arguments) == {p.name for p in kernel.params}, "a launch refuses what it does not know"
     signature, constants, aligned = {}, {}, {}
@@ -48,7 +48,7 @@ def compile_for(card, kernel, arguments, warps=4):
         if isinstance(value, torch.Tensor) or (signature[name] in ("i32", "i64") and value % 16 == 0):
             aligned[place,] = [["tt.divisibility", 16]]  # as the launch finds out
     source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=aligned)
-    return triton.compile(source, target=GPUTarget("cuda", card, 32), options={"num_warps": warps, **_triton.COMPILE})
+    return triton.compile(source, target=GPUTarget("cuda", card, 32), options={"num_warps": warps, **launch.COMPILE})
 
 
 class Compiled(list):
@@ -62,14 +62,13 @@ class Compiled(list):
 @pytest.fixture
 def compiled(monkeypatch, tmp_path):
     """Prepare passes as on a card, and collect the machine code of their kernels instead of running them."""
-    from segkit.losses import _lovasz
-    from segkit.losses._engine import route as _core
-    from segkit.losses._engine.triton import launch as _triton
+    from segkit.losses._engine import levels, route
+    from segkit.losses._engine.triton import launch
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     done = Compiled()
 
-    def launch(kernel, grid, block_c, arguments, pixels, places=0):
+    def compile_only(kernel, grid, block_c, arguments, pixels, places=0):
         block_n = min(max(4096 // block_c, 16), 1024, pixels or 1024)
         given = {"BLOCK_C": block_c, "BLOCK_N": block_n} | arguments
         code = [compile_for(card, kernel, given).asm for card in CARDS]
@@ -79,16 +78,16 @@ def compiled(monkeypatch, tmp_path):
     class Levels:
         def __getitem__(self, grid):
             def run(*args, enable_fp_fusion, **options):
-                given = dict(zip([p.name for p in levels.params], args, strict=False)) | options
-                done.extend(compile_for(c, levels, given).asm["cubin"] for c in CARDS)
+                given = dict(zip([p.name for p in kernel.params], args, strict=False)) | options
+                done.extend(compile_for(c, kernel, given).asm["cubin"] for c in CARDS)
 
             return run
 
-    levels = _triton.level_sums
-    monkeypatch.setattr(_triton, "launch", launch)
-    monkeypatch.setattr(_triton, "level_sums", Levels())
-    for module in (_core, _lovasz):
-        monkeypatch.setattr(module, "kernels", lambda logits, size: _triton)
+    kernel = launch.level_sums
+    monkeypatch.setattr(launch, "launch", compile_only)
+    monkeypatch.setattr(launch, "level_sums", Levels())
+    for module in (levels, route):
+        monkeypatch.setattr(module, "runs_kernels", lambda logits, size: True)
     return done
 
 
@@ -182,14 +181,13 @@ def test_launches_bind_their_arguments_choose_tile_sizes_and_do_so_again(name, m
     from triton.runtime import driver
     from triton.runtime.jit import JITFunction
 
-    from segkit.losses import _lovasz
-    from segkit.losses._engine import route as _core
-    from segkit.losses._engine.triton import launch as _triton
+    from segkit.losses._engine import levels, route
+    from segkit.losses._engine.triton import launch
     from segkit.mining import _select_triton
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    for module in (_core, _lovasz):
-        monkeypatch.setattr(module, "kernels", lambda logits, size: _triton)
+    for module in (levels, route):
+        monkeypatch.setattr(module, "runs_kernels", lambda logits, size: True)
     run, ran = JITFunction.run, []
 
     def without_launch(kernel, *args, grid, warmup, **options):
@@ -197,7 +195,7 @@ def test_launches_bind_their_arguments_choose_tile_sizes_and_do_so_again(name, m
         return run(kernel, *args, grid=grid, warmup=True, **options)
 
     monkeypatch.setattr(JITFunction, "run", without_launch)
-    _triton.tuned.cache_clear()
+    launch.tuned.cache_clear()
     before = dict(vars(driver))
     driver.set_active(NoCard())
     try:
@@ -215,7 +213,7 @@ def test_launches_bind_their_arguments_choose_tile_sizes_and_do_so_again(name, m
             numbers.append(len(ran))
     finally:
         vars(driver).update(before)
-        _triton.tuned.cache_clear()
+        launch.tuned.cache_clear()
     tried = numbers[0] - (numbers[1] - numbers[0])
     assert numbers[1] > numbers[0] > 1
     assert tried > 0, "the second pass tries tile sizes anew"

@@ -176,13 +176,13 @@ def test_lovasz_counts_what_the_torch_code_counts(classes, spatial, weighted, mo
 
 @pytest.mark.parametrize("weighted", [False, True])
 def test_the_slopes_of_lovasz_where_many_errors_are_equal(weighted):
-    from segkit.losses._lovasz import _lovasz  # the operator: few errors are sorted by the function
+    from segkit.losses._engine.levels import lovasz_sums  # the operator: few errors are sorted by the function
 
     logits, target = sample(3, (300,), torch.float64)
     weights = (torch.arange(600).view(2, 300) % 7 / 4).to(DEVICE) if weighted else None
 
     def loss(x, y):
-        return _lovasz(x, y, weights, "lovasz", False, 255, [], False)[0]
+        return lovasz_sums(x, y, weights, "lovasz", False, 255, [], False)[0]
 
     (value, grad), (exact, exact_grad) = both(loss, logits.div(2).round(), target)
     torch.testing.assert_close(value, exact, rtol=1e-9, atol=0)
@@ -252,9 +252,9 @@ def test_a_sum_over_several_programs_has_no_seam():
 
 @pytest.mark.parametrize("name", ["cross_entropy", "dice", "lovasz", "ohem_cross_entropy"])
 def test_labels_out_of_range_make_the_loss_nan_where_looking_would_wait(name, monkeypatch):
-    from segkit.losses._engine.triton import launch as _triton
+    from segkit.losses._engine.triton import launch
 
-    monkeypatch.setattr(_triton, "check_labels", lambda *a: None)
+    monkeypatch.setattr(launch, "check_labels", lambda *a: None)
     logits, target = sample(4, (5, 6))
     target[0, 0, 0] = 7
     assert math.isnan(getattr(L, name)(logits, target))
@@ -281,12 +281,12 @@ def test_either_backend_may_run_the_backward_of_the_other():
 
 def test_few_tile_sizes_are_tried():
     pytest.importorskip("triton", "3.3", reason="Triton 3.2 wants a card for this")
-    from segkit.losses._engine.triton import launch as _triton
+    from segkit.losses._engine.triton import launch
 
-    for kernel in (_triton.softmax_forward, _triton.sigmoid_backward):
+    for kernel in (launch.softmax_forward, launch.sigmoid_backward):
         for block_c in (2, 32, 256):
             for pixels in (64, 16384, None):
-                configs = _triton.tuned.__wrapped__(kernel, block_c, pixels).configs
+                configs = launch.tuned.__wrapped__(kernel, block_c, pixels).configs
                 assert 1 <= len(configs) <= 4
                 assert all(pixels is None or pixels % c.kwargs["BLOCK_N"] == 0 for c in configs)
 

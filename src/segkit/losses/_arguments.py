@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from segkit.labels import as_index_target
-from segkit.losses._engine.wanted import Inputs
+from segkit.losses._engine.wanted import Flat, Inputs
 
 Mode = Literal["multiclass", "binary", "multilabel"]
 Reduction = Literal["mean", "sum", "none"]
@@ -24,22 +24,9 @@ def choice(function: str, argument: str, value: object, choices: tuple[object, .
         raise ValueError(f"{function}: `{argument}` must be one of {', '.join(map(repr, choices))}, got {value!r}.")
 
 
-class Flat(NamedTuple):
-    """A checked problem: flat tensors, the shape of a map of losses, and the size the logits are interpolated to.
-
-    ``source`` is what the user passed as logits: whose gradient is made in one step is spared that of a view.
-    """
-
-    source: Tensor
-    inputs: Inputs
-    shape: tuple[int, ...]
-    size: tuple[int, ...]
-    sigmoid: bool
-
-
 def flatten(
     function: str,
-    logits: Tensor,
+    logits: Tensor | Flat,
     target: Tensor,
     mode: Mode,
     ignore_index: int,
@@ -47,7 +34,12 @@ def flatten(
     pixel_weights: Tensor | None,
     upsample: Upsample | None,
 ) -> Flat:
-    """Check what every loss takes, and flatten the spatial axes."""
+    """Check what every loss takes, and flatten the spatial axes; what a compound has made flat is taken as it is."""
+    if isinstance(logits, Flat):
+        asks = logits
+        table = _class_weights(function, class_weights, asks.inputs.logits.shape[1], asks.mode, asks.inputs.logits)
+        inputs = Inputs(asks.inputs.logits, asks.inputs.target, asks.inputs.pixel_weights, table)
+        return Flat(function, asks.ignore_index, asks.source, inputs, asks.shape, asks.size, asks.mode, asks.asked)
     choice(function, "upsample", upsample, (None, "bilinear"))
     choice(function, "mode", mode, ("multiclass", "binary", "multilabel"))
     if not isinstance(logits, Tensor) or not logits.is_floating_point():
@@ -88,10 +80,9 @@ def flatten(
         target.reshape(batch, classes, pixels) if target.ndim == logits.ndim else target.reshape(batch, pixels),
         weights,
         table,
-        None,
     )
     shape = (batch, classes, *spatial) if mode == "multilabel" else (batch, *spatial)
-    return Flat(source, inputs, shape, tuple(spatial) if upsample else (), mode != "multiclass")
+    return Flat(function, ignore_index, source, inputs, shape, tuple(spatial) if upsample else (), mode)
 
 
 def _as_if_fine(function: str, logits: Tensor, target: Tensor) -> Tensor:
@@ -165,7 +156,7 @@ def _pixel_weights(function: str, weights: Tensor, batch: int, spatial: list[int
     return weights.reshape(batch, -1) if weights.numel() else weights.reshape(batch, math.prod(spatial))
 
 
-def _class_weights(function: str, weights: Weights | None, classes: int, mode: Mode, logits: Tensor) -> Tensor | None:
+def _class_weights(function: str, weights: Weights | None, classes: int, mode: str, logits: Tensor) -> Tensor | None:
     """[C] for softmax; [2, C], of a 0 and of a 1, for sigmoid."""
     if weights is None:
         return None

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from types import ModuleType
 
 import torch
-from torch import Tensor
 
-from segkit import _triton as _choice
+from segkit import _triton
+
+__all__ = ["backend", "use_backend"]
 
 
 def backend(device: torch.device | str | None = None) -> str:
@@ -27,7 +26,7 @@ def backend(device: torch.device | str | None = None) -> str:
         >>> backend("cpu")
         'torch'
     """
-    return "triton" if _choice.triton_runs(_device(device)) else "torch"
+    return "triton" if _triton.triton_runs(_device(device)) else "torch"
 
 
 @contextmanager
@@ -47,16 +46,16 @@ def use_backend(name: str) -> Iterator[None]:
         ...     backend()
         'torch'
     """
-    if name not in _choice.NAMES:
-        raise ValueError(f"use_backend: `name` must be one of {', '.join(map(repr, _choice.NAMES))}, got {name!r}.")
-    reason = _choice.why_not(_device(None)) if name == "triton" else ""
+    if name not in _triton.NAMES:
+        raise ValueError(f"use_backend: `name` must be one of {', '.join(map(repr, _triton.NAMES))}, got {name!r}.")
+    reason = _triton.why_not(_device(None)) if name == "triton" else ""
     if reason:
         raise RuntimeError(f"use_backend: `name` must be 'torch' here, got 'triton': {reason}")
-    _choice.chosen.append(name)
+    _triton.chosen.append(name)
     try:
         yield
     finally:
-        _choice.chosen.pop()
+        _triton.chosen.pop()
 
 
 def _device(device: torch.device | str | None) -> torch.device:
@@ -64,21 +63,3 @@ def _device(device: torch.device | str | None) -> torch.device:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     place = torch.device(device)
     return torch.device("cuda", torch.cuda.current_device()) if place == torch.device("cuda") else place
-
-
-def kernels(logits: Tensor, size: Sequence[int]) -> ModuleType | None:
-    """The module with the kernels if they run for these logits.
-
-    Shapes beyond them go to the torch code, and so do the wrapped tensors of `torch.func`.
-    """
-    if logits.numel() == 0 or torch._C._are_functorch_transforms_active() or not _choice.triton_runs(logits.device):
-        return None
-    if len(logits) > 65535 or len(size) > 3:
-        return None
-    if size and max(math.prod(size), math.prod(logits.shape[2:])) >= 2**31:
-        return None
-    if any(2 * fine * coarse >= 2**31 for fine, coarse in zip(size, logits.shape[2:], strict=bool(size))):
-        return None
-    from segkit.losses._engine.triton import launch as _triton
-
-    return _triton

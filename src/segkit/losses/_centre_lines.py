@@ -11,11 +11,15 @@ from torch.nn.functional import max_pool1d, max_pool2d, max_pool3d
 
 from segkit import IGNORE_INDEX
 from segkit.losses._arguments import Mode, Reduction, Weights, flatten
-from segkit.losses._engine.reduce import Absent
-from segkit.losses._engine.streamed import soft as _dense
+from segkit.losses._engine.one_pass import Regionwise, reduce_region
+from segkit.losses._engine.reduce import Absent, Entries, Scope
+from segkit.losses._engine.streamed import soft
 from segkit.losses._engine.streamed.blocks import Block, Logits
 from segkit.losses._engine.wanted import Spec, Sums
-from segkit.losses._region import Entries, Scope, reduce_region
+from segkit.losses._module import Loss
+from segkit.losses._region import checked
+
+__all__ = ["CLDiceLoss", "cl_dice"]
 
 
 def cl_dice(
@@ -37,25 +41,12 @@ def cl_dice(
     """One minus the harmonic mean of how much of each skeleton lies in the other's region.
 
     Args:
-        logits: as for `region_loss`; [B, C, *spatial] with 1 to 3 axes.
-        target: as for `region_loss`.
-        mode: as for `region_loss`.
         ignore_index: label of pixels that count nowhere; a skeleton ends there as it does at the image's edge.
-        class_weights: C numbers; the mean over classes divides by them.
-        pixel_weights: [B, *spatial], at least 0; 0 is the same as ignored.
         iterations: thinning steps: at least half the width of the widest structure, in pixels.
-        scope: as for `region_loss`.
-        classes: as for `region_loss`; usually all but the background.
-        absent: as for `region_loss`.
+        classes: which classes count; usually all but the background.
         smooth: pixels added above and below each fraction.
-        reduction: as for `region_loss`.
-        process_group: as for `region_loss`.
 
-    Returns:
-        A scalar or [B, C] in [0, 1], as for `region_loss`.
-
-    Raises:
-        ValueError: shapes, weights or labels that do not belong together.
+    All else is as for `region_loss`.
 
     Example:
         >>> target = torch.zeros(1, 5, 5, dtype=torch.uint8)
@@ -71,9 +62,9 @@ def cl_dice(
     if iterations < 1:
         raise ValueError(f"{function}: `iterations` must be at least 1, got {iterations}.")
     flat = flatten(function, logits, target, mode, ignore_index, class_weights, pixel_weights, None)
-    x, spec = Logits(flat.inputs.logits), Spec(function, flat.sigmoid, ignore_index)
-    truth = _dense.read_truth(flat.inputs, Block(slice(None), slice(None), True), spec, x)
-    clean = _dense.clean(flat.inputs.logits, truth, x.dtype)
+    x, spec = Logits(flat.inputs.logits), Spec(function, mode != "multiclass", flat.ignore_index)
+    truth = soft.read_truth(flat.inputs, Block(slice(None), slice(None), True), spec, x)
+    clean = soft.clean(flat.inputs.logits, truth, x.dtype)
     p = clean.sigmoid() if spec.sigmoid else torch.softmax(clean, 1)
     spatial = flat.shape[2:] if mode == "multilabel" else flat.shape[1:]
 
@@ -93,15 +84,43 @@ def cl_dice(
     length = torch.stack([total(of_p), total(of_truth)], 2)
     there = total(truth.share)
     pixels = weight.expand(p.shape[0], p.shape[1] if spec.sigmoid else 1, p.shape[2]).sum(2)
-    entries = Entries(scope, classes, absent, reduction, process_group)
-    entries.check(function)
+    entries = checked(flat, Entries(scope, classes, absent), reduction)
 
     def harmonic(s: Sums) -> Tensor:
         precision, sensitivity = ((s.intersection + smooth) / (s.prediction + smooth).clamp_min(1e-7)).unbind(2)
         return 1 - 2 * precision * sensitivity / (precision + sensitivity).clamp_min(1e-7)
 
-    sums = Sums(there, there, found, length, there, pixels)
-    return reduce_region(function, harmonic, sums, flat.inputs, entries)
+    return reduce_region(Regionwise(harmonic, entries), Sums(found, length, there, pixels), reduction, process_group)
+
+
+class CLDiceLoss(Loss):
+    """`functional.cl_dice` as a module; see there for the options.
+
+    Example:
+        >>> target = torch.zeros(1, 5, 5, dtype=torch.uint8)
+        >>> target[:, 2] = 1
+        >>> logits = torch.stack([1.0 - target, target.float()], 1) * 50
+        >>> CLDiceLoss(classes=[1])(logits, target).round(decimals=3)
+        tensor(0.)
+    """
+
+    _function = staticmethod(cl_dice)
+
+    def __init__(
+        self,
+        *,
+        mode: Mode = "multiclass",
+        ignore_index: int = IGNORE_INDEX,
+        class_weights: Weights | None = None,
+        iterations: int = 3,
+        scope: Scope = "image",
+        classes: Sequence[int] | None = None,
+        absent: Absent = "skip",
+        smooth: float = 1.0,
+        reduction: Reduction = "mean",
+        process_group: Any = None,
+    ) -> None:
+        super().__init__(locals())
 
 
 def soft_skeleton(x: Tensor, valid: Tensor | None, iterations: int) -> Tensor:

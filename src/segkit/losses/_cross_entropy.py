@@ -9,10 +9,13 @@ import torch
 from torch import Tensor
 
 from segkit import IGNORE_INDEX
-from segkit.losses._arguments import Flat, Mode, Reduction, Upsample, Weights, choice, flatten
-from segkit.losses._engine.operator import pixel_sums
-from segkit.losses._engine.wanted import Spec
-from segkit.losses._region import Entries, one_pass
+from segkit.losses._arguments import Mode, Reduction, Upsample, Weights, choice, flatten
+from segkit.losses._engine.one_pass import Pixelwise, evaluate
+from segkit.losses._engine.wanted import Flat
+from segkit.losses._module import Loss
+
+__all__ = ["BinaryCrossEntropyLoss", "CrossEntropyLoss", "FocalLoss"]
+__all__ += ["binary_cross_entropy", "cross_entropy", "focal"]
 
 
 def cross_entropy(
@@ -64,7 +67,32 @@ def cross_entropy(
     function = "cross_entropy"
     smoothing = check_smoothing(function, label_smoothing, mode)
     flat = flatten(function, logits, target, mode, ignore_index, class_weights, pixel_weights, upsample)
-    return pixel_loss(function, flat, ignore_index, reduction, process_group, smoothing=smoothing)
+    return pixel_loss(flat, reduction, process_group, smoothing=smoothing)
+
+
+class CrossEntropyLoss(Loss):
+    """`functional.cross_entropy` as a module; see there for the options.
+
+    Example:
+        >>> loss = CrossEntropyLoss(class_weights=[1.0, 2.0])
+        >>> loss(torch.zeros(1, 2, 4, 4), torch.zeros(1, 4, 4, dtype=torch.uint8))
+        tensor(0.6931)
+    """
+
+    _function = staticmethod(cross_entropy)
+
+    def __init__(
+        self,
+        *,
+        mode: Mode = "multiclass",
+        ignore_index: int = IGNORE_INDEX,
+        class_weights: Weights | None = None,
+        upsample: Upsample | None = None,
+        label_smoothing: float = 0.0,
+        reduction: Reduction = "mean",
+        process_group: Any = None,
+    ) -> None:
+        super().__init__(locals())
 
 
 def binary_cross_entropy(
@@ -86,20 +114,9 @@ def binary_cross_entropy(
         logits: [B, *spatial] or [B, 1, *spatial]; for ``"multilabel"`` [B, C, *spatial]. Raw scores, sigmoid is here.
         target: 0 and 1 (and `ignore_index`), integers or bool, in the same shape; floats are soft targets in [0, 1].
         mode: ``"binary"`` or ``"multilabel"``.
-        ignore_index: label of elements that count nowhere.
-        class_weights: as for `cross_entropy`; the mean divides by them.
-        pixel_weights: [B, *spatial], at least 0; 0 is the same as ignored.
-        upsample: as for `cross_entropy`.
         pos_weight: one number, or C of them: weight of the ones; the mean does not divide by it.
-        reduction: as for `cross_entropy`; ``"none"`` gives the target's shape (without a channel axis of length 1).
-        process_group: as for `cross_entropy`.
 
-    Returns:
-        A scalar or a map, as for `cross_entropy`.
-
-    Raises:
-        ValueError: shapes, weights or labels that do not belong together.
-        TypeError: a dtype that cannot be meant.
+    All else is as for `cross_entropy`; ``"none"`` gives the target's shape without a channel axis of length 1.
 
     Example:
         >>> binary_cross_entropy(torch.tensor([[0.0, 3.0]]), torch.tensor([[1, 255]]))  # log 2
@@ -119,7 +136,31 @@ def binary_cross_entropy(
                 f"channels, got {len(yes)}."
             )
         table = torch.stack([torch.ones_like(yes), yes])
-    return pixel_loss(function, flat, ignore_index, reduction, process_group, alpha=table)
+    return pixel_loss(flat, reduction, process_group, alpha=table)
+
+
+class BinaryCrossEntropyLoss(Loss):
+    """`functional.binary_cross_entropy` as a module; see there for the options.
+
+    Example:
+        >>> BinaryCrossEntropyLoss(pos_weight=2.0)(torch.zeros(1, 4), torch.tensor([[1, 1, 0, 255]]))  # 5/3 log 2
+        tensor(1.1552)
+    """
+
+    _function = staticmethod(binary_cross_entropy)
+
+    def __init__(
+        self,
+        *,
+        mode: Mode = "binary",
+        ignore_index: int = IGNORE_INDEX,
+        class_weights: Weights | None = None,
+        upsample: Upsample | None = None,
+        pos_weight: float | Weights | None = None,
+        reduction: Reduction = "mean",
+        process_group: Any = None,
+    ) -> None:
+        super().__init__(locals())
 
 
 def focal(
@@ -139,24 +180,11 @@ def focal(
     """Cross-entropy that looks away from what is already right: (1 - p_y)**gamma * -log p_y.
 
     Args:
-        logits: as for `cross_entropy`.
-        target: as for `cross_entropy`.
-        mode: as for `cross_entropy`.
-        ignore_index: label of pixels that count nowhere.
-        class_weights: as for `cross_entropy`; the mean divides by them.
-        pixel_weights: [B, *spatial], at least 0; 0 is the same as ignored.
-        upsample: as for `cross_entropy`.
         gamma: at least 0; 0 is cross-entropy.
         alpha: balance of classes that the mean does not divide by. ``"multiclass"``: C numbers. Sigmoid modes: one
             number in [0, 1], the weight of the ones; zeros get 1 - alpha.
-        reduction: as for `cross_entropy`.
-        process_group: as for `cross_entropy`.
 
-    Returns:
-        A scalar or a map, as for `cross_entropy`.
-
-    Raises:
-        ValueError: shapes, weights or labels that do not belong together.
+    All else is as for `cross_entropy`.
 
     Example:
         >>> logits = torch.tensor([[[0.0], [0.0]]])  # p_y = 1/2
@@ -168,7 +196,32 @@ def focal(
     function = "focal"
     flat = flatten(function, logits, target, mode, ignore_index, class_weights, pixel_weights, upsample)
     table = focal_alpha(function, flat, gamma, alpha)
-    return pixel_loss(function, flat, ignore_index, reduction, process_group, gamma=float(gamma), alpha=table)
+    return pixel_loss(flat, reduction, process_group, gamma=float(gamma), alpha=table)
+
+
+class FocalLoss(Loss):
+    """`functional.focal` as a module; see there for the options.
+
+    Example:
+        >>> FocalLoss(gamma=2.0)(torch.zeros(1, 2, 4, 4), torch.zeros(1, 4, 4, dtype=torch.uint8))  # log(2) / 4
+        tensor(0.1733)
+    """
+
+    _function = staticmethod(focal)
+
+    def __init__(
+        self,
+        *,
+        mode: Mode = "multiclass",
+        ignore_index: int = IGNORE_INDEX,
+        class_weights: Weights | None = None,
+        upsample: Upsample | None = None,
+        gamma: float = 2.0,
+        alpha: float | Sequence[float] | None = None,
+        reduction: Reduction = "mean",
+        process_group: Any = None,
+    ) -> None:
+        super().__init__(locals())
 
 
 def check_smoothing(function: str, label_smoothing: float, mode: Mode) -> float:
@@ -189,7 +242,7 @@ def focal_alpha(function: str, flat: Flat, gamma: float, alpha: float | Sequence
     if alpha is None:
         return None
     device, classes = flat.inputs.logits.device, flat.inputs.logits.shape[1]
-    if not flat.sigmoid:
+    if flat.mode == "multiclass":
         table = torch.as_tensor(alpha, dtype=torch.float32, device=device)
         if table.shape != (classes,):
             raise ValueError(
@@ -203,9 +256,7 @@ def focal_alpha(function: str, flat: Flat, gamma: float, alpha: float | Sequence
 
 
 def pixel_loss(
-    function: str,
     flat: Flat,
-    ignore_index: int,
     reduction: Reduction,
     process_group: Any,
     *,
@@ -213,10 +264,6 @@ def pixel_loss(
     smoothing: float = 0.0,
     alpha: Tensor | None = None,
 ) -> Tensor:
-    """One pass for the sum, the mean or the map of focal cross-entropy."""
-    choice(function, "reduction", reduction, ("mean", "sum", "none"))
-    if reduction != "none":
-        entries = Entries(reduction=reduction, group=process_group)
-        return one_pass(function, flat, ignore_index, entries, [], 1.0, gamma=gamma, smoothing=smoothing, alpha=alpha)
-    spec = Spec(function, flat.sigmoid, ignore_index, gamma, smoothing, terms="map")
-    return pixel_sums(flat.inputs.with_alpha(alpha), spec, flat.size).terms.reshape(flat.shape)
+    """The sum, the mean or the map of focal cross-entropy."""
+    choice(flat.function, "reduction", reduction, ("mean", "sum", "none"))
+    return evaluate(flat, Pixelwise(gamma, smoothing, flat.inputs.class_weights, alpha), reduction, process_group)

@@ -1,53 +1,18 @@
-"""Losses of several losses: a weighted sum in one pass, and one loss at several depths of a network."""
+"""One loss at several depths of a network."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from segkit import IGNORE_INDEX
-from segkit.losses._arguments import Mode, Reduction, Upsample, Weights, choice
-from segkit.losses._compound import combine
-from segkit.losses._engine.reduce import Absent
+from segkit.losses._arguments import choice
 from segkit.losses._module import Loss
-from segkit.losses._region import Scope
 
-
-class CompoundLoss(Loss):
-    """`functional.combine` as a module; see there for the options.
-
-    Example:
-        >>> import torch
-        >>> loss = CompoundLoss({"dice": 1.0, "cross_entropy": 0.5})
-        >>> loss(torch.zeros(1, 2, 2), torch.tensor([[0, 1]]))  # 1/2 + log(2) / 2
-        tensor(0.8466)
-    """
-
-    def __init__(
-        self,
-        parts: Mapping[str, float],
-        *,
-        options: Mapping[str, Mapping[str, Any]] | None = None,
-        mode: Mode = "multiclass",
-        ignore_index: int = IGNORE_INDEX,
-        class_weights: Weights | None = None,
-        upsample: Upsample | None = None,
-        scope: Scope = "image",
-        classes: Sequence[int] | None = None,
-        absent: Absent = "skip",
-        reduction: Reduction = "mean",
-        process_group: Any = None,
-    ) -> None:
-        super().__init__(locals())
-        combine(**self._options)  # refuses now what it would refuse later
-
-    def call(self, logits: Tensor, target: Tensor, pixel_weights: Tensor | None, options: dict[str, Any]) -> Tensor:
-        """The compound function, with the options of one call."""
-        return combine(class_weights=self.class_weights, **options)(logits, target, pixel_weights=pixel_weights)
+__all__ = ["DeepSupervision"]
 
 
 class DeepSupervision(nn.Module):

@@ -1,21 +1,19 @@
-"""Formulas of overlap on the sums of `_region`: Dice and its relatives."""
+"""Formulas of overlap on the sums of an image and class: Dice and its relatives."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from segkit.losses._engine.focal import ALMOST_ZERO
+from segkit.losses._engine.one_pass import Formula, Sloped
 from segkit.losses._engine.wanted import Sums
-
-Formula = Callable[[Sums], Tensor]
 
 
 @dataclass(frozen=True, eq=False)  # the compiler of torch 2.6 hashes what is called, before it has its fields
-class Overlap:
+class Overlap(Sloped):
     """A loss of score = (above I + smooth) / (i I + p P + t T + smooth): 1 - score, its power, or minus its logarithm.
 
     Called with sums it is a formula like any other. ``slopes`` says its derivatives too, so that no graph is needed.

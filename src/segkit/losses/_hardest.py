@@ -8,14 +8,18 @@ import torch
 from torch import Tensor
 
 from segkit import IGNORE_INDEX
-from segkit.losses._arguments import Flat, Mode, Reduction, Upsample, Weights, choice, flatten
-from segkit.losses._engine import route as _core
-from segkit.losses._engine.operator import in_plain_sight, pixel_sums, with_gradient
+from segkit.losses._arguments import Mode, Reduction, Upsample, Weights, choice, flatten
+from segkit.losses._engine import walk
+from segkit.losses._engine.operator import pixel_sums, with_gradient
 from segkit.losses._engine.reduce import nonzero, sum_over_ranks, weighted_mean
-from segkit.losses._engine.streamed.blocks import readable
-from segkit.losses._engine.streamed.labels import all_count, not_ignored
-from segkit.losses._engine.wanted import Inputs, Spec
+from segkit.losses._engine.route import all_count, choose
+from segkit.losses._engine.streamed.labels import not_ignored
+from segkit.losses._engine.tracing import in_plain_sight, readable
+from segkit.losses._engine.wanted import Flat, Inputs, Spec
+from segkit.losses._module import Loss
 from segkit.mining import hard_mask
+
+__all__ = ["OHEMCrossEntropyLoss", "ohem_cross_entropy"]
 
 
 def ohem_cross_entropy(
@@ -37,13 +41,9 @@ def ohem_cross_entropy(
     """Cross-entropy of the hardest pixels only; the others have no loss and no gradient.
 
     Args:
-        logits: as for `cross_entropy`.
-        target: as for `cross_entropy`.
         mode: ``"multiclass"`` or ``"binary"``.
         ignore_index: label of pixels that count nowhere, not in the quota either.
         class_weights: as for `cross_entropy`; the pixels are chosen by their weighted loss.
-        pixel_weights: [B, *spatial], at least 0; 0 is the same as ignored.
-        upsample: as for `cross_entropy`.
         keep_ratio: share in (0, 1] of the pixels that count to keep; 0.25 if nothing else is given.
         min_kept: keep at least as many pixels.
         threshold: keep the pixels whose *loss* is above it (0.7 as a probability is -log 0.7 = 0.357).
@@ -51,11 +51,7 @@ def ohem_cross_entropy(
         reduction: ``"mean"`` over the pixels kept (weighted), ``"sum"``, or ``"none"``: the map, 0 where not kept.
         process_group: ranks that share the mean. Each chooses among its own pixels.
 
-    Returns:
-        A scalar or a map, as for `cross_entropy`.
-
-    Raises:
-        ValueError: shapes, weights or labels that do not belong together.
+    All else is as for `cross_entropy`.
 
     Example:
         >>> logits = torch.tensor([[[0.0, 9.0, 9.0, 9.0], [0.0, 0.0, 0.0, 0.0]]])
@@ -67,13 +63,11 @@ def ohem_cross_entropy(
     function = "ohem_cross_entropy"
     choice(function, "mode", mode, ("multiclass", "binary"))
     flat = flatten(function, logits, target, mode, ignore_index, class_weights, pixel_weights, upsample)
-    return hardest(function, flat, ignore_index, keep_ratio, min_kept, threshold, scope, reduction, process_group)[0]
+    return hardest(flat, keep_ratio, min_kept, threshold, scope, reduction, process_group)[0]
 
 
 def hardest(
-    function: str,
     flat: Flat,
-    ignore_index: int,
     keep_ratio: float | None,
     min_kept: int | None,
     threshold: float | None,
@@ -82,16 +76,16 @@ def hardest(
     process_group: Any,
 ) -> tuple[Tensor, Tensor]:
     """The loss of the hardest pixels, and how many these are (a tensor, so that nothing waits for it)."""
-    choice(function, "reduction", reduction, ("mean", "sum", "none"))
+    choice(flat.function, "reduction", reduction, ("mean", "sum", "none"))
     if keep_ratio is None and min_kept is None and threshold is None:
         keep_ratio = 0.25
     inputs = flat.inputs
-    spec = Spec(function, flat.sigmoid, ignore_index, terms="map")
+    spec = Spec(flat.function, flat.mode != "multiclass", flat.ignore_index, pixelwise="map")
     pixel_weights, class_weights = inputs.pixel_weights, inputs.class_weights
     labels = None if inputs.target.is_floating_point() else inputs.target.flatten(1)
     seen = in_plain_sight(inputs.logits) and (labels is None or in_plain_sight(labels)) and readable(inputs.logits)
     plain = labels is None or (seen and all_count(inputs, spec, inputs.logits.shape[1]))
-    valid = None if plain or labels is None else not_ignored(labels, ignore_index)
+    valid = None if plain or labels is None else not_ignored(labels, flat.ignore_index)
     if pixel_weights is not None:
         there = pixel_weights != 0
         valid = there if valid is None else valid & there
@@ -125,20 +119,22 @@ def hardest(
 
     def make(inputs: Inputs) -> tuple[Tensor, Tensor]:
         """The loss and its gradient: the map of losses becomes that by the terms."""
-        keep = _core.can_keep(inputs, spec, flat.size)
-        sums, buffer = _core.forward(inputs, spec, flat.size, keep)
-        losses, left_out, number = select(sums.terms)
+        found, buffer = walk.forward(inputs, spec, flat.size, route.keep)
+        assert found.terms is not None
+        losses, left_out, number = select(found.terms)
         numbers.append(number)
         below = nonzero(divisor(left_out, number, losses.dtype).sum()) if reduction == "mean" else losses.new_ones(())
-        loss, none = losses.sum() / below, sums.weight
+        loss = losses.sum() / below
         slope = losses.fill_(1).div_(below).masked_fill_(left_out, 0)[:, None]
         del left_out  # a byte a pixel
-        return loss, _core.backward(inputs, spec, flat.size, none, slope, none, none, buffer if keep else None)
+        return loss, walk.backward(inputs, spec, flat.size, slope, None, None, buffer)
 
-    at_once = seen and inputs.logits.requires_grad and torch.is_grad_enabled() and process_group is None
-    if at_once and reduction != "none" and not torch._C._are_functorch_transforms_active():
+    route = choose(inputs, spec, flat.size)
+    if seen and route.call == "function" and process_group is None and reduction != "none":
         return with_gradient(flat.source, inputs, make), numbers[0]
-    losses, left_out, number = select(pixel_sums(inputs, spec, flat.size).terms)
+    found = pixel_sums(inputs, spec, flat.size, route)
+    assert found.terms is not None
+    losses, left_out, number = select(found.terms)
     if reduction == "none":
         return losses.view(flat.shape), number
     if reduction == "sum":
@@ -149,3 +145,46 @@ def hardest(
 def count(kept: Tensor) -> Tensor:
     """How many are kept; where it costs no wait without the copy that a sum of bools makes, of 8 bytes each."""
     return torch.count_nonzero(kept) if readable(kept) and in_plain_sight(kept) else kept.sum()
+
+
+class OHEMCrossEntropyLoss(Loss):
+    """`functional.ohem_cross_entropy` as a module, which also tells how many pixels it kept: ``last_kept``.
+
+    ``last_kept`` is a tensor on the device of the logits, -1 before the first call; reading it as a number waits for
+    the device.
+
+    Example:
+        >>> loss = OHEMCrossEntropyLoss(keep_ratio=0.25)
+        >>> value = loss(torch.zeros(1, 2, 8, 8), torch.zeros(1, 8, 8, dtype=torch.uint8))
+        >>> int(loss.last_kept)
+        16
+    """
+
+    _function = staticmethod(ohem_cross_entropy)
+    last_kept: Tensor
+
+    def __init__(
+        self,
+        *,
+        mode: Mode = "multiclass",
+        ignore_index: int = IGNORE_INDEX,
+        class_weights: Weights | None = None,
+        upsample: Upsample | None = None,
+        keep_ratio: float | None = None,
+        min_kept: int | None = None,
+        threshold: float | None = None,
+        scope: str = "batch",
+        reduction: Reduction = "mean",
+        process_group: Any = None,
+    ) -> None:
+        super().__init__(locals())
+        self.register_buffer("last_kept", torch.tensor(-1), persistent=False)
+
+    def call(self, logits: Tensor, target: Tensor, pixel_weights: Tensor | None, options: dict[str, Any]) -> Tensor:
+        """The function, with the options of one call; keeps the number of pixels."""
+        name, options = type(self).__name__, dict(options)
+        mode, ignored, upsample = (options.pop(key) for key in ("mode", "ignore_index", "upsample"))
+        choice(name, "mode", mode, ("multiclass", "binary"))
+        flat = flatten(name, logits, target, mode, ignored, self.class_weights, pixel_weights, upsample)
+        loss, self.last_kept = hardest(flat, **options)
+        return loss

@@ -10,9 +10,12 @@ from torch import Tensor
 
 from segkit import IGNORE_INDEX
 from segkit.losses._arguments import Mode, Reduction, Upsample, Weights, flatten
-from segkit.losses._engine.reduce import Absent, nonzero
+from segkit.losses._engine.reduce import Absent, Entries, Scope, nonzero
 from segkit.losses._engine.wanted import Sums
-from segkit.losses._region import Entries, Scope, region_formula
+from segkit.losses._module import Loss
+from segkit.losses._region import region_formula
+
+__all__ = ["BoundaryLoss", "SkeletonRecallLoss", "boundary", "skeleton_recall"]
 
 
 def boundary(
@@ -30,24 +33,15 @@ def boundary(
     """Mean over pixels of probability times signed distance to the class's true boundary.
 
     Args:
-        logits: [B, C, *spatial] raw scores; in mode ``"binary"`` [B, *spatial] or [B, 1, *spatial].
         distance_maps: the logits' shape, floating point: distance to the boundary of each class in pixels (or any
             unit), negative inside, positive outside; 0 where the class is not in the image.
             From `transforms.DistanceMaps`.
-        mode: ``"multiclass"``: softmax over C. ``"binary"`` and ``"multilabel"``: a sigmoid for each channel.
-        class_weights: C numbers; the mean over classes divides by them.
         pixel_weights: [B, *spatial], at least 0; 0 leaves a pixel out: pass ``(mask != 255).float()``.
-        upsample: as for `cross_entropy`.
-        classes: which classes count, chosen after the softmax; None for all.
-        reduction: ``"mean"`` over images and classes, ``"sum"``, or ``"none"``: [B, C].
-        process_group: ranks that share the mean.
+
+    All else is as for `region_loss`.
 
     Returns:
         A scalar or [B, C]; negative where the prediction lies inside the truth.
-
-    Raises:
-        ValueError: shapes or weights that do not belong together.
-        TypeError: distance maps that are not floating point.
 
     Example:
         >>> logits = torch.tensor([[[0.0, 0.0], [0.0, 0.0]]])  # p = 1/2
@@ -62,8 +56,33 @@ def boundary(
         raise TypeError(f"{function}: `distance_maps` must be floating point, got {distance_maps.dtype}.")
     flat = flatten(function, logits, distance_maps, mode, IGNORE_INDEX, class_weights, pixel_weights, upsample)
     # Every class of an image with pixels counts, whatever the sign of its distances.
-    entries = Entries("image", classes, "skip", reduction, process_group, every=True)
-    return region_formula(function, lambda s: s.intersection / s.pixels.clamp_min(1e-7), flat, IGNORE_INDEX, entries)
+    entries = Entries("image", classes, every=True)
+    return region_formula(lambda s: s.intersection / s.pixels.clamp_min(1e-7), flat, entries, reduction, process_group)
+
+
+class BoundaryLoss(Loss):
+    """`functional.boundary` as a module; see there for the options.
+
+    Example:
+        >>> BoundaryLoss()(
+        ...     torch.zeros(1, 2, 2), torch.tensor([[[-1.0, 3.0], [1.0, 1.0]]])
+        ... )  # p = 1/2: the mean of 2/4 and 2/4
+        tensor(0.5000)
+    """
+
+    _function = staticmethod(boundary)
+
+    def __init__(
+        self,
+        *,
+        mode: Mode = "multiclass",
+        class_weights: Weights | None = None,
+        upsample: Upsample | None = None,
+        classes: Sequence[int] | None = None,
+        reduction: Reduction = "mean",
+        process_group: Any = None,
+    ) -> None:
+        super().__init__(locals())
 
 
 def skeleton_recall(
@@ -84,26 +103,12 @@ def skeleton_recall(
     """One minus the share of the true skeleton that is found: 1 - sum(p s) / sum(s), for thin structures.
 
     Args:
-        logits: as for `region_loss`.
         skeleton: the skeleton of the target, in any form a target has: class indices (or 0 and 1) on the skeleton, and
             `ignore_index` off it, [B, *spatial], as `transforms.SkeletonTarget` makes it; or one plane of 0 and 1
             for each class.
-        mode: as for `region_loss`.
-        ignore_index: label of pixels that count nowhere.
-        class_weights: C numbers; the mean over classes divides by them.
-        pixel_weights: [B, *spatial], at least 0; 0 is the same as ignored.
-        upsample: as for `cross_entropy`.
-        scope: as for `region_loss`.
-        classes: as for `region_loss`; usually all but the background.
-        absent: as for `region_loss`.
-        reduction: as for `region_loss`.
-        process_group: as for `region_loss`.
+        classes: which classes count; usually all but the background.
 
-    Returns:
-        A scalar or [B, C] in [0, 1], as for `region_loss`.
-
-    Raises:
-        ValueError: shapes, weights or labels that do not belong together.
+    All else is as for `region_loss`.
 
     Example:
         >>> logits = torch.tensor([[[0.0, 9.0], [0.0, -9.0]]])
@@ -116,9 +121,34 @@ def skeleton_recall(
     if mode == "multiclass" and skeleton.shape == logits.shape and not skeleton.is_floating_point():
         skeleton = skeleton.to(torch.float32)  # planes, which may all be 0: not a one-hot target
     flat = flatten(function, logits, skeleton, mode, ignore_index, class_weights, pixel_weights, upsample)
-    entries = Entries(scope, classes, absent, reduction, process_group)
 
     def missed(s: Sums) -> Tensor:
         return 1 - s.intersection / nonzero(s.truth)
 
-    return region_formula(function, missed, flat, ignore_index, entries)
+    return region_formula(missed, flat, Entries(scope, classes, absent), reduction, process_group)
+
+
+class SkeletonRecallLoss(Loss):
+    """`functional.skeleton_recall` as a module; see there for the options.
+
+    Example:
+        >>> SkeletonRecallLoss(classes=[1])(torch.zeros(1, 2, 3), torch.tensor([[255, 1, 255]]))
+        tensor(0.5000)
+    """
+
+    _function = staticmethod(skeleton_recall)
+
+    def __init__(
+        self,
+        *,
+        mode: Mode = "multiclass",
+        ignore_index: int = IGNORE_INDEX,
+        class_weights: Weights | None = None,
+        upsample: Upsample | None = None,
+        scope: Scope = "image",
+        classes: Sequence[int] | None = None,
+        absent: Absent = "skip",
+        reduction: Reduction = "mean",
+        process_group: Any = None,
+    ) -> None:
+        super().__init__(locals())

@@ -50,6 +50,19 @@ class Loss(nn.Module):
             logits, target, class_weights=self.class_weights, pixel_weights=pixel_weights, **options
         )
 
+    def options(self) -> dict[str, Any]:
+        """What this loss alone decides, as arguments of its function."""
+        alone = {
+            k: v
+            for k, v in self._options.items()
+            if k not in ("mode", "ignore_index", "upsample", "reduction", "process_group")
+        }
+        return {**alone, "class_weights": self.class_weights}
+
+    def agrees(self, options: dict[str, Any]) -> bool:
+        """Whether it means the same pixels, and the same mean of them, as ``options`` say."""
+        return self._options["upsample"] is None and all(self._options.get(k, v) == v for k, v in options.items())
+
     def extra_repr(self) -> str:
         """All options, as they were given."""
         weights = None if self.class_weights is None else [round(w, 6) for w in self.class_weights.tolist()]

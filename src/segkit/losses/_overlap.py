@@ -1,4 +1,4 @@
-"""Losses of overlap: Dice and its relatives. Each is its formula on the sums of `_region`, and a docstring."""
+"""Losses of overlap: Dice and its relatives. Each is its formula on the sums of an image and class."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ from torch import Tensor
 
 from segkit import IGNORE_INDEX
 from segkit.losses._arguments import Mode, Reduction, Upsample, Weights, flatten
-from segkit.losses._engine.reduce import Absent
+from segkit.losses._engine.reduce import Absent, Entries, Scope
 from segkit.losses._formulas import dice_formula, generalized_dice_formula, jaccard_formula, tversky_formula
-from segkit.losses._region import Entries, Scope, region_formula
+from segkit.losses._module import Loss
+from segkit.losses._region import region_formula
+
+__all__ = ["DiceLoss", "GeneralizedDiceLoss", "JaccardLoss", "TverskyLoss"]
+__all__ += ["dice", "jaccard", "tversky", "generalized_dice"]
 
 
 def dice(
@@ -36,28 +40,12 @@ def dice(
     """One minus the soft Dice overlap: 1 - (2 I + smooth) / (P + T + smooth).
 
     Args:
-        logits: as for `region_loss`.
-        target: as for `region_loss`.
-        mode: as for `region_loss`.
-        ignore_index: label of pixels that count nowhere, not below the fraction either.
-        class_weights: C numbers; the mean over classes divides by them.
-        pixel_weights: [B, *spatial], at least 0; 0 is the same as ignored.
-        upsample: as for `cross_entropy`.
-        scope: as for `region_loss`.
-        classes: as for `region_loss`.
-        absent: as for `region_loss`.
         smooth: pixels added above and below.
         eps: smallest value below the fraction, and under the logarithm.
         power: 2 squares p below the fraction, as in V-Net.
         log: minus the logarithm of the overlap instead of one minus it.
-        reduction: as for `region_loss`.
-        process_group: as for `region_loss`.
 
-    Returns:
-        A scalar or [B, C] in [0, 1] (without ``log``), as for `region_loss`.
-
-    Raises:
-        ValueError: shapes, weights or labels that do not belong together.
+    All else is as for `region_loss`.
 
     Example:
         >>> import torch
@@ -68,8 +56,40 @@ def dice(
     Source: Milletari et al. 2016 (V-Net) with ``power=2``; absent classes are left out of the mean.
     """
     flat = flatten("dice", logits, target, mode, ignore_index, class_weights, pixel_weights, upsample)
-    entries = Entries(scope, classes, absent, reduction, process_group)
-    return region_formula("dice", dice_formula(smooth, eps, log), flat, ignore_index, entries, power)
+    return region_formula(
+        dice_formula(smooth, eps, log), flat, Entries(scope, classes, absent), reduction, process_group, power
+    )
+
+
+class DiceLoss(Loss):
+    """`functional.dice` as a module; see there for the options.
+
+    Example:
+        >>> import torch
+        >>> DiceLoss(scope="batch")(torch.zeros(2, 2, 4, 4), torch.zeros(2, 4, 4, dtype=torch.uint8))  # 1 - 2/3
+        tensor(0.3333)
+    """
+
+    _function = staticmethod(dice)
+
+    def __init__(
+        self,
+        *,
+        mode: Mode = "multiclass",
+        ignore_index: int = IGNORE_INDEX,
+        class_weights: Weights | None = None,
+        upsample: Upsample | None = None,
+        scope: Scope = "image",
+        classes: Sequence[int] | None = None,
+        absent: Absent = "skip",
+        smooth: float = 0.0,
+        eps: float = 1e-07,
+        power: Literal[1, 2] = 1,
+        log: bool = False,
+        reduction: Reduction = "mean",
+        process_group: Any = None,
+    ) -> None:
+        super().__init__(locals())
 
 
 def jaccard(
@@ -93,27 +113,11 @@ def jaccard(
     """One minus the soft intersection over union: 1 - (I + smooth) / (P + T - I + smooth).
 
     Args:
-        logits: as for `region_loss`.
-        target: as for `region_loss`.
-        mode: as for `region_loss`.
-        ignore_index: label of pixels that count nowhere, not below the fraction either.
-        class_weights: C numbers; the mean over classes divides by them.
-        pixel_weights: [B, *spatial], at least 0; 0 is the same as ignored.
-        upsample: as for `cross_entropy`.
-        scope: as for `region_loss`.
-        classes: as for `region_loss`.
-        absent: as for `region_loss`.
         smooth: pixels added above and below.
         eps: smallest value below the fraction, and under the logarithm.
         log: minus the logarithm of the overlap instead of one minus it.
-        reduction: as for `region_loss`.
-        process_group: as for `region_loss`.
 
-    Returns:
-        A scalar or [B, C] in [0, 1] (without ``log``), as for `region_loss`.
-
-    Raises:
-        ValueError: shapes, weights or labels that do not belong together.
+    All else is as for `region_loss`.
 
     Example:
         >>> import torch
@@ -124,8 +128,39 @@ def jaccard(
     Source: Rahman and Wang 2016; absent classes are left out of the mean.
     """
     flat = flatten("jaccard", logits, target, mode, ignore_index, class_weights, pixel_weights, upsample)
-    entries = Entries(scope, classes, absent, reduction, process_group)
-    return region_formula("jaccard", jaccard_formula(smooth, eps, log), flat, ignore_index, entries)
+    return region_formula(
+        jaccard_formula(smooth, eps, log), flat, Entries(scope, classes, absent), reduction, process_group
+    )
+
+
+class JaccardLoss(Loss):
+    """`functional.jaccard` as a module; see there for the options.
+
+    Example:
+        >>> import torch
+        >>> JaccardLoss()(torch.zeros(2, 2, 4, 4), torch.zeros(2, 4, 4, dtype=torch.uint8))  # 1 - 1/2
+        tensor(0.5000)
+    """
+
+    _function = staticmethod(jaccard)
+
+    def __init__(
+        self,
+        *,
+        mode: Mode = "multiclass",
+        ignore_index: int = IGNORE_INDEX,
+        class_weights: Weights | None = None,
+        upsample: Upsample | None = None,
+        scope: Scope = "image",
+        classes: Sequence[int] | None = None,
+        absent: Absent = "skip",
+        smooth: float = 0.0,
+        eps: float = 1e-07,
+        log: bool = False,
+        reduction: Reduction = "mean",
+        process_group: Any = None,
+    ) -> None:
+        super().__init__(locals())
 
 
 def tversky(
@@ -151,29 +186,13 @@ def tversky(
     """Dice with a price of its own for false positives and false negatives: 1 - I / (I + alpha FP + beta FN).
 
     Args:
-        logits: as for `region_loss`.
-        target: as for `region_loss`.
-        mode: as for `region_loss`.
-        ignore_index: label of pixels that count nowhere, not below the fraction either.
-        class_weights: C numbers; the mean over classes divides by them.
-        pixel_weights: [B, *spatial], at least 0; 0 is the same as ignored.
-        upsample: as for `cross_entropy`.
-        scope: as for `region_loss`.
-        classes: as for `region_loss`.
-        absent: as for `region_loss`.
         alpha: price of false positives, P - I. 0.5 and 0.5 is Dice.
         beta: price of false negatives, T - I. 1 and 1 is Jaccard.
         gamma: exponent of the whole, the focal Tversky loss; 1 for none.
         smooth: pixels added above and below.
         eps: smallest value below the fraction.
-        reduction: as for `region_loss`.
-        process_group: as for `region_loss`.
 
-    Returns:
-        A scalar or [B, C] in [0, 1], as for `region_loss`.
-
-    Raises:
-        ValueError: shapes, weights or labels that do not belong together.
+    All else is as for `region_loss`.
 
     Example:
         >>> import torch
@@ -184,8 +203,45 @@ def tversky(
     Source: Salehi et al. 2017; Abraham and Khan 2019 for gamma, there written 1 / gamma.
     """
     flat = flatten("tversky", logits, target, mode, ignore_index, class_weights, pixel_weights, upsample)
-    entries = Entries(scope, classes, absent, reduction, process_group)
-    return region_formula("tversky", tversky_formula(alpha, beta, gamma, smooth, eps), flat, ignore_index, entries)
+    return region_formula(
+        tversky_formula(alpha, beta, gamma, smooth, eps),
+        flat,
+        Entries(scope, classes, absent),
+        reduction,
+        process_group,
+    )
+
+
+class TverskyLoss(Loss):
+    """`functional.tversky` as a module; see there for the options.
+
+    Example:
+        >>> import torch
+        >>> TverskyLoss(alpha=0.0, beta=1.0)(torch.zeros(1, 2, 4, 4), torch.zeros(1, 4, 4, dtype=torch.uint8))
+        tensor(0.5000)
+    """
+
+    _function = staticmethod(tversky)
+
+    def __init__(
+        self,
+        *,
+        mode: Mode = "multiclass",
+        ignore_index: int = IGNORE_INDEX,
+        class_weights: Weights | None = None,
+        upsample: Upsample | None = None,
+        scope: Scope = "image",
+        classes: Sequence[int] | None = None,
+        absent: Absent = "skip",
+        alpha: float = 0.5,
+        beta: float = 0.5,
+        gamma: float = 1.0,
+        smooth: float = 0.0,
+        eps: float = 1e-07,
+        reduction: Reduction = "mean",
+        process_group: Any = None,
+    ) -> None:
+        super().__init__(locals())
 
 
 def generalized_dice(
@@ -208,26 +264,10 @@ def generalized_dice(
     """Dice of all classes at once, each weighted by one over its squared size: one number for each image.
 
     Args:
-        logits: as for `region_loss`.
-        target: as for `region_loss`.
-        mode: as for `region_loss`.
-        ignore_index: label of pixels that count nowhere, not below the fraction either.
-        class_weights: C numbers; the mean over classes divides by them.
-        pixel_weights: [B, *spatial], at least 0; 0 is the same as ignored.
-        upsample: as for `cross_entropy`.
-        scope: as for `region_loss`.
-        classes: as for `region_loss`.
-        absent: as for `region_loss`.
         smooth: pixels added above and below.
         eps: smallest value below the fraction.
-        reduction: as for `region_loss`.
-        process_group: as for `region_loss`.
 
-    Returns:
-        A scalar; for ``"none"`` [B, 1], one number for each image.
-
-    Raises:
-        ValueError: shapes, weights or labels that do not belong together.
+    All else is as for `region_loss`; ``reduction="none"`` gives [B, 1], one number for each image.
 
     Example:
         >>> import torch
@@ -238,5 +278,35 @@ def generalized_dice(
     Source: Sudre et al. 2017; classes that are not there have weight 0 instead of infinity.
     """
     flat = flatten("generalized_dice", logits, target, mode, ignore_index, class_weights, pixel_weights, upsample)
-    entries = Entries(scope, classes, absent, reduction, process_group)
-    return region_formula("generalized_dice", generalized_dice_formula(smooth, eps), flat, ignore_index, entries)
+    return region_formula(
+        generalized_dice_formula(smooth, eps), flat, Entries(scope, classes, absent), reduction, process_group
+    )
+
+
+class GeneralizedDiceLoss(Loss):
+    """`functional.generalized_dice` as a module; see there for the options.
+
+    Example:
+        >>> import torch
+        >>> GeneralizedDiceLoss()(torch.zeros(1, 2, 2), torch.tensor([[0, 1]]))
+        tensor(0.5000)
+    """
+
+    _function = staticmethod(generalized_dice)
+
+    def __init__(
+        self,
+        *,
+        mode: Mode = "multiclass",
+        ignore_index: int = IGNORE_INDEX,
+        class_weights: Weights | None = None,
+        upsample: Upsample | None = None,
+        scope: Scope = "image",
+        classes: Sequence[int] | None = None,
+        absent: Absent = "skip",
+        smooth: float = 0.0,
+        eps: float = 1e-07,
+        reduction: Reduction = "mean",
+        process_group: Any = None,
+    ) -> None:
+        super().__init__(locals())

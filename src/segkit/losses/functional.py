@@ -7,33 +7,18 @@ Example:
     >>> L.cross_entropy(logits, target)  # log 2
     tensor(0.6931)
 """
+# mypy: implicit-reexport
 
 from __future__ import annotations
 
-from segkit.losses._centre_lines import cl_dice
-from segkit.losses._compound import combine, dice_ce, dice_focal
-from segkit.losses._cross_entropy import binary_cross_entropy, cross_entropy, focal
-from segkit.losses._hardest import ohem_cross_entropy
-from segkit.losses._lovasz import lovasz
-from segkit.losses._maps import boundary, skeleton_recall
-from segkit.losses._overlap import dice, generalized_dice, jaccard, tversky
-from segkit.losses._region import region_loss
+from segkit.losses._centre_lines import *
+from segkit.losses._compound import *
+from segkit.losses._cross_entropy import *
+from segkit.losses._hardest import *
+from segkit.losses._lovasz import *
+from segkit.losses._maps import *
+from segkit.losses._overlap import *
+from segkit.losses._region import *
 
-__all__ = [
-    "binary_cross_entropy",
-    "boundary",
-    "cl_dice",
-    "combine",
-    "cross_entropy",
-    "dice",
-    "dice_ce",
-    "dice_focal",
-    "focal",
-    "generalized_dice",
-    "jaccard",
-    "lovasz",
-    "ohem_cross_entropy",
-    "region_loss",
-    "skeleton_recall",
-    "tversky",
-]
+# Each file lists its functions and modules; functions have small letters.
+__all__ = [name for name in sorted(globals()) if name.islower() and name[0] != "_" and name != "annotations"]

@@ -8,105 +8,70 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-from segkit.losses._engine import route as _core
-from segkit.losses._engine.streamed.at_once import Goal, at_once, cut
-from segkit.losses._engine.streamed.blocks import readable, wide_dtype
-from segkit.losses._engine.wanted import Inputs, Spec, Sums
+from segkit.losses._engine import walk
+from segkit.losses._engine.route import Route, choose
+from segkit.losses._engine.streamed.at_once import Goal, at_once
+from segkit.losses._engine.streamed.blocks import wide_dtype
+from segkit.losses._engine.tracing import readable, transformed
+from segkit.losses._engine.wanted import Found, Inputs, Spec, Sums
 
 # The schemas are written out, since torch 2.6 cannot read them from these annotations.
 _TENSORS = "Tensor logits, Tensor target, Tensor? pixel_weights, Tensor? class_weights, Tensor? alpha"
 _SETTINGS = (
-    "str function, bool sigmoid, int ignore_index, float gamma, float smoothing, int power, str terms, bool region, "
-    "int[] size"
+    "str function, bool sigmoid, int ignore_index, float gamma, float smoothing, int power, str pixelwise, "
+    "bool region, int[] size"
 )
+# What an operator returns has to be a tensor: an empty one stands for what was not asked for.
+_RESULTS = 6
 
 
 @torch.library.custom_op(
     "segkit::pixel_sums",
     mutates_args=(),
-    schema=f"({_TENSORS}, {_SETTINGS}, bool keep) -> ({', '.join(['Tensor'] * 7)})",
+    schema=f"({_TENSORS}, {_SETTINGS}) -> ({', '.join(['Tensor'] * _RESULTS)})",
 )
-def _pixel_sums(
-    logits: Tensor,
-    target: Tensor,
-    pixel_weights: Tensor | None,
-    class_weights: Tensor | None,
-    alpha: Tensor | None,
-    function: str,
-    sigmoid: bool,
-    ignore_index: int,
-    gamma: float,
-    smoothing: float,
-    power: int,
-    terms: str,
-    region: bool,
-    size: list[int],
-    keep: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    spec = Spec(function, sigmoid, ignore_index, gamma, smoothing, power, terms, region)
-    sums, buffer = _core.forward(Inputs(logits, target, pixel_weights, class_weights, alpha), spec, size, keep)
-    return (*_apart(sums), buffer)
+def _pixel_sums(*args: Any) -> tuple[Tensor, ...]:
+    return _as_tensors(walk.forward(*_apart(args))[0], args[0])
 
 
-def _apart(sums: Sums) -> Sums:
-    """An operator may not return one tensor twice, and what was not asked for is one empty tensor."""
-    return Sums._make(s if s.numel() else s.clone() for s in sums)
+def _apart(args: tuple[Any, ...]) -> tuple[Inputs, Spec, list[int]]:
+    """The arguments of the operator as those of a pass."""
+    return Inputs(*args[:5]), Spec(*args[5:13]), args[13]
+
+
+def _as_tensors(found: Found, logits: Tensor) -> tuple[Tensor, ...]:
+    parts = (*(found.sums or (None,) * 4), found.terms, found.weight)
+    return tuple(logits.new_empty(0, dtype=wide_dtype(logits)) if part is None else part for part in parts)
+
+
+def _found(parts: Sequence[Tensor], spec: Spec) -> Found:
+    terms, weight = (parts[4] if spec.pixelwise != "none" else None, parts[5] if spec.pixelwise == "image" else None)
+    return Found(Sums(parts[0], parts[1], parts[2], parts[3]) if spec.region else None, terms, weight)
 
 
 @_pixel_sums.register_fake
 def _(logits, target, pixel_weights, class_weights, alpha, *settings):  # type: ignore[no-untyped-def]
     batch, classes, size = logits.shape[0], logits.shape[1], settings[8]
-    sigmoid, terms, region, keep = settings[1], settings[6], settings[7], settings[9]
+    sigmoid, pixelwise, region = settings[1], settings[6], settings[7]
     channels = classes if sigmoid else 1
-
-    def empty(*shape: int) -> Tensor:
-        return logits.new_empty(shape, dtype=wide_dtype(logits))
-
-    scalar = terms in ("mean", "sum")
-    pixels = math.prod(size or logits.shape[2:])
-    return (
-        empty() if scalar else empty(batch, channels, pixels) if terms == "map" else empty(0),
-        empty() if scalar else empty(0),
-        *(empty(batch, classes) if region else empty(0) for _ in range(3)),
-        empty(batch, channels) if region else empty(0),
-        torch.empty_like(logits) if keep else logits.new_empty(0),
-    )
+    regions = [(batch, classes)] * 3 + [(batch, channels)] if region else [(0,)] * 4
+    terms = {"none": (0,), "image": (batch,), "map": (batch, channels, math.prod(size or logits.shape[2:]))}[pixelwise]
+    weight = (batch,) if pixelwise == "image" else (0,)
+    return tuple(logits.new_empty(shape, dtype=wide_dtype(logits)) for shape in (*regions, terms, weight))
 
 
 @torch.library.custom_op(
     "segkit::pixel_sums_backward",
     mutates_args=(),
-    schema=f"(Tensor weight, Tensor by_terms, Tensor by_inter, Tensor by_pred, {_TENSORS}, {_SETTINGS}) -> Tensor",
+    schema=f"(Tensor? by_terms, Tensor? by_inter, Tensor? by_pred, {_TENSORS}, {_SETTINGS}) -> Tensor",
 )
-def _pixel_sums_backward(
-    weight: Tensor,
-    by_terms: Tensor,
-    by_inter: Tensor,
-    by_pred: Tensor,
-    logits: Tensor,
-    target: Tensor,
-    pixel_weights: Tensor | None,
-    class_weights: Tensor | None,
-    alpha: Tensor | None,
-    function: str,
-    sigmoid: bool,
-    ignore_index: int,
-    gamma: float,
-    smoothing: float,
-    power: int,
-    terms: str,
-    region: bool,
-    size: list[int],
-) -> Tensor:
-    spec = Spec(function, sigmoid, ignore_index, gamma, smoothing, power, terms, region)
-    inputs = Inputs(logits, target, pixel_weights, class_weights, alpha)
-    return _core.backward(inputs, spec, size, weight, by_terms, by_inter, by_pred, None)
+def _pixel_sums_backward(by_terms: Any, by_inter: Any, by_pred: Any, *args: Any) -> Tensor:
+    return walk.backward(*_apart(args), by_terms, by_inter, by_pred)
 
 
 @_pixel_sums_backward.register_fake
-def _(weight, by_terms, by_inter, by_pred, logits, *rest):  # type: ignore[no-untyped-def]
+def _(by_terms, by_inter, by_pred, logits, *rest):  # type: ignore[no-untyped-def]
     return torch.empty_like(logits)
 
 
@@ -160,36 +125,38 @@ def first_order(x: Tensor) -> Tensor:
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    _save(ctx, Inputs(*inputs[:5]), Spec(*inputs[5:-2]), inputs[-2], Sums(*output[:-1]), output[-1], inputs[-1])
+    _save(ctx, *_apart(inputs), None)
 
 
-def _save(ctx: Any, inputs: Inputs, spec: Spec, size: Sequence[int], sums: Sums, buffer: Tensor, keep: bool) -> None:
-    ctx.set_materialize_grads(False)  # else the unused gradient of the buffer would be made, as large as the logits
-    ctx.spec, ctx.size, ctx.keep = spec, size, keep
-    ctx.shapes = (sums.terms.shape, sums.intersection.shape, sums.prediction.shape)
-    ctx.save_for_backward(*inputs, sums.weight, *((buffer,) if keep else ()))
+def _save(ctx: Any, inputs: Inputs, spec: Spec, size: Sequence[int], buffer: Tensor | None) -> None:
+    ctx.set_materialize_grads(False)
+    ctx.spec, ctx.size, ctx.keep = spec, size, buffer is not None
+    ctx.save_for_backward(*inputs, buffer)
 
 
 def _gradient(ctx: Any, by_terms: Tensor | None, by_inter: Tensor | None, by_pred: Tensor | None) -> Tensor:
-    saved = ctx.saved_tensors  # once: checkpointing computes them anew at each look
-    inputs, weight = Inputs(*saved[:5]), saved[5]
-    upstream = [
-        g if g is not None else weight.new_zeros(shape) if 0 not in shape else weight
-        for g, shape in zip((by_terms, by_inter, by_pred), ctx.shapes, strict=True)
-    ]
-    if ctx.keep or torch._C._are_functorch_transforms_active():
+    *tensors, buffer = ctx.saved_tensors  # once: checkpointing computes them anew at each look
+    inputs = Inputs(*tensors)
+    if by_inter is not None or by_pred is not None:  # the passes know either both or none
+        # 0 / 0 in a formula, for a class that is not there and does not count, has a slope that is no number.
+        one, other = (None if by is None else torch.where(by.isnan(), 0, by) for by in (by_inter, by_pred))
+        by_inter = torch.zeros_like(other) if one is None else one  # type: ignore[arg-type]
+        by_pred = torch.zeros_like(one) if other is None else other  # type: ignore[arg-type]
+    elif by_terms is None:
+        return torch.zeros_like(inputs.logits)
+    if ctx.keep or transformed():
         # `.data` keeps the version counter: autograd may hand out the buffer once more, and we then compute anew.
-        buffer = saved[6].data if ctx.keep else None
+        buffer = buffer.data if ctx.keep else None
         ctx.keep = False
         with torch.no_grad():
-            grad = _core.backward(inputs, ctx.spec, ctx.size, weight, upstream[0], upstream[1], upstream[2], buffer)
+            grad = walk.backward(inputs, ctx.spec, ctx.size, by_terms, by_inter, by_pred, buffer)
     else:
-        grad = _pixel_sums_backward(weight, *upstream, *inputs, *ctx.spec.settings(), ctx.size)
+        grad = _pixel_sums_backward(by_terms, by_inter, by_pred, *inputs, *ctx.spec.settings(), ctx.size)
     return once(grad, inputs.logits)
 
 
-def _backward(ctx: Any, by_terms: Any, _weight: Any, by_inter: Any, by_pred: Any, *_others: Any) -> tuple[Any, ...]:
-    return (_gradient(ctx, by_terms, by_inter, by_pred), *(None,) * 14)
+def _backward(ctx: Any, by_inter: Any, by_pred: Any, _truth: Any, _pixels: Any, by_terms: Any, _: Any) -> Any:
+    return (_gradient(ctx, by_terms, by_inter, by_pred), *(None,) * 13)
 
 
 def refuse_vmap(*_args: Any) -> None:
@@ -212,18 +179,18 @@ class _Eager(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, logits: Tensor, inputs: Inputs, spec: Spec, size: list[int], keep: bool, out: list[Sums]
+        ctx: Any, logits: Tensor, inputs: Inputs, spec: Spec, size: Sequence[int], keep: bool, out: list[Found]
     ) -> tuple[Tensor, ...]:
-        sums, buffer = _core.forward(inputs, spec, size, keep)
-        _save(ctx, inputs, spec, size, sums, buffer, keep)
-        out.append(sums)
-        region = (sums.intersection, sums.prediction) if spec.region else ()
-        return (*region, sums.terms) if spec.terms != "none" else region
+        found, buffer = walk.forward(inputs, spec, size, keep)
+        _save(ctx, inputs, spec, size, buffer)
+        out.append(found)
+        region = () if found.sums is None else (found.sums.intersection, found.sums.prediction)
+        return region if found.terms is None else (*region, found.terms)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         by_inter, by_pred = grads[:2] if ctx.spec.region else (None, None)
-        by_terms = grads[-1] if ctx.spec.terms != "none" else None
+        by_terms = grads[-1] if ctx.spec.pixelwise != "none" else None
         return (_gradient(ctx, by_terms, by_inter, by_pred), *(None,) * 5)
 
 
@@ -268,53 +235,35 @@ class _Transformed(torch.autograd.Function):
 
     @staticmethod
     def forward(*args: Any) -> tuple[Tensor, ...]:
-        *settings, size, keep = args[5:]
-        sums, buffer = _core.forward(Inputs(*args[:5]), Spec(*settings), size, keep)
-        return (*_apart(sums), buffer)
+        return _as_tensors(walk.forward(*_apart(args))[0], args[0])
 
     setup_context = staticmethod(_setup)
     backward = staticmethod(_backward)
     vmap = staticmethod(refuse_vmap)
 
 
-def in_plain_sight(x: Tensor) -> bool:
-    """Whether a tensor is what it seems to be: no graph is traced, no mode looks on, and no class wraps it."""
-    return not (
-        torch.compiler.is_compiling() or _get_current_dispatch_mode() or type(x) not in (Tensor, torch.nn.Parameter)
-    )
+def one_number(source: Tensor, inputs: Inputs, spec: Spec, size: Sequence[int], goal: Goal, route: Route) -> Tensor:
+    """The loss, differentiable by ``source``, of which ``inputs.logits`` is a view; for the route ``at_once``."""
+    x, cut = inputs.logits, route.cut
+    assert cut is not None
+    walk.warn_of_probabilities(x, spec)
+    if x.requires_grad and torch.is_grad_enabled():
+        return with_gradient(source, inputs, lambda inputs: at_once(inputs, spec, size, goal, cut, True))
+    return at_once(inputs._replace(logits=x.detach()), spec, size, goal, cut, False)[0]
 
 
-def one_number(source: Tensor, inputs: Inputs, spec: Spec, size: Sequence[int], goal: Goal) -> Tensor | None:
-    """The loss, differentiable by ``source``, of which ``inputs.logits`` is a view; None where `_at_once` cannot be.
-
-    For tensors that are `in_plain_sight`.
-    """
-    x = inputs.logits
-    if torch._C._are_functorch_transforms_active() or not _core.may_look(inputs, spec, size):
-        return None
-    gradient = x.requires_grad and torch.is_grad_enabled()
-    how = cut(inputs, size, goal, gradient)
-    if how is None:
-        return None
-    _core.warn_of_probabilities(x, spec)
-    if gradient:
-        return with_gradient(source, inputs, lambda inputs: at_once(inputs, spec, size, goal, how, True))
-    return at_once(inputs._replace(logits=x.detach()), spec, size, goal, how, False)[0]
-
-
-def pixel_sums(inputs: Inputs, spec: Spec, size: Sequence[int] = ()) -> Sums:
-    """One pass over the pixels, differentiable by the logits; ``size`` as in `_core.forward`."""
-    x, size = inputs.logits, list(size)
-    if not in_plain_sight(x):
-        return Sums(*_pixel_sums(*inputs, *spec.settings(), size, False)[:-1])
-    if torch._C._are_functorch_transforms_active():
-        return Sums._make(_Transformed.apply(*inputs, *spec.settings(), size, False)[:-1])  # type: ignore[no-untyped-call]
-    if not (x.requires_grad and torch.is_grad_enabled()):
-        return _core.forward(inputs._replace(logits=x.detach()), spec, size, False)[0]
-    out: list[Sums] = []
-    keep = _core.can_keep(inputs, spec, size)
-    parts = _Eager.apply(x, inputs, spec, size, keep, out)  # type: ignore[no-untyped-call]
-    sums = out[0]
-    if spec.region:
-        sums = sums._replace(intersection=parts[0], prediction=parts[1])
-    return sums._replace(terms=parts[-1]) if spec.terms != "none" else sums
+def pixel_sums(inputs: Inputs, spec: Spec, size: Sequence[int] = (), route: Route | None = None) -> Found:
+    """One pass over the pixels, differentiable by the logits; ``size`` as in `walk.forward`."""
+    route = choose(inputs, spec, size) if route is None else route
+    if route.call == "operator":
+        return _found(_pixel_sums(*inputs, *spec.settings(), list(size)), spec)
+    if route.call == "transformed":
+        return _found(_Transformed.apply(*inputs, *spec.settings(), list(size)), spec)  # type: ignore[no-untyped-call]
+    if route.call == "forward":
+        return walk.forward(inputs._replace(logits=inputs.logits.detach()), spec, size)[0]
+    out: list[Found] = []
+    parts = _Eager.apply(inputs.logits, inputs, spec, size, route.keep, out)  # type: ignore[no-untyped-call]
+    sums, terms, weight = out[0]
+    if sums is not None:
+        sums = Sums(parts[0], parts[1], sums.truth, sums.pixels)
+    return Found(sums, None if terms is None else parts[-1], weight)

@@ -1,13 +1,16 @@
-"""From sums to one number: which entries a mean counts, and sums over the ranks of a process group."""
+"""From losses of images and classes to one number: which of them count, and sums over the ranks of a group."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from segkit.losses._engine.wanted import Sums
+
+Scope = Literal["image", "batch"]
 Absent = Literal["skip", "zero", "one"]
 
 
@@ -48,28 +51,67 @@ def nonzero(x: Tensor) -> Tensor:
     return torch.where(x == 0, 1, x)
 
 
-def reduce_entries(loss: Tensor, counts: Tensor, weights: Tensor | None, *, reduction: str, group: Any) -> Tensor:
+class Entries(NamedTuple):
+    """Which images and classes a loss of regions counts, and for how much: the one policy.
+
+    ``class_weights`` [C] or None for ones; ``every``: a class counts even if it is not there.
+    """
+
+    scope: Scope = "image"
+    classes: Sequence[int] | None = None
+    absent: Absent = "skip"
+    class_weights: Tensor | None = None
+    every: bool = False
+
+    def gather(self, sums: Sums, group: Any = None) -> Sums:
+        """The sums of the chosen classes, over the batch and over ranks if the scope says so."""
+        if self.scope == "image" and self.classes is None:
+            return sums
+        parts: list[Tensor] = list(sums)
+        if self.scope == "batch":
+            parts = sum_over_ranks([part.sum(0, keepdim=True) for part in parts], group)
+        if self.classes is not None:
+            number = sums.truth.shape[1]
+            index = torch.tensor(list(self.classes), device=sums.truth.device)
+            parts = [part if part.shape[1] != number else part.index_select(1, index) for part in parts]
+        return Sums(parts[0], parts[1], parts[2], parts[3])
+
+    def weights(self, truth: Tensor, pixels: Tensor) -> Tensor:
+        """How much each entry of gathered sums [B, C] counts; bool if nothing but whether it does matters."""
+        counts = truth > 0 if self.absent == "skip" and not self.every else (pixels > 0).expand_as(truth)
+        table = self.class_weights
+        if table is None:
+            return counts
+        return counts * (table if self.classes is None else table[list(self.classes)]).to(truth.dtype)
+
+    def spread(self, slope: Tensor, images: int, classes: int) -> Tensor:
+        """The slope by gathered sums, as that by the sums of all images and classes: the way back of `gather`."""
+        if self.classes is not None:
+            index = torch.tensor(list(self.classes), device=slope.device)
+            slope = slope.new_zeros((len(slope), classes)).index_add_(1, index, slope)
+        return slope if len(slope) == images else slope.expand(images, -1)
+
+
+def reduce_entries(loss: Tensor, weight: Tensor, reduction: str, group: Any) -> Tensor:
     """Bring the losses of images and classes together.
 
     Args:
-        loss: [B, C].
-        counts: bool [B, C]: which of them count; the others may be anything, NaN too.
-        weights: [C], or None for ones.
+        loss: [B, C]; may be anything, NaN too, where it does not count.
+        weight: [B, C] from `Entries.weights`.
         reduction: ``"mean"`` over the entries that count, ``"sum"``, or ``"none"``.
         group: process group whose ranks share the mean.
     """
-    weight = counts
-    if weights is not None:
-        weight = counts * weights.to(loss.dtype)
-        counts = weight != 0
-    loss = torch.where(counts, loss, 0)
-    loss = loss if weights is None else loss * weight
+    plain = weight.dtype == torch.bool
+    loss = torch.where(weight if plain else weight != 0, loss, 0)
+    loss = loss if plain else loss * weight
     if reduction == "none":
         return loss
     if group is not None:
         total = weight.sum().to(loss.dtype)
         return weighted_mean(loss, total, group) if reduction == "mean" else sum_over_ranks([loss.sum()], group)[0]
-    if reduction == "sum":
-        return loss.sum()
-    # A number of entries is 0 or at least 1.
-    return loss.sum() / (weight.sum().clamp_min(1) if weights is None else nonzero(weight.sum()))
+    return loss.sum() if reduction == "sum" else loss.sum() / divisor(weight)
+
+
+def divisor(weight: Tensor) -> Tensor:
+    """What a mean divides by: the sum of the weights, 1 where nothing counts."""
+    return weight.sum().clamp_min(1) if weight.dtype == torch.bool else nonzero(weight.sum())

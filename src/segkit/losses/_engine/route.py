@@ -1,106 +1,153 @@
-"""The one pass over the pixels: sums forward, and backward the gradient from the gradients by those sums.
-
-No one-hot target, no ``[B, C, N]`` tensor but one: the forward leaves the probabilities in a buffer (if a gradient will
-be wanted), and the backward turns that very buffer into the gradient. Where there is no buffer (half precision, coarse
-logits, a second backward, a compiled graph) the backward computes the probabilities again. A loss that is one number
-mostly goes by `_at_once` instead.
-"""
+"""The one road map: which way a call takes, and every question that decides it."""
 
 from __future__ import annotations
 
-import warnings
+import math
 from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from segkit.losses._backend import kernels
-from segkit.losses._engine.reduce import nonzero
-from segkit.losses._engine.streamed import hard as _index
-from segkit.losses._engine.streamed import soft as _dense
-from segkit.losses._engine.streamed.blocks import Logits, wide_dtype
-from segkit.losses._engine.streamed.coarse import CoarseLogits
-from segkit.losses._engine.wanted import Inputs, Spec, Sums, Totals
+from segkit._triton import triton_runs
+from segkit.losses._engine.streamed.blocks import Block, blocks, wide_dtype
+from segkit.losses._engine.tracing import in_plain_sight, looked_on, readable, transformed
+from segkit.losses._engine.wanted import Inputs, Spec
+
+FEW, LONG = 8, 2**13  # classes and pixels of a block whose classes are taken one by one: shorter ones are not worth it
+SMALL = 2**16  # numbers of a block that has one-hot numbers of all classes
+STEPS = 65535  # levels of the errors of Lovász
+SLOTS = 2 * STEPS + 1  # (truth - p) from -1 to 1: a miss of a background pixel left of the middle, of the class right
 
 
-def by_index(inputs: Inputs, spec: Spec) -> bool:
-    """Whether the pass can go by class indices alone; soft targets, smoothing and sigmoid need a number per class."""
-    return not spec.sigmoid and inputs.target.ndim == 2 and spec.smoothing == 0
+class Cut(NamedTuple):
+    """Blocks in groups, whose sums are wanted together; and whether probabilities lie where the gradient will."""
+
+    groups: list[list[Block]]
+    in_place: bool
 
 
-def can_keep(inputs: Inputs, spec: Spec, size: Sequence[int]) -> bool:
-    """Whether the probabilities can become the gradient: same shape, same dtype, one class a pixel."""
-    if size or not by_index(inputs, spec) or inputs.logits.dtype != wide_dtype(inputs.logits):
-        return False
-    return kernels(inputs.logits, size) is None
+class Route(NamedTuple):
+    """How a call meets autograd, and what it leaves for the gradient (see `choose`)."""
+
+    call: Literal["operator", "transformed", "forward", "at_once", "function"]
+    keep: bool = False
+    cut: Cut | None = None
 
 
-def may_look(inputs: Inputs, spec: Spec, size: Sequence[int]) -> bool:
-    """Whether labels and sums can be read on the way, as `_at_once` does."""
-    x = inputs.logits
-    return x.device.type == "cpu" and x.numel() > 0 and by_index(inputs, spec) and kernels(x, size) is None
+def choose(inputs: Inputs, spec: Spec, size: Sequence[int], one_number: bool = False, by_image: bool = True) -> Route:
+    """Which way a pass takes: the first row that is true. `code_for` says which code makes it.
 
-
-def forward(inputs: Inputs, spec: Spec, size: Sequence[int], keep: bool) -> tuple[Sums, Tensor]:
-    """Run the pass.
+    | call | where | its gradient |
+    | --- | --- | --- |
+    | ``operator`` | the graph is traced, a mode looks on, or a class wraps the logits | an operator, made anew |
+    | ``transformed`` | a transform of `torch.func` runs | made anew |
+    | ``at_once`` | a loss that is one number, torch's code, CPU, hard labels, blocks that can be `cut` | made with it |
+    | ``forward`` | no gradient is wanted | |
+    | ``function`` | else | from the kept probabilities where they can be (``keep``), else made anew |
 
     Args:
         inputs: checked and flat.
-        spec: what is asked for.
+        spec: what the pass is asked for.
         size: what the logits are interpolated to; empty for logits as fine as the target.
-        keep: leave the probabilities in a buffer for the backward.
-
-    Returns:
-        The sums, and the buffer (empty if ``keep`` is false).
+        one_number: whether all that is wanted is one loss, whose slopes by the sums are known without a graph.
+        by_image: whether that loss needs no sums of one image for another.
     """
-    if not spec.sigmoid and inputs.logits.device.type == "cpu" and inputs.logits.numel():
-        warn_of_probabilities(inputs.logits, spec)
-    if (triton := kernels(inputs.logits, size)) is not None and not keep:
-        return triton.forward(inputs, spec, size), inputs.logits.new_empty(0)
-    logits = CoarseLogits(inputs.logits, list(size)) if size else Logits(inputs.logits)
-    totals = Totals(logits.shape, spec, logits.dtype, logits.device)
-    buffer = torch.empty_like(inputs.logits) if keep else inputs.logits.new_empty(0)
-    if by_index(inputs, spec):
-        _index.forward(logits, inputs, spec, buffer if keep else None, totals)
-    else:
-        _dense.forward(logits, inputs, spec, totals)
-    return totals.finish(), buffer
+    x = inputs.logits
+    if not in_plain_sight(x):
+        return Route("operator")
+    if transformed():
+        return Route("transformed")
+    code = code_for(inputs, spec, size)
+    gradient = x.requires_grad and torch.is_grad_enabled()
+    if one_number and code == "hard" and x.device.type == "cpu" and x.numel():
+        groups = cut(inputs, spec, size, by_image, gradient)
+        if groups is not None:
+            return Route("at_once", cut=groups)
+    if not gradient:
+        return Route("forward")
+    return Route("function", keep=code == "hard" and not size and x.dtype == wide_dtype(x))
 
 
-def backward(
-    inputs: Inputs,
-    spec: Spec,
-    size: Sequence[int],
-    weight: Tensor,
-    by_terms: Tensor,
-    by_inter: Tensor,
-    by_pred: Tensor,
-    buffer: Tensor | None,
-) -> Tensor:
-    """The gradient by the logits, in their dtype and shape; written over ``buffer`` if there is one."""
-    triton = kernels(inputs.logits, size) if buffer is None else None
-    if spec.terms == "mean":
-        by_terms = by_terms / nonzero(weight)
-    if triton is not None:
-        return triton.backward(inputs, spec, size, by_terms, by_inter, by_pred)
-    logits = CoarseLogits(inputs.logits, list(size)) if size else Logits(inputs.logits)
-    if by_index(inputs, spec):
-        _index.backward(logits, inputs, spec, by_terms, by_inter, by_pred, buffer)
-    else:
-        _dense.backward(logits, inputs, spec, by_terms, by_inter, by_pred)
-    return (logits.gradient() if buffer is None else buffer).view(inputs.logits.shape)
+def code_for(inputs: Inputs, spec: Spec, size: Sequence[int]) -> Literal["kernels", "hard", "soft"]:
+    """Which code makes a pass: the first row that is true.
+
+    | code | where |
+    | --- | --- |
+    | ``kernels`` | Triton runs, and `fits` |
+    | ``hard`` | a softmax and one class a pixel (`by_index`) |
+    | ``soft`` | a number for each class: soft targets, smoothing, sigmoid |
+    """
+    if runs_kernels(inputs.logits, size):
+        return "kernels"
+    return "hard" if by_index(inputs, spec) else "soft"
 
 
-def warn_of_probabilities(x: Tensor, spec: Spec) -> None:
-    """Warn where the logits are probabilities already: looks at one pixel, at more if it adds up to 1."""
-    x = x.detach()
-    first = x.as_strided(x.shape[1:2], x.stride()[1:2], x.storage_offset())  # the classes of one pixel, at little cost
-    if abs(float(first.sum()) - 1) > 1e-2:
-        return
-    some = x.flatten(2)[0, :, :1000].float()
-    if float(some.min()) >= 0 and float((some.sum(0) - 1).abs().max()) < 1e-2 and bool((some != some[0, 0]).any()):
-        warnings.warn(
-            f"{spec.function}: `logits` look like probabilities (at least 0, and adding up to 1 over the classes). The "
-            "softmax is taken here: pass the network's raw scores, without softmax.",
-            stacklevel=1,
-        )
+def runs_kernels(x: Tensor, size: Sequence[int]) -> bool:
+    """Whether the Triton kernels make the pass over logits."""
+    return x.numel() > 0 and not transformed() and triton_runs(x.device) and fits(x, size)
+
+
+def fits(x: Tensor, size: Sequence[int]) -> bool:
+    """Whether the numbers of a pass fit into those of the kernels."""
+    if len(x) > 65535 or len(size) > 3:
+        return False
+    if size and max(math.prod(size), math.prod(x.shape[2:])) >= 2**31:
+        return False
+    return all(2 * fine * coarse < 2**31 for fine, coarse in zip(size, x.shape[2:], strict=bool(size)))
+
+
+def by_index(inputs: Inputs, spec: Spec) -> bool:
+    """Whether class indices alone will do."""
+    return not spec.sigmoid and inputs.target.ndim == 2 and spec.smoothing == 0
+
+
+def cut(inputs: Inputs, spec: Spec, size: Sequence[int], by_image: bool, gradient: bool) -> Cut | None:
+    """How to cut a pass; None if the gradient cannot be made before the whole pass is over."""
+    x = inputs.logits
+    pixels = inputs.target.shape[1]
+    in_place = gradient and not size and x.dtype == wide_dtype(x)
+    row = pixels // size[0] if len(size) > 1 else 1
+    found = list(blocks(x.shape[0], x.shape[1], pixels, row, lean=not in_place))
+    if not spec.region:
+        return Cut([[block] for block in found], in_place)
+    groups: dict[int, list[Block]] = {}
+    for block in found:
+        groups.setdefault(block.samples.start if by_image else 0, []).append(block)
+    kept = max(map(len, groups.values()))  # blocks whose probabilities have to be there until the slopes are known
+    if kept > 1 and not (by_image and (in_place or not gradient)):
+        return None
+    return Cut(list(groups.values()), in_place)
+
+
+def all_count(inputs: Inputs, spec: Spec, classes: int) -> bool:
+    """Whether each pixel counts, with weight 1, and has a label in range: one look, where looking costs no wait."""
+    target = inputs.target
+    if inputs.pixel_weights is not None or target.device.type != "cpu" or target.numel() == 0:
+        return False
+    low, high = (int(x) for x in torch.aminmax(target))
+    return low >= 0 and high < classes and not low <= spec.ignore_index <= high
+
+
+def sorts(x: Tensor, size: Sequence[int], by_image: bool) -> bool:
+    """Whether Lovász sorts its errors: below as many as there are levels, this takes less memory than the tables.
+
+    On the CPU it takes less time, too; over a whole batch only there.
+    """
+    few_errors = not size and math.prod(x.shape[1:]) * (1 if by_image else len(x)) < STEPS
+    return few_errors and (by_image or plainly_here(x))
+
+
+def plainly_here(x: Tensor) -> bool:
+    """Whether nothing but the torch code on the CPU will see a tensor."""
+    return readable(x) and not looked_on() and not runs_kernels(x, ())
+
+
+def few(shape: Sequence[int], device: torch.device) -> bool:
+    """Whether the classes of a block [b, C, n] are better taken one by one: see `by_class`."""
+    return shape[1] <= min(FEW, 4 * torch.get_num_threads()) and shape[2] >= LONG and device.type == "cpu"
+
+
+def fits_one_hot(y: Tensor, classes: int) -> bool:
+    """Whether labels [b, n] as one-hot numbers [b, C, n] take less time, and no memory that matters."""
+    return classes <= FEW and y.numel() * classes <= SMALL and y.device.type == "cpu"

@@ -13,20 +13,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from segkit.losses._engine.streamed import hard as _index
-from segkit.losses._engine.streamed.blocks import Block, Logits, blocks, wide_dtype
-from segkit.losses._engine.streamed.by_class import of_all_classes
+from segkit.losses._engine.route import Cut, all_count, few
+from segkit.losses._engine.streamed import hard
+from segkit.losses._engine.streamed.blocks import Block, Logits
+from segkit.losses._engine.streamed.by_class import of_all_classes, one_hot
 from segkit.losses._engine.streamed.coarse import CoarseLogits
-from segkit.losses._engine.streamed.few import few, one_hot
 from segkit.losses._engine.streamed.hard import Pixels, Slopes
-from segkit.losses._engine.streamed.labels import (
-    Labels,
-    all_count,
-    check_range,
-    read_labels,
-    term_weight,
-    truth_by_class,
-)
+from segkit.losses._engine.streamed.labels import Labels, check_range, read_labels, term_weight, truth_by_class
 from segkit.losses._engine.wanted import Inputs, Spec
 
 # From sums of some images (which, intersection, prediction) to their part of the loss and its slopes by these sums.
@@ -34,39 +27,11 @@ Region = Callable[[slice, Tensor, Tensor], tuple[float, Tensor, Tensor]]
 
 
 class Goal(NamedTuple):
-    """The loss: ``terms`` times the mean or sum of the terms (``spec.terms``), and a loss of regions.
+    """The loss: ``factor`` times the sum or mean of the terms; and a loss of regions, made from the truth [B, C]."""
 
-    ``region`` makes a `Region` of the truth [B, C]; ``by_image`` says whether an image needs no sums of another.
-    """
-
-    terms: float = 0.0
+    factor: float = 0.0
+    mean: bool = True
     region: Callable[[Tensor], Region] | None = None
-    by_image: bool = True
-
-
-class Cut(NamedTuple):
-    """Blocks in groups, whose sums are wanted together; and whether probabilities lie where the gradient will."""
-
-    groups: list[list[Block]]
-    in_place: bool
-
-
-def cut(inputs: Inputs, size: Sequence[int], goal: Goal, gradient: bool) -> Cut | None:
-    """How to cut the pass, or None if the gradient cannot be made before the whole pass is over."""
-    x = inputs.logits
-    pixels = inputs.target.shape[1]
-    in_place = gradient and not size and x.dtype == wide_dtype(x)
-    row = pixels // size[0] if len(size) > 1 else 1
-    found = list(blocks(x.shape[0], x.shape[1], pixels, row, lean=not in_place))
-    if goal.region is None:
-        return Cut([[block] for block in found], in_place)
-    groups: dict[int, list[Block]] = {}
-    for block in found:
-        groups.setdefault(block.samples.start if goal.by_image else 0, []).append(block)
-    kept = max(map(len, groups.values()))  # blocks whose probabilities have to be there until the slopes are known
-    if kept > 1 and not (goal.by_image and (in_place or not gradient)):
-        return None
-    return Cut(list(groups.values()), in_place)
 
 
 def at_once(
@@ -90,7 +55,7 @@ class _Pass:
 
     def run(self) -> tuple[Tensor, Tensor | None]:
         truth, number = self.count()
-        self.share = self.goal.terms / (number or 1.0) if self.spec.terms == "mean" else self.goal.terms
+        self.share = self.goal.factor / (number or 1.0) if self.goal.mean else self.goal.factor
         region = None
         if self.goal.region is not None and truth is not None:
             region = self.goal.region(truth.to(self.logits.dtype))
@@ -156,23 +121,23 @@ class _Pass:
         x = self.logits.read(block)
         labels, index = self.read(block)
         out = self.logits.scratch(x) if self.buffer is None else block.cut(self.buffer)
-        pixels = _index.probabilities(x, labels, index, out)
+        pixels = hard.probabilities(x, labels, index, out)
         if not block.whole:  # each [b, n] is a good part of a block of few classes
             pixels = pixels._replace(place=None)
         by_nll: Tensor | float | None = None
-        if self.spec.terms != "none":
-            nll = _index.minus_log(pixels, x)
+        if self.spec.pixelwise != "none":
+            nll = hard.minus_log(pixels, x)
             weight = term_weight(labels, self.inputs.class_weights, self.inputs.alpha)
-            self.loss += self.share * float(_index.terms(pixels, nll, weight, self.spec.gamma).sum())
+            self.loss += self.share * float(hard.pixel_losses(pixels, nll, weight, self.spec.gamma).sum())
             if self.gradient:
-                by_nll = _index.slope(pixels.p_y, weight, self.spec, nll)
+                by_nll = hard.slope(pixels.p_y, weight, self.spec, nll)
                 by_nll *= self.share
             del nll  # it is overwritten, and a good part of a block of few classes
-        sums = _index.region_sums(pixels, self.spec.power) if self.spec.region else None
+        sums = hard.region_sums(pixels, self.spec.power) if self.spec.region else None
         return pixels, by_nll, sums
 
     def backward(self, block: Block, pixels: Pixels, slopes: Slopes) -> None:
         """Turn a block's probabilities into its gradient, where it belongs."""
-        _index.to_gradient_(pixels, slopes, self.spec.power)
+        hard.to_gradient_(pixels, slopes, self.spec.power)
         if self.buffer is None:
             self.logits.write(block, pixels.p)

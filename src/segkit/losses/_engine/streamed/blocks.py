@@ -63,11 +63,6 @@ def wide_dtype(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
-def readable(x: Tensor) -> bool:
-    """Whether numbers can be looked at for free: elsewhere that waits for the device, or breaks a traced graph."""
-    return x.device.type == "cpu" and type(x) is Tensor and not torch.compiler.is_compiling()
-
-
 class Logits:
     """Logits [B, C, N] that are read, and whose gradient is written, in blocks."""
 

@@ -16,20 +16,22 @@ import torch
 from torch import Tensor
 
 from segkit.losses._engine.focal import ALMOST_ZERO, focal_slope, focal_term
-from segkit.losses._engine.streamed.blocks import Block, Logits, blocks, readable
-from segkit.losses._engine.streamed.by_class import add_at_, add_by_class, at_class, at_place, in_memory, of_all_classes
-from segkit.losses._engine.streamed.few import add_by_class_, few, sums_by_class
-from segkit.losses._engine.streamed.labels import (
-    Labels,
-    all_count,
-    check_range,
-    read_labels,
-    term_weight,
-    truth_by_class,
+from segkit.losses._engine.route import FEW, LONG, all_count, few
+from segkit.losses._engine.streamed.blocks import Block, Logits, blocks
+from segkit.losses._engine.streamed.by_class import (
+    add_at_,
+    add_by_class,
+    add_by_class_,
+    at_class,
+    at_place,
+    in_memory,
+    of_all_classes,
+    sums_by_class,
 )
-from segkit.losses._engine.wanted import Inputs, Spec, Totals
-
-FEW, LONG = 8, 2**13  # classes and pixels of a block whose classes are taken one by one
+from segkit.losses._engine.streamed.labels import Labels, check_range, read_labels, term_weight, truth_by_class
+from segkit.losses._engine.streamed.totals import Totals
+from segkit.losses._engine.tracing import readable
+from segkit.losses._engine.wanted import Inputs, Spec
 
 
 class Pixels(NamedTuple):
@@ -78,10 +80,10 @@ def _forward_block(
         check_range(labels.y, x.shape[1], spec)
     index = of_all_classes(labels.y, x.shape[1]) if spec.region and not few(x.shape, x.device) else None
     pixels = probabilities(x, labels, index, logits.scratch(x) if buffer is None else block.cut(buffer))
-    if spec.terms != "none":
+    if spec.pixelwise != "none":
         weight = term_weight(labels, inputs.class_weights, inputs.alpha)
         counted = weight if inputs.alpha is None else term_weight(labels, inputs.class_weights)
-        totals.add_terms(block, terms(pixels, minus_log(pixels, x), weight, spec.gamma), counted)
+        totals.add_terms(block, pixel_losses(pixels, minus_log(pixels, x), weight, spec.gamma), counted)
     if spec.region:
         totals.add_region(
             block,
@@ -95,9 +97,9 @@ def backward(
     logits: Logits,
     inputs: Inputs,
     spec: Spec,
-    by_terms: Tensor,
-    by_inter: Tensor,
-    by_pred: Tensor,
+    by_terms: Tensor | None,
+    by_inter: Tensor | None,
+    by_pred: Tensor | None,
     buffer: Tensor | None,
 ) -> None:
     """Write the gradient by the logits; if ``buffer`` holds the probabilities, over them."""
@@ -113,14 +115,14 @@ def _backward_block(
     logits: Logits,
     inputs: Inputs,
     spec: Spec,
-    by_terms: Tensor,
-    by_inter: Tensor,
-    by_pred: Tensor,
+    by_terms: Tensor | None,
+    by_inter: Tensor | None,
+    by_pred: Tensor | None,
     buffer: Tensor | None,
     clean: bool,
 ) -> Tensor:
     labels = read_labels(inputs, block, spec, logits.shape[1], logits.dtype, clean)
-    index = of_all_classes(labels.y, logits.shape[1]) if spec.region else None
+    index = None if by_pred is None else of_all_classes(labels.y, logits.shape[1])
     if buffer is None:
         x = logits.read(block)
         pixels = probabilities(x, labels, index, logits.scratch(x))
@@ -129,10 +131,11 @@ def _backward_block(
         place = in_memory(p, labels.y)
         pixels = Pixels(labels, index, p, place, at_place(p, place, labels.y.shape))
     by_nll: Tensor | float | None = None
-    if spec.terms != "none":
+    if by_terms is not None:
         by_nll = slope(pixels.p_y, term_weight(labels, inputs.class_weights, inputs.alpha), spec)
-        by_nll = by_nll * (block.cut(by_terms)[:, 0] if spec.terms == "map" else by_terms)
-    region = (block.rows(by_inter), block.rows(by_pred)) if spec.region else (None, None)
+        of_terms = block.cut(by_terms)[:, 0] if spec.pixelwise == "map" else block.rows(by_terms)[:, None]
+        by_nll = of_terms.expand(labels.y.shape) * by_nll
+    region = (None if by is None else block.rows(by) for by in (by_inter, by_pred))
     to_gradient_(pixels, Slopes(by_nll, *region), spec.power)
     return pixels.p
 
@@ -166,7 +169,7 @@ def without_ignored(x: Tensor, labels: Labels) -> Tensor:
     return x if labels.valid is None else torch.where(labels.valid[:, None], x, 0)
 
 
-def terms(pixels: Pixels, nll: Tensor, weight: Tensor | None, gamma: float) -> Tensor:
+def pixel_losses(pixels: Pixels, nll: Tensor, weight: Tensor | None, gamma: float) -> Tensor:
     """Weighted terms of a block, [b, n], of which ``nll`` are the `minus_log`."""
     term = focal_term(pixels.p_y, nll, gamma)
     return term if weight is None else term * weight

@@ -8,9 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from segkit.losses._engine.streamed.blocks import Block, readable
-from segkit.losses._engine.streamed.by_class import add_by_class, of_all_classes
-from segkit.losses._engine.streamed.few import few, sums_by_class
+from segkit.losses._engine.route import few
+from segkit.losses._engine.streamed.blocks import Block
+from segkit.losses._engine.streamed.by_class import add_by_class, of_all_classes, sums_by_class
+from segkit.losses._engine.tracing import readable
 from segkit.losses._engine.wanted import Inputs, Spec
 
 AS_THEY_ARE = (torch.uint8, torch.int16, torch.int32, torch.int64)  # label dtypes that torch can add to int64
@@ -26,15 +27,6 @@ class Labels(NamedTuple):
     valid: Tensor | None
     weight: Tensor | None
     hot: Tensor | None = None
-
-
-def all_count(inputs: Inputs, spec: Spec, classes: int) -> bool:
-    """Whether each pixel counts, with weight 1, and has a label in range: one look, where looking costs no wait."""
-    target = inputs.target
-    if inputs.pixel_weights is not None or target.device.type != "cpu" or target.numel() == 0:
-        return False
-    low, high = (int(x) for x in torch.aminmax(target))
-    return low >= 0 and high < classes and not low <= spec.ignore_index <= high
 
 
 def read_labels(

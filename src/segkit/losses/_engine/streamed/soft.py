@@ -1,6 +1,6 @@
 """One block of pixels with one number for each class: soft targets under softmax, and yes-or-no channels under sigmoid.
 
-The formulas are those of `_index`, with t_c in place of [y = c]. For sigmoid each channel is a pixel of its own, with
+The formulas are those of `hard`, with t_c in place of [y = c]. For sigmoid each channel is a pixel of its own, with
 two answers: yes with probability p and no with 1 - p.
 """
 
@@ -13,9 +13,11 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from segkit.losses._engine.focal import focal_slope, focal_term
-from segkit.losses._engine.streamed.blocks import Block, Logits, blocks, readable
+from segkit.losses._engine.streamed.blocks import Block, Logits, blocks
 from segkit.losses._engine.streamed.labels import check_range, read_labels
-from segkit.losses._engine.wanted import Inputs, Spec, Totals
+from segkit.losses._engine.streamed.totals import Totals
+from segkit.losses._engine.tracing import readable
+from segkit.losses._engine.wanted import Inputs, Spec
 
 
 class Truth(NamedTuple):
@@ -32,8 +34,8 @@ def forward(logits: Logits, inputs: Inputs, spec: Spec, totals: Totals) -> None:
         truth = read_truth(inputs, block, spec, logits)
         x = clean(logits.read(block), truth, logits.dtype)
         weight = x.new_ones(()) if truth.weight is None else truth.weight
-        if spec.terms != "none":
-            term = terms(x, truth, factors(inputs, spec, x), spec) * weight
+        if spec.pixelwise != "none":
+            term = pixel_losses(x, truth, factors(inputs, spec, x), spec) * weight
             channels = x.shape[1] if spec.sigmoid else 1
             counted = (weight * denominator(truth.share, inputs, spec)).expand(len(x), channels, -1)
             totals.add_terms(block, term if spec.sigmoid else term.sum(1, keepdim=True), counted)
@@ -49,17 +51,23 @@ def forward(logits: Logits, inputs: Inputs, spec: Spec, totals: Totals) -> None:
             )
 
 
-def backward(logits: Logits, inputs: Inputs, spec: Spec, by_terms: Tensor, by_inter: Tensor, by_pred: Tensor) -> None:
+def backward(
+    logits: Logits,
+    inputs: Inputs,
+    spec: Spec,
+    by_terms: Tensor | None,
+    by_inter: Tensor | None,
+    by_pred: Tensor | None,
+) -> None:
     """Write the gradient by the logits."""
     for block in blocks(*logits.shape, logits.row):
         truth = read_truth(inputs, block, spec, logits)
         x = clean(logits.read(block), truth, logits.dtype)
-        of_terms = block.cut(by_terms) if spec.terms == "map" else by_terms
-        region = (block.rows(by_inter)[:, :, None], block.rows(by_pred)[:, :, None]) if spec.region else None
-        logits.write(
-            block,
-            gradient(x, truth, factors(inputs, spec, x), of_terms if spec.terms != "none" else None, region, spec),
-        )
+        of_terms = None
+        if by_terms is not None:
+            of_terms = block.cut(by_terms) if spec.pixelwise == "map" else block.rows(by_terms)[:, None, None]
+        inter, pred = (None if by is None else block.rows(by)[:, :, None] for by in (by_inter, by_pred))
+        logits.write(block, gradient(x, truth, factors(inputs, spec, x), of_terms, inter, pred, spec))
 
 
 def read_truth(inputs: Inputs, block: Block, spec: Spec, logits: Logits, known: bool = False) -> Truth:
@@ -110,7 +118,7 @@ def clean(x: Tensor, truth: Truth, dtype: torch.dtype) -> Tensor:
     return (x if truth.valid is None else torch.where(truth.valid, x, 0)).to(dtype)
 
 
-def terms(x: Tensor, truth: Truth, factors: Tensor, spec: Spec) -> Tensor:
+def pixel_losses(x: Tensor, truth: Truth, factors: Tensor, spec: Spec) -> Tensor:
     """Loss of each pixel and class [b, C, n], without pixel weights.
 
     Args:
@@ -124,7 +132,7 @@ def terms(x: Tensor, truth: Truth, factors: Tensor, spec: Spec) -> Tensor:
         yes = truth.share * factors[1][:, None] * focal_term(p, loss_yes, spec.gamma)
         return yes + (1 - truth.share) * factors[0][:, None] * focal_term((-x).sigmoid(), loss_no, spec.gamma)
     nll = torch.log_softmax(x, 1).neg_()
-    share = smooth(truth.share, spec) * factors[:, None]
+    share = spread(truth.share, spec) * factors[:, None]
     # A class that cannot be (logit -inf) and has no share of the truth costs nothing, rather than 0 * inf.
     return torch.where(share == 0, 0, share * focal_term(nll.neg().exp(), nll, spec.gamma))
 
@@ -134,14 +142,14 @@ def gradient(
     truth: Truth,
     factors: Tensor,
     by_terms: Tensor | None,
-    region: tuple[Tensor, Tensor] | None,
+    by_inter: Tensor | None,
+    by_pred: Tensor | None,
     spec: Spec,
 ) -> Tensor:
     """Gradient by the logits, [b, C, n], from those by the terms, and by intersection and prediction, [b, C, 1]."""
     p = x.sigmoid() if spec.sigmoid else torch.softmax(x, 1)
     grad = torch.zeros_like(p)
-    if region is not None:
-        by_inter, by_pred = region
+    if by_inter is not None and by_pred is not None:
         a = truth.share * by_inter + (by_pred if spec.power == 1 else 2 * by_pred * p)  # d loss / d p
         grad += p * (1 - p) * a if spec.sigmoid else p * (a - (p * a).sum(1, keepdim=True))
     if by_terms is not None and spec.sigmoid:
@@ -150,14 +158,14 @@ def gradient(
         no = (1 - truth.share) * factors[0][:, None] * p * focal_slope(q, spec.gamma)
         grad += (yes + no) * by_terms
     elif by_terms is not None:
-        u = smooth(truth.share, spec) * factors[:, None] * focal_slope(p, spec.gamma)  # d loss / d (-log p_c)
+        u = spread(truth.share, spec) * factors[:, None] * focal_slope(p, spec.gamma)  # d loss / d (-log p_c)
         grad += (p * u.sum(1, keepdim=True) - u) * by_terms
     if truth.weight is not None:
         grad = grad * truth.weight
     return grad
 
 
-def smooth(share: Tensor, spec: Spec) -> Tensor:
+def spread(share: Tensor, spec: Spec) -> Tensor:
     """Spread a part of the truth evenly over all classes."""
     return share if spec.smoothing == 0 else share * (1 - spec.smoothing) + spec.smoothing / share.shape[1]
 

@@ -75,7 +75,7 @@ def coarse_backward(
         v = read(x, c, n, in_tile, here, s_c, s_0, s_1, s_2, F0, F1, F2, G0, G1, G2, AXES, WIDE)
         upstream = tl.zeros([BLOCK_C, BLOCK_N], WIDE)
         if TERMS == 1:
-            upstream += tl.load(by_terms)
+            upstream += tl.load(by_terms + b)
         if TERMS == 2:
             at = by_terms + b * u_b + c.to(tl.int64)[:, None] * u_c + n[None, :] * u_n
             upstream += tl.load(at, mask=here, other=0)

@@ -1,4 +1,4 @@
-"""The pass over the pixels by Triton kernels: what `_core` and `_lovasz` do in blocks, in one read and one write.
+"""The pass over the pixels by Triton kernels: what `streamed` does in blocks, in one read and one write.
 
 A program of the forward sums its own pixels, in a fixed order, and writes the sums down; a second, small reduction adds
 them up in float64. The backward writes each gradient once. So the same input gives the same bits.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,21 +18,21 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from segkit.losses._engine.reduce import nonzero
-from segkit.losses._engine.streamed.blocks import readable, wide_dtype
+from segkit.losses._engine.route import SLOTS
+from segkit.losses._engine.streamed.blocks import wide_dtype
 from segkit.losses._engine.streamed.labels import check_range
 from segkit.losses._engine.streamed.soft import check_yes_or_no
+from segkit.losses._engine.tracing import readable
 from segkit.losses._engine.triton.coarse import coarse_backward
 from segkit.losses._engine.triton.levels import level_sums
 from segkit.losses._engine.triton.sigmoid import sigmoid_backward, sigmoid_forward
 from segkit.losses._engine.triton.softmax import softmax_backward, softmax_forward
-from segkit.losses._engine.wanted import Inputs, Spec, Sums
+from segkit.losses._engine.wanted import Found, Inputs, Spec, Sums
 
 INTERPRETED = type(softmax_forward).__name__ == "InterpretedFunction"
 LARGEST_TILE = 256  # so many classes are held at once; more are gone over in tiles of so many:
 TILE = 128
 PROGRAMS = 2048  # of the forward: enough to fill a large card a few times, few enough that their sums are small
-SLOTS = 131071
 COMPILE = {"enable_fp_fusion": True}  # said, since the default differs between versions of Triton
 # What is compiled anew, and so tuned anew.
 KEYS = ["C", "SOFT", "SMOOTH", "GAMMA", "POWER", "TERMS", "REGION", "PER_IMAGE", "AXES", "WIDE", "TILED"]
@@ -95,7 +96,7 @@ def common(inputs: Inputs, spec: Spec, size: Sequence[int]) -> tuple[int, dict[s
         "SMOOTH": spec.smoothing != 0,
         "GAMMA": {0.0: 0, 2.0: 2}.get(spec.gamma, 1),
         "POWER": spec.power,
-        "TERMS": {"none": 0, "mean": 1, "sum": 1, "map": 2}[spec.terms],
+        "TERMS": ("none", "image", "map").index(spec.pixelwise),
         "REGION": spec.region,
         "PER_IMAGE": True,
         "WIDE": tl.float64 if x.dtype == torch.float64 else tl.float32,
@@ -147,8 +148,8 @@ def check_labels(inputs: Inputs, spec: Spec) -> None:
         check_range(labels, inputs.logits.shape[1], spec)
 
 
-def forward(inputs: Inputs, spec: Spec, size: Sequence[int]) -> Sums:
-    """The sums of `_core.forward`."""
+def forward(inputs: Inputs, spec: Spec, size: Sequence[int]) -> Found:
+    """What `walk.forward` gives."""
     check_labels(inputs, spec)
     x = inputs.logits
     pixels, arguments = common(inputs, spec, size)
@@ -161,44 +162,47 @@ def forward(inputs: Inputs, spec: Spec, size: Sequence[int]) -> Sums:
         return torch.empty(shape, dtype=dtype, device=x.device)
 
     by_class = empty(batch, grid[0], 3 + spec.sigmoid, classes) if spec.region else None
-    scalar = spec.terms in ("mean", "sum")
-    scalars = empty(batch, grid[0], grid[2], 3) if scalar or spec.region else None
-    terms = empty(batch, channels, pixels) if spec.terms == "map" else empty(0)
+    scalars = empty(batch, grid[0], grid[2], 3) if spec.region or spec.pixelwise == "image" else None
+    term_map = empty(batch, channels, pixels) if spec.pixelwise == "map" else None
     class_weights, factors = tables(inputs, spec)
     arguments |= {"class_weights": class_weights, "factors": factors, "by_class": by_class, "scalars": scalars}
-    arguments |= {"term_map": terms, "counts": None, "sizes": None, "bad": None, "scale": None}
+    arguments |= {"term_map": term_map, "counts": None, "sizes": None, "bad": None, "scale": None}
     arguments |= {"PIXELS": per_program, "TILED": tiled}
     kernel = sigmoid_forward if spec.sigmoid else softmax_forward
     launch(kernel, grid, block_c, arguments, per_program)
-    weight = empty(0)
-    total = None if scalars is None else scalars.sum((1, 2), dtype=torch.float64)  # [B, 3]
-    if scalar and total is not None:
-        terms, weight = total[:, :2].sum(0).unbind()
-        if spec.terms == "mean":
-            terms = terms / nonzero(weight)
-        terms, weight = terms.to(dtype, copy=True), weight.to(dtype, copy=True)
-    if by_class is None or total is None:
-        return Sums(terms, weight, *(empty(0) for _ in range(4)))
-    region = list(by_class.sum(1, dtype=torch.float64).unbind(1))
-    if not spec.sigmoid:
-        region.append(total[:, 2:])
-    return Sums(terms, weight, *(s.to(dtype, memory_format=torch.contiguous_format, copy=True) for s in region))
+    if scalars is None:
+        return Found(None, term_map)
+    terms, weight, number = (t.clone() for t in scalars.sum((1, 2), dtype=torch.float64).to(dtype).unbind(1))  # [B]
+    sums = None
+    if by_class is not None:
+        of_class = by_class.sum(1, dtype=torch.float64).to(dtype)
+        parts = [part.clone(memory_format=torch.contiguous_format) for part in of_class.unbind(1)]
+        sums = Sums(parts[0], parts[1], parts[2], parts[3] if spec.sigmoid else number[:, None])
+    return Found(sums, terms, weight) if spec.pixelwise == "image" else Found(sums, term_map)
 
 
 def backward(
-    inputs: Inputs, spec: Spec, size: Sequence[int], by_terms: Tensor, by_inter: Tensor, by_pred: Tensor
+    inputs: Inputs,
+    spec: Spec,
+    size: Sequence[int],
+    by_terms: Tensor | None,
+    by_inter: Tensor | None,
+    by_pred: Tensor | None,
 ) -> Tensor:
-    """The gradient of `_core.backward`; ``by_terms`` is that by the sum of the terms."""
+    """The gradient of `walk.backward`."""
+    spec = replace(spec, pixelwise="none" if by_terms is None else spec.pixelwise, region=by_pred is not None)
     _, arguments = common(inputs, spec, size)
-    arguments |= {"by_terms": by_terms, "by_loss": None, "table": None}
-    arguments |= {"by_inter": by_inter.contiguous(), "by_pred": by_pred.contiguous()}
-    return gradient(inputs, spec, size, arguments)
+    if by_terms is not None and spec.pixelwise == "image":
+        by_terms = by_terms.contiguous()
+    region = {"by_inter": by_inter, "by_pred": by_pred}
+    arguments |= {name: None if by is None else by.contiguous() for name, by in region.items()}
+    return gradient(inputs, spec, size, arguments | {"by_terms": by_terms, "by_loss": None, "table": None})
 
 
 def gradient(inputs: Inputs, spec: Spec, size: Sequence[int], arguments: dict[str, Any]) -> Tensor:
     """Run the backward for logits as fine as the target, or the two passes for coarse ones."""
     x, pixels, by_terms = inputs.logits, arguments["N"], arguments["by_terms"]
-    strides = list(by_terms.stride()) if spec.terms == "map" else [0, 0, 0]
+    strides = list(by_terms.stride()) if spec.pixelwise == "map" else [0, 0, 0]
     strides[1] *= spec.sigmoid  # one term for all classes of a softmax
     arguments |= dict(zip(("u_b", "u_c", "u_n"), strides, strict=True))
     block_c, tiled, _ = blocks(x, spec, pixels)
@@ -238,7 +242,7 @@ def gradient(inputs: Inputs, spec: Spec, size: Sequence[int], arguments: dict[st
 def lovasz_forward(
     inputs: Inputs, spec: Spec, size: Sequence[int], per_image: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Loss, truth, pixels and the table of slopes, as the operator of `_lovasz`."""
+    """Loss, truth, pixels and the table of slopes, as the operator of `levels`."""
     check_labels(inputs, spec)
     x, weights = inputs.logits, inputs.pixel_weights
     pixels, arguments = common(inputs, spec, size)

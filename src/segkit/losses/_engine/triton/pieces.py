@@ -8,8 +8,9 @@ of it exists and counts. Pointers stand at their image already. ``None`` stands 
 import triton
 import triton.language as tl
 
-STEPS = tl.constexpr(65535)  # levels of Lovász, as in `_lovasz`
-SLOTS = tl.constexpr(131071)
+from segkit.losses._engine import route
+
+STEPS, SLOTS = tl.constexpr(route.STEPS), tl.constexpr(route.SLOTS)
 INFINITY = tl.constexpr(float("inf"))
 
 

@@ -164,7 +164,7 @@ def sigmoid_backward(
     v = read(x, c, n, exists, here, s_c, s_0, s_1, s_2, F0, F1, F2, G0, G1, G2, AXES, WIDE)
     upstream = w
     if TERMS == 1:
-        upstream = w * 0 + tl.load(by_terms)
+        upstream = w * 0 + tl.load(by_terms + b)
     if TERMS == 2:
         upstream = tl.load(by_terms + b * u_b + c.to(tl.int64)[:, None] * u_c + n[None, :] * u_n, mask=here, other=0)
     g = sigmoid_gradient(

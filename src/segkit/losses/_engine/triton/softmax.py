@@ -33,25 +33,8 @@ def scan(
     for first in range(0, C, BLOCK_C):
         c = first + tl.arange(0, BLOCK_C)
         exists = (c < C)[:, None]
-        v = read(
-            x,
-            c,
-            n,
-            exists & inside[None, :],
-            exists & (y[None, :] >= 0),
-            s_c,
-            s_0,
-            s_1,
-            s_2,
-            F0,
-            F1,
-            F2,
-            G0,
-            G1,
-            G2,
-            AXES,
-            WIDE,
-        )
+        there, here = exists & inside[None, :], exists & (y[None, :] >= 0)
+        v = read(x, c, n, there, here, s_c, s_0, s_1, s_2, F0, F1, F2, G0, G1, G2, AXES, WIDE)
         v = tl.where(exists, v, -INFINITY)
         high = tl.maximum(m, tl.max(v, 0))
         base = tl.where(high == -INFINITY, 0.0, high)
@@ -230,7 +213,7 @@ def softmax_backward(
     k = tl.zeros([BLOCK_N], WIDE)
     upstream = w
     if TERMS == 1:
-        upstream = w * tl.load(by_terms)
+        upstream = w * tl.load(by_terms + b)
     if TERMS == 2:
         upstream = tl.where(y >= 0, w * tl.load(by_terms + b * u_b + n * u_n, mask=inside, other=0), 0.0)
     at_class = tl.zeros([BLOCK_N], WIDE)

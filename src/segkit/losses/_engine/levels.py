@@ -1,0 +1,174 @@
+"""The levels of the Lovász extension: errors are counted by level, and one table of slopes by level is the gradient.
+
+With errors e = |truth - p| of one class, the loss is the mean over all levels t in (0, 1] of the Jaccard loss of the
+set of pixels whose error is at least t. Only how many pixels lie above each level counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from segkit.losses._engine.operator import once, refuse_vmap
+from segkit.losses._engine.reduce import nonzero
+from segkit.losses._engine.route import SLOTS, STEPS, all_count, by_index, runs_kernels
+from segkit.losses._engine.streamed import hard, soft
+from segkit.losses._engine.streamed.blocks import Block, Logits, blocks, wide_dtype
+from segkit.losses._engine.streamed.by_class import add_at_, in_memory
+from segkit.losses._engine.streamed.coarse import CoarseLogits
+from segkit.losses._engine.streamed.labels import check_range, read_labels, truth_by_class
+from segkit.losses._engine.wanted import Inputs, Spec
+
+
+class Levels(NamedTuple):
+    """A block: ``p`` and the flat ``slot`` of each error, [b, C, n]; weight [b, 1 or C, n] or None; truth [b, C]."""
+
+    block: Block
+    p: Tensor
+    slot: Tensor
+    weight: Tensor | None
+    truth: Tensor
+
+
+def levels(logits: Logits, inputs: Inputs, spec: Spec, per_image: bool, count: bool) -> Iterator[Levels]:
+    """The pass, block by block; ``count``: whether the truth is wanted, which is empty otherwise."""
+    rows = logits.shape[0] if per_image else 1
+    kind = torch.int32 if rows * logits.shape[1] * SLOTS < 2**31 else torch.int64
+    start = torch.arange(logits.shape[1], device=logits.device, dtype=kind)[:, None] * SLOTS
+    if per_image:
+        start = start + torch.arange(rows, device=logits.device, dtype=kind)[:, None, None] * (logits.shape[1] * SLOTS)
+    hard_labels = by_index(inputs, spec)
+    clean = hard_labels and all_count(inputs, spec, logits.shape[1])
+    for block in blocks(*logits.shape, logits.row, lean=True):
+        x = logits.read(block)
+        if hard_labels:
+            labels = read_labels(inputs, block, spec, x.shape[1], logits.dtype, clean)
+            if not clean:
+                check_range(labels.y, x.shape[1], spec)
+            p = hard.probabilities(x, labels, None, logits.scratch(x)).p
+            slot = _slots(0 - p).to(kind)  # bit for bit as the Triton kernel does, which may have made the table
+            # Where the class is the truth, the error is 1 - p instead of -p: STEPS slots to the right.
+            add_at_(slot, in_memory(slot, labels.y), STEPS)
+            weight = None if labels.weight is None else labels.weight[:, None]
+            truth = truth_by_class(None, labels, p.shape) if count else p.new_empty(0)
+        else:
+            dense = soft.read_truth(inputs, block, spec, logits)
+            x = soft.clean(x, dense, logits.dtype)
+            p = x.sigmoid() if spec.sigmoid else torch.softmax(x, 1)
+            slot, weight = _slots(dense.share - p).to(kind), dense.weight
+            truth = (dense.share if weight is None else dense.share * weight).sum(2)
+        slot += start[block.samples] if per_image else start
+        yield Levels(block, p, slot, weight, truth)
+
+
+def _slots(miss: Tensor) -> Tensor:
+    """The slot of truth - p, in the class's own row; ``miss`` is overwritten."""
+    return miss.add_(1).mul_(STEPS).add_(0.5)
+
+
+_ARGUMENTS = (
+    "Tensor logits, Tensor target, Tensor? pixel_weights, str function, bool sigmoid, int ignore_index, int[] size, "
+    "bool per_image"
+)
+
+
+@torch.library.custom_op(
+    "segkit::lovasz", mutates_args=(), schema=f"({_ARGUMENTS}) -> (Tensor, Tensor, Tensor, Tensor)"
+)
+def lovasz_sums(*args: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Loss [rows, C], size of the truth, of all that counts, and the table of slopes."""
+    inputs, spec, size, per_image = Inputs(*args[:3]), Spec(*args[3:6]), args[6], args[7]
+    logits, target, pixel_weights = inputs.logits, inputs.target, inputs.pixel_weights
+    if runs_kernels(logits, size):
+        from segkit.losses._engine.triton import launch
+
+        return launch.lovasz_forward(inputs, spec, size, per_image)
+    source = CoarseLogits(logits, size) if size else Logits(logits)
+    rows, classes = logits.shape[0] if per_image else 1, logits.shape[1]
+    # float32 counts to 2**24 exactly; where a slot could hold more, and for weights, count in float64.
+    weighted = pixel_weights is not None or target.numel() > 2**24
+    counts = torch.zeros(
+        (rows, classes, SLOTS), dtype=torch.float64 if weighted else torch.float32, device=logits.device
+    )
+    truth = torch.zeros((rows, classes), dtype=torch.float64, device=logits.device)
+    one = counts.new_ones(())
+    for block, _, slot, weight, mine in levels(source, inputs, spec, per_image, True):
+        each = one.expand(slot.numel()) if weight is None else weight.to(counts.dtype).expand_as(slot).reshape(-1)
+        counts.view(-1).index_add_(0, slot.view(-1), each)
+        truth[block.samples if per_image else slice(None)] += mine if per_image else mine.sum(0, keepdim=True)
+    # The slopes take the place of the counts, if they are of one dtype.
+    table = counts.to(wide_dtype(logits))
+    loss, pixels = torch.empty_like(truth), counts.sum(2, dtype=torch.float64)
+    for row in range(rows):
+        for c in range(classes):
+            loss[row, c] = _level_sums(counts[row, c], truth[row, c], table[row, c])
+    return loss.to(table.dtype), truth.to(table.dtype), pixels.to(table.dtype), table
+
+
+def _level_sums(count: Tensor, truth: Tensor, table: Tensor) -> Tensor:
+    """The loss of one class; writes the slope of each slot, d loss / d p, into ``table``, which may be ``count``."""
+    other = count[:STEPS].double().cumsum(0)  # pixels of other classes at the highest level, and from there down
+    own = count[STEPS + 1 :].flip(0).double().cumsum(0)
+    union = truth + other
+    safe = union.clamp_min(torch.finfo(union.dtype).tiny)  # where nothing is in the union, nothing is above it either
+    missed = truth - own
+    above = union - count[:STEPS]  # the union before this level's pixels of other classes come in
+    before = nonzero(above)
+    # A class that is not there: the first pixels taken for it raise the loss of the set from 0 to 1.
+    table[:STEPS] = torch.where(above == 0, 1 / nonzero(union), missed / (before * safe))
+    table[STEPS + 1 :] = (-1 / before).flip(0)
+    table[STEPS] = 0
+    return own.add_(other).div_(safe).sum() / STEPS  # 1 - (truth - own) / union
+
+
+@lovasz_sums.register_fake
+def _(logits, target, pixel_weights, function, sigmoid, ignore_index, size, per_image):  # type: ignore[no-untyped-def]
+    shape = (logits.shape[0] if per_image else 1, logits.shape[1])
+    dtype = wide_dtype(logits)
+    one = logits.new_empty(shape, dtype=dtype)
+    return one, torch.empty_like(one), torch.empty_like(one), logits.new_empty((*shape, SLOTS), dtype=dtype)
+
+
+@torch.library.custom_op(
+    "segkit::lovasz_backward", mutates_args=(), schema=f"(Tensor by_loss, Tensor table, {_ARGUMENTS}) -> Tensor"
+)
+def _lovasz_backward(by_loss: Tensor, table: Tensor, *args: Any) -> Tensor:
+    inputs, spec, size, per_image = Inputs(*args[:3]), Spec(*args[3:6]), args[6], args[7]
+    logits = inputs.logits
+    if runs_kernels(logits, size):
+        from segkit.losses._engine.triton import launch
+
+        return launch.lovasz_backward(inputs, spec, size, per_image, by_loss, table)
+    source = CoarseLogits(logits, size) if size else Logits(logits)
+    for block, p, slot, weight, _ in levels(source, inputs, spec, per_image, False):
+        slope = table.view(-1).index_select(0, slot.view(-1)).view(p.shape)
+        slope.mul_(by_loss[block.samples if per_image else slice(None), :, None]).mul_(p)
+        if weight is not None:
+            slope.mul_(weight)
+        gradient = slope.mul_(1 - p) if spec.sigmoid else slope.addcmul_(p, slope.sum(1, True), value=-1)
+        source.write(block, gradient)
+    return source.gradient().view(logits.shape)
+
+
+@_lovasz_backward.register_fake
+def _(by_loss, table, logits, *rest):  # type: ignore[no-untyped-def]
+    return torch.empty_like(logits)
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.set_materialize_grads(False)
+    ctx.settings = inputs[3:]
+    ctx.save_for_backward(output[3], *inputs[:3])
+
+
+def _backward(ctx: Any, by_loss: Tensor | None, *_others: Any) -> tuple[Any, ...]:
+    table, *tensors = ctx.saved_tensors
+    grad = None if by_loss is None else once(_lovasz_backward(by_loss, table, *tensors, *ctx.settings), tensors[0])
+    return (grad, *(None,) * 7)
+
+
+lovasz_sums.register_autograd(_backward, setup_context=_setup)
+lovasz_sums.register_vmap(refuse_vmap)

@@ -1,0 +1,32 @@
+"""What torch is doing with a tensor just now. Private names of torch stand in this file and in no other."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import _get_current_dispatch_mode
+
+
+def readable(x: Tensor) -> bool:
+    """Whether numbers can be looked at for free: elsewhere that waits for the device, or breaks a traced graph."""
+    return x.device.type == "cpu" and type(x) is Tensor and not torch.compiler.is_compiling()
+
+
+def looked_on() -> bool:
+    """Whether a dispatch mode sees each operator."""
+    return _get_current_dispatch_mode() is not None
+
+
+def in_plain_sight(x: Tensor) -> bool:
+    """Whether a tensor is what it seems to be: no graph is traced, no mode looks on, and no class wraps it."""
+    return not (torch.compiler.is_compiling() or looked_on() or type(x) not in (Tensor, torch.nn.Parameter))
+
+
+def transformed() -> bool:
+    """Whether a transform of `torch.func` runs."""
+    return torch._C._are_functorch_transforms_active()
+
+
+def is_batched(x: Tensor) -> bool:
+    """Whether `torch.func.vmap` has put an axis into a tensor."""
+    return torch._C._functorch.is_batchedtensor(x)

@@ -1,0 +1,90 @@
+"""The pass over the pixels, forward and backward, by the code that the route names.
+
+No one-hot target, no ``[B, C, N]`` tensor but one: the forward leaves the probabilities in a buffer (if a gradient will
+be wanted), and the backward turns that very buffer into the gradient. Where there is no buffer (half precision, coarse
+logits, a second backward, a compiled graph) the backward computes the probabilities again.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from segkit.losses._engine.route import code_for
+from segkit.losses._engine.streamed import hard, soft
+from segkit.losses._engine.streamed.blocks import Logits
+from segkit.losses._engine.streamed.coarse import CoarseLogits
+from segkit.losses._engine.streamed.totals import Totals
+from segkit.losses._engine.wanted import Found, Inputs, Spec
+
+
+def forward(inputs: Inputs, spec: Spec, size: Sequence[int], keep: bool = False) -> tuple[Found, Tensor | None]:
+    """Run the pass.
+
+    Args:
+        inputs: checked and flat.
+        spec: what is asked for.
+        size: what the logits are interpolated to; empty for logits as fine as the target.
+        keep: leave the probabilities in a buffer for the backward.
+
+    Returns:
+        What is found, and the buffer.
+    """
+    x = inputs.logits
+    warn_of_probabilities(x, spec)
+    code = code_for(inputs, spec, size)
+    if code == "kernels":
+        from segkit.losses._engine.triton import launch
+
+        return launch.forward(inputs, spec, size), None
+    logits = CoarseLogits(x, list(size)) if size else Logits(x)
+    totals = Totals(logits.shape, spec, logits.dtype, logits.device)
+    buffer = torch.empty_like(x) if keep else None
+    if code == "hard":
+        hard.forward(logits, inputs, spec, buffer, totals)
+    else:
+        soft.forward(logits, inputs, spec, totals)
+    return totals.finish(), buffer
+
+
+def backward(
+    inputs: Inputs,
+    spec: Spec,
+    size: Sequence[int],
+    by_terms: Tensor | None,
+    by_inter: Tensor | None,
+    by_pred: Tensor | None,
+    buffer: Tensor | None = None,
+) -> Tensor:
+    """The gradient by the logits, in their dtype and shape; written over ``buffer`` if there is one."""
+    code = "hard" if buffer is not None else code_for(inputs, spec, size)
+    if code == "kernels":
+        from segkit.losses._engine.triton import launch
+
+        return launch.backward(inputs, spec, size, by_terms, by_inter, by_pred)
+    logits = CoarseLogits(inputs.logits, list(size)) if size else Logits(inputs.logits)
+    if code == "hard":
+        hard.backward(logits, inputs, spec, by_terms, by_inter, by_pred, buffer)
+    else:
+        soft.backward(logits, inputs, spec, by_terms, by_inter, by_pred)
+    return (logits.gradient() if buffer is None else buffer).view(inputs.logits.shape)
+
+
+def warn_of_probabilities(x: Tensor, spec: Spec) -> None:
+    """Warn where the logits of a softmax are probabilities already: one pixel tells, more if it adds up to 1."""
+    if spec.sigmoid or x.device.type != "cpu" or not x.numel():
+        return
+    x = x.detach()
+    first = x.as_strided(x.shape[1:2], x.stride()[1:2], x.storage_offset())  # the classes of one pixel, at little cost
+    if abs(float(first.sum()) - 1) > 1e-2:
+        return
+    some = x.flatten(2)[0, :, :1000].float()
+    if float(some.min()) >= 0 and float((some.sum(0) - 1).abs().max()) < 1e-2 and bool((some != some[0, 0]).any()):
+        warnings.warn(
+            f"{spec.function}: `logits` look like probabilities (at least 0, and adding up to 1 over the classes). The "
+            "softmax is taken here: pass the network's raw scores, without softmax.",
+            stacklevel=1,
+        )

@@ -1,0 +1,122 @@
+"""Losses of several losses: what shares a pass, and what each part is."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy, mse_loss
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from losses_table import volume
+from segkit import losses
+from segkit.losses import functional as L
+from segkit.losses._engine import walk
+from segkit.losses._engine.streamed import at_once
+
+
+def sample():
+    g = torch.Generator().manual_seed(0)
+    target = torch.randint(0, 3, (2, 9, 8), generator=g, dtype=torch.uint8)
+    target[:, 0] = 255
+    return torch.randn(2, 3, 9, 8, generator=g, requires_grad=True), target
+
+
+class Passes(TorchDispatchMode):
+    """Counts passes over the pixels that go through the operator."""
+
+    def __init__(self):
+        super().__init__()
+        self.number = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.number += str(func) == "segkit.pixel_sums.default"
+        return func(*args, **(kwargs or {}))
+
+
+SHARED = {
+    "a formula": {"mine": (volume, 1.0), "cross_entropy": 0.5},
+    "formulas": {
+        "mine": (volume, 1.0),
+        "yours": (lambda s: 1 - s.intersection / s.truth.clamp_min(1), 2.0),
+        "focal": 0.5,
+    },
+    "a module": {"mine": (losses.TverskyLoss(alpha=0.3, beta=0.7), 1.0), "dice": 1.0, "cross_entropy": 1.0},
+    "a function": {"mine": (L.jaccard, 1.0), "generalized_dice": 1.0, "cross_entropy": 1.0},
+}
+
+
+@pytest.mark.parametrize("parts", SHARED.values(), ids=SHARED)
+def test_formulas_and_losses_share_one_pass_with_cross_entropy(parts, monkeypatch):
+    logits, target = sample()
+    with Passes() as seen:
+        losses.CompoundLoss(parts)(logits, target)
+    assert seen.number == 1
+    made = []  # the same without the operator
+    for module, name in ((walk, "forward"), (at_once._Pass, "run")):
+        run = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *a, run=run: (made.append(1), run(*a))[1])
+    losses.CompoundLoss(parts)(logits, target).backward()
+    assert len(made) == 1
+
+
+def test_a_second_loss_of_pixels_takes_one_more_pass():
+    with Passes() as seen:
+        losses.CompoundLoss({"dice": 1.0, "cross_entropy": 1.0, "focal": 1.0})(*sample())
+    assert seen.number == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "alone"),
+    [
+        ({"lovasz": 2.0}, lambda x, y: 2 * L.lovasz(x, y)),
+        ({"ohem_cross_entropy": 1.0}, L.ohem_cross_entropy),
+        ({"cl_dice": 1.0}, L.cl_dice),
+        ({"own": (volume, 0.5)}, lambda x, y: 0.5 * L.region_loss(volume, x, y)),
+        ({"own": (losses.LovaszLoss(scope="image"), 1.0)}, lambda x, y: L.lovasz(x, y, scope="image")),
+        ({"own": (losses.OHEMCrossEntropyLoss(min_kept=5), 1.0)}, partial(L.ohem_cross_entropy, min_kept=5)),
+        ({"own": (losses.DiceLoss(ignore_index=2), 1.0)}, partial(L.dice, ignore_index=2)),  # another mask
+        ({"own": (lambda x, y: cross_entropy(x, y.long(), ignore_index=255), 1.0)}, L.cross_entropy),
+    ],
+    ids=lambda given: next(iter(given)) if isinstance(given, dict) else "",
+)  # fmt: skip
+def test_any_loss_may_be_a_part(given, alone):
+    logits, target = sample()
+    if "ignore_index=2" in str(given):
+        target = target.where(target != 255, 2)
+    expected = L.dice(logits, target) + alone(logits, target)
+    found = losses.CompoundLoss({"dice": 1.0, **given})(logits, target)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(*(torch.autograd.grad(x, logits)[0] for x in (found, expected)))
+
+
+def test_each_part_has_its_own_options():
+    logits, target = sample()
+    options = {
+        "dice": {"scope": "batch", "power": 2, "classes": [1, 2]},
+        "cross_entropy": {"class_weights": [1.0, 2.0, 3.0]},
+    }
+    found = L.combine(
+        {"dice": 1.0, "mine": (volume, 1.0), "cross_entropy": 1.0}, options={**options, "mine": {"absent": "zero"}}
+    )
+    expected = L.dice(logits, target, **options["dice"]) + L.region_loss(volume, logits, target, absent="zero")
+    expected = expected + L.cross_entropy(logits, target, class_weights=[1.0, 2.0, 3.0])
+    torch.testing.assert_close(found(logits, target), expected)
+
+
+def test_an_option_of_a_part_that_is_not_there_or_has_none_is_refused():
+    with pytest.raises(ValueError, match="`options` must be one of 'dice', got 'dise'"):
+        L.combine({"dice": 1.0}, options={"dise": {}})
+    with pytest.raises(ValueError, match=r"`options\['mine'\]` must be one of .*'scope'.*, got 'gamma'"):
+        L.combine({"mine": (volume, 1.0)}, options={"mine": {"gamma": 1.0}})
+    with pytest.raises(ValueError, match=r"`options\['mse'\]` must be one of , got 'x'|takes no options"):
+        L.combine({"mse": (mse_loss, 1.0)}, options={"mse": {"x": 1.0}})
+
+
+def test_an_own_formula_of_a_class_that_is_not_there_may_divide_by_zero():
+    """0 / 0 counts nowhere, in the gradient neither."""
+    logits = torch.zeros(1, 2, 4, requires_grad=True)
+    weights = torch.zeros(1, 4)
+    L.region_loss(volume, logits, torch.zeros(1, 4, dtype=torch.uint8), pixel_weights=weights).backward()
+    assert not logits.grad.any()
