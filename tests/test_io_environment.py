@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import http.server
 import multiprocessing
+import pickle
+import re
 import subprocess
 import sys
 import threading
@@ -15,7 +17,7 @@ from PIL import Image
 
 import segkit.io as sio
 from segkit.errors import ImageReadError
-from segkit.io._backends import request as _protocol
+from segkit.io._backends.choose import choose
 
 WITHOUT_OPENCV = """
 import sys
@@ -155,29 +157,54 @@ class Halves:
         return "" if header.info.format == "PNG" else "it reads PNG only"
 
     def read(self, header, request):
-        whole = [b for b in _protocol.backends(header) if b.name == "pillow"][0].read(header, request)
-        return whole // 2
+        return choose(header, "pillow").read(header, request) // 2
 
 
-@pytest.fixture
-def halves():
-    sio.register_backend(Halves())
-    yield
-    _protocol._extra.clear()
-
-
-def test_a_backend_of_ones_own_is_asked_first_and_by_name(tmp_path, halves):
+def test_a_backend_of_ones_own_is_handed_in(tmp_path):
     image = np.random.default_rng(0).integers(0, 255, (5, 6, 3), dtype=np.uint8)
     sio.write_image(tmp_path / "a.png", image)
+    sio.write_mask(tmp_path / "mask.png", image[..., 0])
     sio.write_image(tmp_path / "a.tif", image.astype(np.uint16))
-    np.testing.assert_array_equal(sio.read_image(tmp_path / "a.png"), image // 2)
-    np.testing.assert_array_equal(sio.read_image(tmp_path / "a.png", backend="halves"), image // 2)
-    np.testing.assert_array_equal(sio.read_image(tmp_path / "a.tif"), image)
-    assert sio.explain_backends(tmp_path / "a.tif")[0] == ("halves", False, "it reads PNG only")
+    np.testing.assert_array_equal(sio.read_image(tmp_path / "a.png"), image)
+    np.testing.assert_array_equal(sio.read_image(tmp_path / "a.png", backend=Halves()), image // 2)
+    np.testing.assert_array_equal(sio.read_mask(tmp_path / "mask.png", backend=Halves()), image[..., 0] // 2)
     with pytest.raises(ImageReadError, match=r"it reads PNG only\. Use backend='tifffile' or 'opencv'"):
-        sio.read_image(tmp_path / "a.tif", backend="halves")
-    with pytest.raises(ValueError, match="must not be a built-in one"):
-        sio.register_backend(type("Fake", (Halves,), {"name": "pillow"})())
+        sio.read_image(tmp_path / "a.tif", backend=Halves())
+
+
+class Npy:
+    """A format that segkit does not know."""
+
+    name = "npy"
+
+    def header(self, source, page, level):
+        height, width, channels = (array := np.load(source.path)).shape
+        info = sio.ImageInfo("NPY", height, width, channels, array.dtype, 8 * array.dtype.itemsize, "minisblack")
+        return sio.Header(info, source, page=page)
+
+    def refuses(self, header):
+        return "it has one page" if header.page else ""
+
+    def read(self, header, request):
+        top, left, height, width = request.window
+        return np.load(header.path)[top : top + height, left : left + width, list(request.channels)]
+
+
+def test_a_backend_with_a_header_of_its_own_reads_a_format_that_nobody_knows(tmp_path):
+    np.save(tmp_path / "a.npy", image := np.arange(24, dtype=np.uint16).reshape(2, 3, 4))
+    part = sio.read_image(tmp_path / "a.npy", backend=Npy(), window=(1, 0, 1, 3), channels=[3])
+    np.testing.assert_array_equal(part, image[1:2, :, 3:])
+    with pytest.raises(ImageReadError, match="it has one page"):
+        sio.read_image(tmp_path / "a.npy", backend=Npy(), page=1)
+    with pytest.raises(ImageReadError, match="no image format that segkit knows"):
+        sio.read_image(tmp_path / "a.npy")
+
+
+def test_a_handle_carries_its_backend_to_another_process(tmp_path):
+    np.save(tmp_path / "a.npy", image := np.arange(24, dtype=np.uint16).reshape(2, 3, 4))
+    with sio.open_image(tmp_path / "a.npy", backend=Npy()) as handle, pickle.loads(pickle.dumps(handle)) as other:
+        assert other.info.channels == 4
+        np.testing.assert_array_equal(other.read(window=(0, 0, 1, 1)), image[:1, :1])
 
 
 class Liar(Halves):
@@ -187,17 +214,17 @@ class Liar(Halves):
         return np.zeros((1, 1, 1), np.uint8)
 
 
-def test_a_backend_that_breaks_its_promise_is_found_out(tmp_path, halves):
-    sio.register_backend(Liar())
+def test_a_backend_that_breaks_its_promise_is_found_out(tmp_path):
     sio.write_image(tmp_path / "a.png", np.zeros((4, 4, 3), np.uint8))
     with pytest.raises(ImageReadError, match=r"liar gave \(1, 1, 1\) uint8, but the header promises \(4, 4, 3\)"):
-        sio.read_image(tmp_path / "a.png", backend="liar")
+        sio.read_image(tmp_path / "a.png", backend=Liar())
 
 
-def test_an_unknown_backend_is_refused_with_the_choices(tmp_path):
+@pytest.mark.parametrize("wrong", ["gdal", None, object(), Halves])
+def test_an_unknown_backend_is_refused_with_the_choices(tmp_path, wrong):
     sio.write_image(tmp_path / "a.png", np.zeros((4, 4, 3), np.uint8))
-    with pytest.raises(ValueError, match="backend must be 'auto', .*got 'gdal'"):
-        sio.read_image(tmp_path / "a.png", backend="gdal")
+    with pytest.raises(ValueError, match=f"^read_image: backend must be one of 'auto', .*got {re.escape(repr(wrong))}"):
+        sio.read_image(tmp_path / "a.png", backend=wrong)
 
 
 def test_explain_says_what_would_have_been_wrong(tmp_path):

@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader, Dataset
 
 import segkit.io as sio
 from segkit.errors import ImageReadError
-from segkit.io import _source
 from segkit.io._backends import tifffile_pages as _tifffile_pages
+from segkit.io._headers import source as _source
 
 LONG = bool(os.environ.get("SEGKIT_LONG"))
 

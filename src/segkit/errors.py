@@ -34,6 +34,7 @@ class _FileError(SegkitError, OSError):
     """An error about one file. All three parts are kept, so that a report can show them apart."""
 
     _verb = "use"
+    function = ""  # what the user called, once it is known
 
     # `reason` has a default because torch's DataLoader rebuilds a worker's exception from its message alone.
     def __init__(self, path: str | os.PathLike[str], reason: str = "", hint: str = "") -> None:
@@ -45,11 +46,12 @@ class _FileError(SegkitError, OSError):
     def __str__(self) -> str:
         if not self.reason:
             return self.path
+        called = f"{self.function}: " if self.function else ""
         hint = f" {self.hint[0].upper()}{self.hint[1:].rstrip('.')}." if self.hint else ""
-        return f"cannot {self._verb} {self.path!r}: {self.reason.rstrip('.')}.{hint}"
+        return f"{called}cannot {self._verb} {self.path!r}: {self.reason.rstrip('.')}.{hint}"
 
-    def __reduce__(self) -> tuple[type[_FileError], tuple[str, str, str]]:
-        return type(self), (self.path, self.reason, self.hint)
+    def __reduce__(self) -> tuple[type[_FileError], tuple[str, str, str], dict[str, str]]:
+        return type(self), (self.path, self.reason, self.hint), {"function": self.function}
 
 
 class ImageReadError(_FileError):

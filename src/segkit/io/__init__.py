@@ -16,10 +16,11 @@ Example:
 
 from __future__ import annotations
 
-from segkit.io._backends.request import Backend, Request, register_backend
+from segkit.io._backends.request import Backend, Request
 from segkit.io._handle import ImageHandle, open_image
 from segkit.io._headers.info import Header, ImageInfo
-from segkit.io._read import explain_backends, image_info, read_image, read_mask
+from segkit.io._mask import read_mask
+from segkit.io._read import explain_backends, image_info, read_image
 from segkit.io._tensor import to_image, to_tensor
 from segkit.io._write import write_image, write_mask
 
@@ -34,7 +35,6 @@ __all__ = [
     "open_image",
     "read_image",
     "read_mask",
-    "register_backend",
     "to_image",
     "to_tensor",
     "write_image",

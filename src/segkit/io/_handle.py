@@ -8,10 +8,11 @@ from typing import Literal
 
 import numpy as np
 
+from segkit.io._backends.request import Backend
 from segkit.io._headers.info import Header, ImageInfo
 from segkit.io._headers.parse import parse
-from segkit.io._read import Window, read_header
-from segkit.io._source import Source
+from segkit.io._headers.source import Source
+from segkit.io._read import Window, naming, read_header
 
 __all__ = ["ImageHandle", "open_image"]
 
@@ -24,6 +25,7 @@ class ImageHandle:
 
     Args:
         path: a file, or an fsspec address.
+        backend: as in `read_image`, for every read that names no other. It pickles along.
 
     Example:
         >>> import numpy as np
@@ -34,11 +36,12 @@ class ImageHandle:
         (4, [[[20, 21, 22, 23]]])
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], backend: str | Backend = "auto") -> None:
         self._source = Source(path)
+        self._backend = backend
         self._headers: dict[tuple[int, int], Header] = {}
         try:
-            self._info = parse(self._source, survey=True).info
+            self._info = parse(self._source, survey=True, backend=backend).info
         except BaseException:
             self._source.close()
             raise
@@ -53,6 +56,7 @@ class ImageHandle:
         """The header's facts, as from `image_info`."""
         return self._info
 
+    @naming("ImageHandle.read")
     def read(
         self,
         *,
@@ -61,7 +65,7 @@ class ImageHandle:
         page: int = 0,
         level: int = 0,
         samples: Literal["display", "stored"] = "display",
-        backend: str = "auto",
+        backend: str | Backend | None = None,
         orientation: Literal["apply", "ignore"] | None = None,
         max_pixels: int = 2**29,
     ) -> np.ndarray:
@@ -71,7 +75,7 @@ class ImageHandle:
             window=window,
             channels=channels,
             samples=samples,
-            backend=backend,
+            backend=self._backend if backend is None else backend,
             orientation=orientation,
             max_pixels=max_pixels,
         )
@@ -80,7 +84,7 @@ class ImageHandle:
         # No lock: one that another thread held during a fork would never open in the child. Parsing twice is harmless.
         header = self._headers.get((page, level))
         if header is None:
-            header = self._headers[page, level] = parse(self._source, page, level)
+            header = self._headers[page, level] = parse(self._source, page, level, backend=self._backend)
         return header
 
     def close(self) -> None:
@@ -96,15 +100,17 @@ class ImageHandle:
     def __repr__(self) -> str:
         return f"ImageHandle({self.path!r})"
 
-    def __reduce__(self) -> tuple[type[ImageHandle], tuple[str]]:
-        return type(self), (self.path,)
+    def __reduce__(self) -> tuple[type[ImageHandle], tuple[str, str | Backend]]:
+        return type(self), (self.path, self._backend)
 
 
-def open_image(path: str | os.PathLike[str]) -> ImageHandle:
+@naming("open_image")
+def open_image(path: str | os.PathLike[str], *, backend: str | Backend = "auto") -> ImageHandle:
     """Open an image file once, to read many windows of it.
 
     Args:
         path: a file, or an fsspec address.
+        backend: as in `read_image`, for every read that names no other.
 
     Returns:
         A handle with ``.info`` and ``.read(window=...)``; a context manager that pickles and survives a fork.
@@ -120,4 +126,4 @@ def open_image(path: str | os.PathLike[str]) -> ImageHandle:
         ...     handle.read(window=(0, 1, 2, 1)).ravel().tolist()
         [1, 4]
     """
-    return ImageHandle(path)
+    return ImageHandle(path, backend)

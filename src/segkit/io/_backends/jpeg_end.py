@@ -5,34 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from segkit.errors import ImageReadError
+from segkit.io._backends.pillow_plugins import decode
 from segkit.io._headers.info import Header
 
-__all__ = ["missing_scans", "refuse_early_end"]
+__all__ = ["refuse_early_end"]
 
 WEIGHTS = np.array([299, 587, 114], np.int32)  # of RGB in lightness, in thousandths
 MIDDLE = 128 * 1000  # a block without coefficients
 # Codes that a scan could go on with; FF, which would begin a marker, is not among them.
 MORE = bytes((37 * i + 11) % 255 for i in range(4096))
-
-
-def missing_scans(process: str, identifiers: bytes, scans: list[bytes]) -> str:
-    """What the scan headers leave undecoded, as a reason, or an empty text.
-
-    Args:
-        process: `JpegSegments.process`.
-        identifiers: the frame's component identifiers.
-        scans: the scan headers, from the number of components on.
-    """
-    whole = "progressive" not in process
-    exact = {identifier: np.zeros(64, bool) for identifier in identifiers}
-    for header in scans:
-        count = header[0] if header else 0
-        first, last, bits = header[1 + 2 * count : 4 + 2 * count] if len(header) >= 4 + 2 * count else (0, 63, 0)
-        for identifier in header[1 : 1 + 2 * count : 2]:
-            if identifier in exact and (whole or bits & 15 == 0):
-                exact[identifier][slice(None) if whole else slice(first, last + 1)] = True
-    left = [identifier for identifier, done in exact.items() if not done.all()]
-    return f"its scans leave {len(left)} of {len(exact)} components unfinished" if left else ""
 
 
 def refuse_early_end(header: Header, data: bytes, pixels: np.ndarray) -> None:
@@ -47,9 +28,7 @@ def refuse_early_end(header: Header, data: bytes, pixels: np.ndarray) -> None:
     height, width = pixels.shape[:2]
     if not _grey(pixels[(height - 1) // 8 * 8 :, (width - 1) // 8 * 8 :]):
         return
-    from segkit.io._backends.pillow import decode_jpeg
-
-    if not np.array_equal(decode_jpeg(data), decode_jpeg(data[:-2] + MORE + data[-2:])):
+    if not np.array_equal(decode("JPEG", data), decode("JPEG", data[:-2] + MORE + data[-2:])):
         reason = "its data end early, though its end marker stands"
         raise ImageReadError(header.path, reason, "it was cut and then closed: get it again, or cut the good part out")
 

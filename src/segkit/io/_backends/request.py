@@ -1,16 +1,15 @@
-"""What a backend is, which ones there are, and who reads what."""
+"""What a backend is, and what it is asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from segkit.io._headers.info import Header
 
-__all__ = ["Backend", "Request", "backends", "register_backend"]
+__all__ = ["Backend", "Request", "crop"]
 
 
 @dataclass(frozen=True)
@@ -31,13 +30,16 @@ class Request:
         return self.window[2], self.window[3], len(self.channels)
 
 
+@runtime_checkable
 class Backend(Protocol):
     """A reader that promises to give stored samples exactly, or to say beforehand why it cannot.
 
-    Subclassing is not needed: any object with these members will do. Hand it to `register_backend`.
+    Subclassing is not needed: any object with these members will do. Hand it to ``backend=`` of `read_image`,
+    `read_mask` or `open_image`. Make it picklable if worker processes are to use it. One for a format that segkit does
+    not know has a further method ``header(source, page, level)``, which gives a `Header`.
 
     Attributes:
-        name: what a user writes in ``backend=``.
+        name: how messages call it.
 
     Example:
         >>> class Zeros:
@@ -48,7 +50,8 @@ class Backend(Protocol):
         ...
         ...     def read(self, header, request):
         ...         return np.zeros(request.shape, header.info.dtype)
-        >>> backend: Backend = Zeros()
+        >>> isinstance(Zeros(), Backend)
+        True
     """
 
     name: str
@@ -62,61 +65,6 @@ class Backend(Protocol):
         ...
 
 
-_extra: list[Backend] = []
-
-
-def backends(header: Header | None = None) -> list[Backend]:
-    """All backends in the order in which ``backend="auto"`` asks them for this file.
-
-    Example:
-        >>> sorted(backend.name for backend in backends())[-3:]
-        ['opencv', 'pillow', 'tifffile']
-    """
-    from segkit.io._backends.opencv import OpenCV
-    from segkit.io._backends.pillow import Pillow
-    from segkit.io._backends.tifffile import Tifffile
-
-    tiff = header is not None and header.info.format in ("TIFF", "BigTIFF")
-    # Pillow first for palettes and few bits: their rows are rarely filtered, and then need no decoder.
-    plain = header is not None and (header.info.photometric == "palette" or header.info.bits_per_sample < 8)
-    builtin: list[Backend] = [Pillow(), OpenCV(), Tifffile()] if plain else [OpenCV(), Pillow(), Tifffile()]
-    if tiff:
-        builtin = [Tifffile(), OpenCV(), Pillow()]
-    return [*_extra, *builtin]
-
-
-def register_backend(backend: Backend) -> None:
-    """Add a reader of your own: ``backend="auto"`` asks it first, and its `name` selects it.
-
-    Registering the same name again replaces the earlier one. It holds for this process (a forked worker inherits it).
-
-    Args:
-        backend: any object with the members of `Backend`.
-
-    Raises:
-        ValueError: the name is one of the built-in ones.
-
-    Example:
-        >>> class Nothing:
-        ...     name = "nothing"
-        ...
-        ...     def refuses(self, header):
-        ...         return "it reads nothing"
-        ...
-        ...     def read(self, header, request):
-        ...         raise AssertionError
-        >>> register_backend(Nothing())
-        >>> backends()[0].name
-        'nothing'
-        >>> _extra.clear()
-    """
-    if backend.name in ("auto", "opencv", "pillow", "tifffile"):
-        raise ValueError(
-            f"register_backend: the name must not be a built-in one, got {backend.name!r}. Choose another name."
-        )
-    _extra[:] = [backend, *(other for other in _extra if other.name != backend.name)]
-
-
 def crop(whole: np.ndarray, request: Request) -> np.ndarray:
     """The part of a whole [H, W, C] image that was asked for."""
     top, left, height, width = request.window
@@ -124,9 +72,3 @@ def crop(whole: np.ndarray, request: Request) -> np.ndarray:
     if request.channels != tuple(range(whole.shape[2])):
         part = part[..., list(request.channels)]
     return part
-
-
-def describe(values: Sequence[str]) -> str:
-    """'a', 'b' or 'c', for messages."""
-    quoted = [repr(v) for v in values]
-    return quoted[0] if len(quoted) == 1 else ", ".join(quoted[:-1]) + " or " + quoted[-1]

@@ -10,7 +10,7 @@ import numpy as np
 
 from segkit.errors import ImageReadError
 from segkit.io._headers.info import Header, ImageInfo
-from segkit.io._source import Source
+from segkit.io._headers.source import Source
 
 __all__ = ["PnmLayout", "parse_bmp", "parse_pnm"]
 

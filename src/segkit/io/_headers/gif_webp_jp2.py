@@ -10,7 +10,7 @@ import numpy as np
 from segkit.errors import ImageReadError
 from segkit.io._headers.exif import orientation_of_exif
 from segkit.io._headers.info import Header, ImageInfo
-from segkit.io._source import Source
+from segkit.io._headers.source import Source
 
 __all__ = ["minimal_webp", "parse_gif", "parse_jp2", "parse_webp"]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from segkit.io._source import Source
+from segkit.io._headers.source import Source
 
 __all__ = ["Header", "ImageInfo"]
 

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from segkit.errors import ImageReadError
-from segkit.io._backends.jpeg_end import missing_scans
 from segkit.io._headers.exif import orientation_of_exif
 from segkit.io._headers.info import Header, ImageInfo
-from segkit.io._source import Source
+from segkit.io._headers.source import Source
 
 __all__ = ["JpegSegments", "minimal_jpeg", "parse_jpeg"]
 
@@ -173,7 +172,7 @@ def minimal_jpeg(header: Header) -> bytes:
             raise ImageReadError(
                 header.path, "its end (EOI) is missing", "it is truncated: copy it again, or cut the good part out"
             )
-    reason = missing_scans(detail.process, detail.components, [whole[s + 4 : s + 4 + SCAN_HEADER] for s in scans])
+    reason = _missing_scans(detail.process, detail.components, [whole[s + 4 : s + 4 + SCAN_HEADER] for s in scans])
     if reason:
         raise ImageReadError(header.path, reason, "it was cut and then closed: get it again")
     parts = [(0, 2), *detail.keep, (detail.scans, position + 2)]
@@ -181,6 +180,26 @@ def minimal_jpeg(header: Header) -> bytes:
         return whole  # nothing is left out
     view = memoryview(whole)
     return b"".join([view[start:end] for start, end in parts])
+
+
+def _missing_scans(process: str, identifiers: bytes, scans: list[bytes]) -> str:
+    """What the scan headers leave undecoded, as a reason, or an empty text.
+
+    Args:
+        process: `JpegSegments.process`.
+        identifiers: the frame's component identifiers.
+        scans: the scan headers, from the number of components on.
+    """
+    whole = "progressive" not in process
+    exact = {identifier: np.zeros(64, bool) for identifier in identifiers}
+    for header in scans:
+        count = header[0] if header else 0
+        first, last, bits = header[1 + 2 * count : 4 + 2 * count] if len(header) >= 4 + 2 * count else (0, 63, 0)
+        for identifier in header[1 : 1 + 2 * count : 2]:
+            if identifier in exact and (whole or bits & 15 == 0):
+                exact[identifier][slice(None) if whole else slice(first, last + 1)] = True
+    left = [identifier for identifier, done in exact.items() if not done.all()]
+    return f"its scans leave {len(left)} of {len(exact)} components unfinished" if left else ""
 
 
 def _marker_after(whole: bytes, start: int) -> tuple[int, int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol, runtime_checkable
+
 import numpy as np
 
 from segkit.errors import ImageReadError
@@ -10,13 +12,20 @@ from segkit.io._headers.gif_webp_jp2 import parse_gif, parse_jp2, parse_webp
 from segkit.io._headers.info import Header
 from segkit.io._headers.jpeg import parse_jpeg
 from segkit.io._headers.png import SIGNATURE, parse_png
+from segkit.io._headers.source import Source
 from segkit.io._headers.tiff import parse_tiff
-from segkit.io._source import Source
 
 __all__ = ["parse"]
 
 
-def parse(source: Source, page: int = 0, level: int = 0, *, survey: bool = False) -> Header:
+@runtime_checkable
+class HeaderReader(Protocol):
+    """The optional method of a `Backend` for formats that are not known here."""
+
+    def header(self, source: Source, page: int, level: int) -> Header: ...
+
+
+def parse(source: Source, page: int = 0, level: int = 0, *, survey: bool = False, backend: object = "auto") -> Header:
     """The header of one page, from a bounded number of bytes.
 
     Args:
@@ -24,11 +33,14 @@ def parse(source: Source, page: int = 0, level: int = 0, *, survey: bool = False
         page: which page; only TIFFs have more than one that can be read.
         level: which resolution of a pyramid.
         survey: count all pages and levels.
+        backend: who is going to read it. One that parses headers itself is asked for this one.
 
     Raises:
         ImageReadError: the format is unknown, or the header is damaged.
     """
     page, level = _index("page", page), _index("level", level)
+    if isinstance(backend, HeaderReader):
+        return backend.header(source, page, level)
     start = source.pread(0, min(64, source.size))
     if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return parse_tiff(source, page, level, survey=survey)
@@ -60,5 +72,5 @@ def parse(source: Source, page: int = 0, level: int = 0, *, survey: bool = False
 
 def _index(name: str, value: int) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
-        raise ValueError(f"read_image: {name} must be an integer of at least 0, got {value!r}. The first is 0.")
+        raise ValueError(f"{name} must be an integer of at least 0, got {value!r}. The first is 0.")
     return int(value)

@@ -10,8 +10,8 @@ import numpy as np
 
 from segkit.errors import ImageReadError
 from segkit.io._headers.info import Header, ImageInfo
+from segkit.io._headers.source import Source
 from segkit.io._headers.tiff_tags import Ifd, open_tiff, read_ifd, walk
-from segkit.io._source import Source
 
 __all__ = ["COMPRESSIONS", "TiffPage", "parse_tiff"]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from segkit.errors import ImageReadError
-from segkit.io._source import Source
+from segkit.io._headers.source import Source
 
 __all__ = ["Ifd", "TiffFile", "open_tiff"]
 

@@ -37,9 +37,7 @@ class Source:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
         if not isinstance(self.path, str):
-            raise TypeError(
-                f"Source: path must be text, got {type(path).__name__}. Decode bytes with os.fsdecode(path)."
-            )
+            raise TypeError(f"path must be text, got {type(path).__name__}. Decode bytes with os.fsdecode(path).")
         self._lock = threading.Lock()
         self._fd = -1
         self._remote: Any = None
