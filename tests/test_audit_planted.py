@@ -15,8 +15,10 @@ import pytest
 from PIL import Image
 
 from segkit import audit, io
-from segkit.audit._judge.set import judge
-from segkit.audit._measure.worker import Options, measure
+from segkit.audit._judge.checks import judge
+from segkit.audit._judge.set import MeasuredSet
+from segkit.audit._measure.row import Options
+from segkit.audit._measure.worker import measure
 from segkit.datasets import find_pairs
 
 
@@ -38,14 +40,14 @@ class Set:
     """A clean set that was measured once, so that a fault in one file costs one file."""
 
     def __init__(self, pairs, num_classes, ignore_index=255):
-        self.items = [(i, pair.image, pair.mask) for i, pair in enumerate(pairs)]
+        self.items = [(pair.image, pair.mask) for pair in pairs]
         self.options = Options(num_classes, None, ignore_index)
         self.parts = [measure([item], self.options) for item in self.items]
 
     def findings(self, number=None, image=None, mask=None):
         parts, items = list(self.parts), list(self.items)
         if number is not None:
-            items[number] = (number, str(image), str(mask))
+            items[number] = (str(image), str(mask))
             parts[number] = measure([items[number]], self.options)
         labels = {}
         for part in parts:
@@ -54,7 +56,10 @@ class Set:
                 entry[0] += pixels
                 entry[1] += count
         rows = np.concatenate([part.rows for part in parts])
-        return [f for part in parts for f in part.findings] + judge(items, rows, labels, self.options)
+        findings = [f for part in parts for f in part.findings]
+        data = MeasuredSet(items, rows, labels, self.options, findings)
+        judge(data)
+        return data.findings
 
     def codes(self, number, image, mask):
         return {f.code for f in self.findings(number, image, mask) if f.path in (str(image), str(mask))}
@@ -166,7 +171,7 @@ def name_of(value):
 def test_a_fault_of_an_image_is_found(clean, request, tmp_path, code, strength, fault):
     found = []
     for number in TARGETS[request.node.callspec.params["clean"]]:
-        _, image_path, mask_path = clean.items[number]
+        image_path, mask_path = clean.items[number]
         path = tmp_path / f"{number}.tif"
         io.write_image(path, fault(io.read_image(image_path)))
         found.append(code in clean.codes(number, path, mask_path))
@@ -177,7 +182,7 @@ def test_a_fault_of_an_image_is_found(clean, request, tmp_path, code, strength, 
 def test_a_fault_of_a_mask_is_found(clean, request, tmp_path, code, strength, fault):
     found = []
     for number in TARGETS[request.node.callspec.params["clean"]]:
-        _, image_path, mask_path = clean.items[number]
+        image_path, mask_path = clean.items[number]
         path = tmp_path / f"{number}.png"
         io.write_mask(path, fault(io.read_mask(mask_path)))
         found.append(code in clean.codes(number, image_path, path))

@@ -14,8 +14,9 @@ import tifffile
 
 from segkit import audit
 from segkit.audit import label_quality
-from segkit.audit._measure import by_windows as _large
-from segkit.audit._measure.worker import Options, measure
+from segkit.audit._measure import by_windows
+from segkit.audit._measure.row import Options
+from segkit.audit._measure.worker import measure
 
 
 def predictions_and_masks(n=30, classes=4, size=(24, 31), seed=0):
@@ -114,11 +115,11 @@ def large_pair(folder, size=1300, dtype=np.uint8):
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_windows_give_the_numbers_of_the_whole(tmp_path, monkeypatch, dtype):
-    item = (0, *large_pair(tmp_path, dtype=dtype))
+    item = large_pair(tmp_path, dtype=dtype)
     options = Options(2, None, 255)
     whole = measure([item], options)
-    monkeypatch.setattr(_large, "_LARGE", 0)
-    monkeypatch.setattr(_large, "_WINDOW", 512)
+    monkeypatch.setattr(by_windows, "_LARGE", 0)
+    monkeypatch.setattr(by_windows, "_WINDOW", 512)
     parts = measure([item], options)
     assert parts.labels == whole.labels
     a, b = whole.rows[0], parts.rows[0]
@@ -142,10 +143,11 @@ def test_memory_does_not_grow_with_the_size_of_an_image(tmp_path):
         tifffile.imwrite(path, (tile for _ in range(blocks * blocks)), tile=(512, 512), shape=shape, dtype=np.uint8)
         code = f"""
 import resource
-from segkit.audit._measure import by_windows as _large
-from segkit.audit._measure.worker import Options, measure
-_large._LARGE = 2**20
-part = measure([(0, {str(path)!r}, None)], Options(None, None, 255))
+from segkit.audit._measure import by_windows
+from segkit.audit._measure.row import Options
+from segkit.audit._measure.worker import measure
+by_windows._LARGE = 2**20
+part = measure([({str(path)!r}, None)], Options(None, None, 255))
 assert part.findings == [] and part.rows[0]["height"] == {shape[0]}
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
@@ -161,6 +163,6 @@ def test_a_large_pair_is_audited_as_any_other(tmp_path, monkeypatch):
     for i in range(3):
         (tmp_path / "images" / f"{i}.tif").write_bytes(pathlib.Path(image).read_bytes())
         (tmp_path / "masks" / f"{i}.tif").write_bytes(pathlib.Path(mask).read_bytes())
-    monkeypatch.setattr(_large, "_LARGE", 0)
+    monkeypatch.setattr(by_windows, "_LARGE", 0)
     report = audit.audit_dataset(tmp_path / "images", tmp_path / "masks", num_classes=2, progress=False)
     assert report.counts() == {"exact-duplicate": 2}

@@ -21,8 +21,10 @@ import pytest
 from audit_faults import Fault, faults
 from audit_sets import CleanSet, folder, held_out_sets, known_sets
 from segkit import io
-from segkit.audit._judge.set import judge
-from segkit.audit._measure.worker import Measured, Options, measure
+from segkit.audit._judge.checks import judge
+from segkit.audit._judge.set import MeasuredSet
+from segkit.audit._measure.row import Options
+from segkit.audit._measure.worker import Measured, measure
 
 LONG = os.environ.get("SEGKIT_LONG") == "1"
 PICTURES = 12 if LONG else 2  # of each set, into which each fault is planted
@@ -34,14 +36,14 @@ class Audited:
     def __init__(self, clean: CleanSet, top: pathlib.Path) -> None:
         self.clean, self.top = clean, top
         self.options = Options(clean.num_classes, None, clean.ignore_index)
-        self.items = [(i, f"{i}.tif", f"{i}.png") for i in range(len(clean.pairs))]
+        self.items = [(f"{i}.tif", f"{i}.png") for i in range(len(clean.pairs))]
         self.parts = [self.measured(i, *pair) for i, pair in enumerate(clean.pairs)]
 
     def measured(self, number: int, image: np.ndarray, mask: np.ndarray) -> Measured:
         paths = self.top / f"{number}.tif", self.top / f"{number}.png"
         io.write_image(paths[0], image)
         io.write_mask(paths[1], mask)
-        part = measure([(number, str(paths[0]), str(paths[1]))], self.options)
+        part = measure([(str(paths[0]), str(paths[1]))], self.options)
         part.findings = [finding._replace(path=os.path.basename(finding.path)) for finding in part.findings]
         for path in paths:
             path.unlink()
@@ -58,7 +60,10 @@ class Audited:
                 entry[0] += pixels
                 entry[1] += masks
         rows = np.concatenate([one.rows for one in parts])
-        return [f for one in parts for f in one.findings] + judge(self.items, rows, labels, self.options)
+        findings = [f for one in parts for f in one.findings]
+        data = MeasuredSet(self.items, rows, labels, self.options, findings)
+        judge(data)
+        return data.findings
 
     def suspected(self) -> list[str]:
         """What is said against clean files, other than infos."""
@@ -133,10 +138,10 @@ def test_files_spoiled_in_copying_are_found(tmp_path, suffix, fault):
     path = tmp_path / f"picture{suffix}"
     options = {"compression": "tiff_deflate"} if suffix == ".tif" else {}  # plain zeros would be black pixels
     PIL.Image.fromarray(picture.astype(np.uint8)).save(path, **options)
-    sound = measure([(0, str(path), None)], Options(None, None, 255))
+    sound = measure([(str(path), None)], Options(None, None, 255))
     assert sound.findings == []
     path.write_bytes(_spoiled(path.read_bytes(), fault))
-    found = measure([(0, str(path), None)], Options(None, None, 255)).findings
+    found = measure([(str(path), None)], Options(None, None, 255)).findings
     assert [f.code for f in found] in (["truncated"], ["unreadable"])
     if fault.startswith("cut") and suffix != ".tif":
         assert found[0].code == "truncated"
@@ -145,7 +150,7 @@ def test_files_spoiled_in_copying_are_found(tmp_path, suffix, fault):
 def test_a_picture_under_the_suffix_of_another_format_is_what_its_bytes_say(tmp_path):
     picture = np.random.default_rng(0).integers(0, 256, (64, 80, 3), dtype=np.uint8)
     PIL.Image.fromarray(picture).save(tmp_path / "picture.jpg", format="PNG")
-    part = measure([(0, str(tmp_path / "picture.jpg"), None)], Options(None, None, 255))
+    part = measure([(str(tmp_path / "picture.jpg"), None)], Options(None, None, 255))
     assert part.findings == []
     assert part.rows["image_ok"][0]
     assert part.rows["mean"][0] == pytest.approx(picture.mean(), rel=0.02)  # grey is weighted

@@ -11,8 +11,7 @@ from PIL import Image
 
 from segkit import audit
 from segkit.audit import Finding
-from segkit.audit._measure.row import ROW
-from segkit.audit._measure.worker import Options
+from segkit.audit._measure.row import ROW, Options
 
 HOSTILE = "<img src=x onerror=alert(1)>.png"
 

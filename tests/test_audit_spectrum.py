@@ -10,6 +10,7 @@ import pytest
 
 from audit_faults import _gain, _gamma, _gauss, _motion, _of_light
 from segkit.audit import audit_dataset
+from segkit.audit._measure.by_windows import Pixels
 from segkit.audit._measure.image import levels, measure_image
 from segkit.audit._measure.row import ROW
 from segkit.io import write_image
@@ -27,7 +28,7 @@ def picture(seed, size=256):
 
 def measured(image):
     row = np.zeros(1, ROW)[0]
-    measure_image(image, row)
+    measure_image(Pixels(*image.shape[:2], 1, iter([(0, 0, image)])), row)
     return row
 
 

@@ -12,8 +12,10 @@ Example:
 """
 
 from segkit.audit._audit import audit_dataset
-from segkit.audit._finding import CODES, Code, Finding
+from segkit.audit._judge.checks import CODES
+from segkit.audit._judge.set import MeasuredSet
 from segkit.audit._label_quality import ImageQuality, LabelQuality, label_quality
+from segkit.audit._measure.finding import Code, Finding
 from segkit.audit._report.report import AuditReport
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "Finding",
     "ImageQuality",
     "LabelQuality",
+    "MeasuredSet",
     "audit_dataset",
     "label_quality",
 ]

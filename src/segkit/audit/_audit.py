@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor
 from functools import partial
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 
 from segkit import IGNORE_INDEX
-from segkit.audit._finding import CODES, Finding
+from segkit.audit._judge.checks import CODES, judge
 from segkit.audit._judge.duplicates import ThumbStore, find_duplicates
-from segkit.audit._judge.set import judge
-from segkit.audit._measure.row import ROW
-from segkit.audit._measure.worker import Item, Options, lost, measure
+from segkit.audit._judge.set import Check, MeasuredSet
+from segkit.audit._measure.finding import Finding
+from segkit.audit._measure.row import ROW, Item, Options
+from segkit.audit._measure.worker import lost, measure
 from segkit.audit._report.report import AuditReport
 from segkit.datasets import Pairs, find_pairs
 from segkit.stats import map_in_chunks
@@ -35,6 +36,7 @@ def audit_dataset(
     ignore_index: int | None = IGNORE_INDEX,
     splits: Mapping[str, str] | None = None,
     pattern: Any = None,
+    checks: Iterable[Check] = (),
     executor: Executor | None = None,
     progress: bool = True,
 ) -> AuditReport:
@@ -48,6 +50,7 @@ def audit_dataset(
         ignore_index: the label of ignored pixels; None when there is none.
         splits: stem -> name of its split ("train", "val", ...), to find leaks between splits.
         pattern: how the names of images and masks belong together, as in `datasets.find_pairs`.
+        checks: your own checks, beside those that are always run: functions of a `MeasuredSet` that give findings.
         executor: where to run, any `concurrent.futures.Executor`; a pool of processes when None.
         progress: show a bar, if standard error is a terminal.
 
@@ -73,61 +76,37 @@ def audit_dataset(
     if num_classes is not None and num_classes < 1:
         raise ValueError(f"audit_dataset: `num_classes` must be at least 1, got {num_classes}. Count the background.")
     options = Options(num_classes, None if colors is None else dict(colors), ignore_index)
-    pairs, items = _items(images, masks, pattern)
-    rows = np.zeros(len(items), ROW)
-    findings = _orphans(pairs)
+    pairs, files = _files(images, masks, pattern)
+    data = MeasuredSet(files, np.zeros(len(files), ROW), {}, options)
     labels: dict[int, list[int]] = {}
     with ThumbStore() as store:
         parts = map_in_chunks(
             partial(measure, options=options),
-            items,
+            files,
             on_lost=lost,
             executor=executor,
             progress=progress,
             describe="audit",
         )
+        done = 0
         for part in parts:
-            rows[part.numbers] = part.rows
-            store.put(part.numbers, part.thumbs, part.landmarks)
-            findings += part.findings
+            data.rows[done : done + len(part.rows)] = part.rows
+            store.put(done, part.thumbs, part.landmarks)
+            done += len(part.rows)
+            data.findings += part.findings
             for label, (pixels, count) in part.labels.items():
                 entry = labels.setdefault(label, [0, 0])
                 entry[0] += pixels
                 entry[1] += count
-        findings += find_duplicates(items, rows, store, splits=splits, executor=executor, progress=progress)
-    findings += judge(items, rows, labels, options)
-    return AuditReport(
-        pairs=list(pairs),
-        files=items.files,
-        rows=rows,
-        labels={label: labels[label] for label in sorted(labels)},
-        findings=sorted(findings, key=_order),
-        options=options,
-    )
+        data.labels.update(sorted(labels.items()))
+        judge(data, checks)
+        data.findings += find_duplicates(data, store, splits=splits, executor=executor, progress=progress)
+    return AuditReport(list(pairs), files, data.rows, data.labels, sorted(data.findings, key=_order), options)
 
 
-class _Items(Sequence[Item]):
-    """The files with their numbers, made when they are asked for: a path is held once, and a pair once."""
-
-    def __init__(self, files: list[tuple[str | None, str | None]]) -> None:
-        self.files = files
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    @overload
-    def __getitem__(self, index: int) -> Item: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Item]: ...
-    def __getitem__(self, index: int | slice) -> Any:
-        if isinstance(index, slice):
-            return [(number, *self.files[number]) for number in range(*index.indices(len(self)))]
-        return (index, *self.files[index])
-
-
-def _items(images: Files, masks: Files | None, pattern: Any) -> tuple[Pairs, _Items]:
+def _files(images: Files, masks: Files | None, pattern: Any) -> tuple[Pairs, list[Item]]:
     """The pairs, and what is to be read, sorted by path so that the order in which files are named means nothing."""
-    files: list[tuple[str | None, str | None]]
+    files: list[Item]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # orphans become findings here
         if masks is None:
@@ -139,17 +118,7 @@ def _items(images: Files, masks: Files | None, pattern: Any) -> tuple[Pairs, _It
             files = [*found]
             files += [(path, None) for path in found.orphan_images] + [(None, path) for path in found.orphan_masks]
     files.sort(key=lambda pair: (pair[0] or pair[1] or "", pair[1] or ""))
-    return found, _Items(files)
-
-
-def _orphans(pairs: Pairs) -> list[Finding]:
-    findings = []
-    for code, paths in (("orphan-image", pairs.orphan_images), ("orphan-mask", pairs.orphan_masks)):
-        partner = "mask" if code == "orphan-image" else "image"
-        for path in paths:
-            reason = f"There is no {partner} of its name."
-            findings.append(Finding(code, CODES[code].severity, path, None, None, reason, CODES[code].remedy))
-    return findings
+    return found, files
 
 
 _SEVERITIES = {"error": 0, "warning": 1, "info": 2}
@@ -159,7 +128,8 @@ _CODES = {code: number for number, code in enumerate(CODES)}
 def _order(finding: Finding) -> tuple[Any, ...]:
     return (
         _SEVERITIES[finding.severity],
-        _CODES[finding.code],
+        _CODES.get(finding.code, len(_CODES)),  # own codes come last, by name
+        finding.code,
         finding.path,
         finding.related or "",
         finding.reason,

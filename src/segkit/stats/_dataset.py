@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -19,13 +18,15 @@ from segkit.stats._chunks import map_in_chunks
 from segkit.stats._sums import ChannelSums
 
 if TYPE_CHECKING:
-    from segkit.io import ImageHandle, ImageInfo
+    from segkit.io import ImageInfo
 
 __all__ = ["DatasetStatistics", "dataset_statistics"]
 
 _PERCENTILES = (0.1, 1, 5, 25, 50, 75, 95, 99, 99.9)
 _BAND = 2**26  # bytes of samples: larger images are counted band by band
 _MOST_LABELS = 65536  # larger labels are no classes; they are counted apart
+Window = tuple[int, int, int, int]
+Colors = dict[tuple[int, int, int], int] | None
 
 
 @dataclass
@@ -71,24 +72,36 @@ class DatasetStatistics:
         Raises:
             DataError: the mask has another height or width than the image.
         """
-        valid = None
-        if mask is not None:
-            if mask.shape != image.shape[:2]:
-                raise DataError(
-                    f"DatasetStatistics.add: the mask must have the image's height and width, {image.shape[:2]}, "
-                    f"got {mask.shape}. Run segkit audit to find all such pairs."
-                )
-            valid = self._add_mask(mask, ignore_index)
-        kind = (str(image.dtype), image.shape[2])
-        sums = self.kinds.setdefault(kind, ChannelSums.empty(image.dtype, image.shape[2]))
-        sums.add(image, valid)
-        sums.images += 1
-        size = (image.shape[0], image.shape[1])
-        self.sizes[size] = self.sizes.get(size, 0) + 1
+        self._add([(image, mask)], image.shape[:2], ignore_index)
 
-    def _add_mask(self, mask: np.ndarray, ignore_index: int | None) -> np.ndarray | None:
-        """Count the labels; where the mask is not ignored, or None if that is everywhere."""
-        self.masks += 1
+    def _add(
+        self,
+        windows: Iterable[tuple[np.ndarray, np.ndarray | None]],
+        size: tuple[int, ...],
+        ignore_index: int | None,
+    ) -> None:
+        """Add one image of this size, in windows; each image counts once, and each label of its mask."""
+        seen: set[int] = set()
+        for image, mask in windows:
+            valid = None
+            if mask is not None:
+                if mask.shape != image.shape[:2]:
+                    raise DataError(
+                        f"DatasetStatistics.add: the mask must have the image's height and width, {image.shape[:2]}, "
+                        f"got {mask.shape}. Run segkit audit to find all such pairs."
+                    )
+                valid = self._add_labels(mask, ignore_index, seen)
+            kind = (str(image.dtype), image.shape[2])
+            sums = self.kinds.setdefault(kind, ChannelSums.empty(image.dtype, image.shape[2]))
+            sums.add(image, valid)
+        sums.images += 1
+        self.masks += mask is not None
+        self.sizes[size[0], size[1]] = self.sizes.get((size[0], size[1]), 0) + 1
+        for label in seen:
+            self.labels[label][1] += 1
+
+    def _add_labels(self, mask: np.ndarray, ignore_index: int | None, seen: set[int]) -> np.ndarray | None:
+        """Count the labels and note them in `seen`; where the mask is not ignored, or None if that is everywhere."""
         if mask.dtype == np.uint8:
             import cv2
 
@@ -102,9 +115,8 @@ class DatasetStatistics:
             if label == ignore_index:
                 ignored = count
                 continue
-            entry = self.labels.setdefault(label, [0, 0])
-            entry[0] += count
-            entry[1] += 1
+            self.labels.setdefault(label, [0, 0])[0] += count
+            seen.add(label)
         self.ignored_pixels += ignored
         return mask != ignore_index if ignored else None
 
@@ -309,7 +321,7 @@ def _chunk(
     pairs: Iterable[tuple[str, str | None]],
     *,
     ignore_index: int | None,
-    colors: dict[tuple[int, int, int], int] | None,
+    colors: Colors,
 ) -> DatasetStatistics:
     from segkit import io
 
@@ -318,55 +330,53 @@ def _chunk(
         path = image_path
         try:
             with io.open_image(image_path) as handle:
-                if _large(handle.info) and colors is None:
-                    path = mask_path or image_path
-                    with nullcontext() if mask_path is None else io.open_image(mask_path) as masks:
-                        _check_windows(handle.info, None if masks is None else masks.info)
-                        _add_by_windows(part, handle, masks, ignore_index)
-                    continue
-                image = handle.read()
-            mask = None
-            if mask_path is not None:
-                path = mask_path
-                mask = io.read_mask(mask_path, colors=colors)
-            part.add(image, mask, ignore_index=ignore_index)
+                bands = _bands(handle.info)
+                images = _in_bands(handle.info, lambda window: handle.read(window=window), bands)
+                masks: Iterable[np.ndarray | None] = [None] * len(bands)
+                if mask_path is not None:
+                    path = mask_path
+                    read = partial(_read_labels, mask_path, colors)
+                    masks = _in_bands(None if len(bands) == 1 else io.image_info(mask_path), read, bands)
+                # What fails half way must leave nothing behind.
+                sums = part if len(bands) == 1 else DatasetStatistics()
+                sums._add(zip(images, masks, strict=True), _size(handle.info), ignore_index)
+                if sums is not part:
+                    part.__dict__.update(part.merge(sums).__dict__)
         except (OSError, ValueError, MemoryError) as error:
             part.skipped.append((path, getattr(error, "reason", "") or str(error) or type(error).__name__))
     return part
 
 
-def _add_by_windows(
-    part: DatasetStatistics, image: ImageHandle, mask: ImageHandle | None, ignore_index: int | None
-) -> None:
-    """Add a pair that is too large to hold, band by band; its image and mask count once."""
-    info = image.info
-    bands = DatasetStatistics()
-    rows = max(1, _BAND // (info.width * info.channels * info.dtype.itemsize) // 256) * 256
-    for top in range(0, info.height, rows):
-        window = (top, 0, min(rows, info.height - top), info.width)
-        labels = None if mask is None else mask.read(window=window, samples="stored")[..., 0]
-        bands.add(image.read(window=window), labels, ignore_index=ignore_index)
-    for sums in bands.kinds.values():
-        sums.images = 1
-    bands.sizes = {(info.height, info.width): 1}
-    bands.labels = {label: [pixels, 1] for label, (pixels, _) in bands.labels.items()}
-    bands.masks = int(mask is not None)
-    whole = part.merge(bands)
-    part.__dict__.update(whole.__dict__)
+def _size(info: ImageInfo) -> tuple[int, int]:
+    """Height and width of the upright image."""
+    return (info.height, info.width) if info.orientation < 5 else (info.width, info.height)
 
 
-def _check_windows(image: ImageInfo, mask: ImageInfo | None) -> None:
-    if mask is None:
-        return
-    if (mask.height, mask.width) != (image.height, image.width):
-        raise DataError(f"it is {mask.height} x {mask.width}, its image {image.height} x {image.width}")
-    if mask.channels != 1 or mask.dtype.kind not in "ui":
-        raise DataError(f"it has {mask.channels} channels of {mask.dtype}, but a mask has one class per pixel")
+def _bands(info: ImageInfo) -> list[Window]:
+    """The windows in which an image is counted: one, the whole, or bands of one that is too large to hold."""
+    height, width = _size(info)
+    line = width * info.channels * info.dtype.itemsize
+    rows = height if height * line <= _BAND else max(1, _BAND // line // 256) * 256
+    return [(top, 0, min(rows, height - top), width) for top in range(0, height, rows)]
 
 
-def _large(info: ImageInfo) -> bool:
-    size = info.height * info.width * info.channels * info.dtype.itemsize
-    return size > _BAND and "TIFF" in info.format.upper() and info.orientation == 1
+def _in_bands(
+    info: ImageInfo | None, read: Callable[[Window | None], np.ndarray], bands: list[Window]
+) -> Iterable[np.ndarray]:
+    """The pixels of each band: read by itself where the file allows it, else cut from the whole."""
+    if info is None or info.format not in ("TIFF", "BigTIFF") or len(bands) == 1:
+        whole = read(None)
+        return [whole] if len(bands) == 1 else [whole[top : top + rows] for top, _, rows, _ in bands]
+    end = bands[-1]
+    if _size(info) != (end[0] + end[2], end[3]):
+        raise DataError(f"it is {_size(info)[0]} x {_size(info)[1]}, its image {end[0] + end[2]} x {end[3]}")
+    return (read(window) for window in bands)
+
+
+def _read_labels(path: str, colors: Colors, window: Window | None) -> np.ndarray:
+    from segkit import io
+
+    return io.read_mask(path, colors=colors, window=window)
 
 
 def _numbers(values: np.ndarray) -> list[float | None]:

@@ -11,16 +11,36 @@ from typing import Any, overload
 
 import numpy as np
 
-from segkit.audit._finding import CODES, Finding, Severity
-from segkit.audit._judge.likeness import LANDMARK, likeness, similar_pairs
+from segkit.audit._judge.likeness import likeness, similar_pairs
+from segkit.audit._judge.set import MeasuredSet
+from segkit.audit._measure.finding import Codes, Finding, Severity
+from segkit.audit._measure.landmarks import LANDMARK
 from segkit.audit._measure.row import THUMB
-from segkit.audit._measure.worker import Item
 from segkit.stats import map_in_chunks
 
-__all__ = ["ThumbStore", "find_duplicates"]
+__all__ = ["CODES", "ThumbStore", "find_duplicates"]
 
-_SAME, _ALMOST = 0.965, 0.85  # likeness of a re-encoded picture; of a cropped one. Neighbouring slices reach 0.8.
-_FEW = 8
+CODES = Codes(
+    ("exact-duplicate", "warning", "The same pixels twice", "Delete one of the two."),
+    ("near-duplicate", "warning", "Nearly the same picture twice", "Keep one, or keep both in the same split."),
+    (
+        "duplicate-with-other-mask",
+        "error",
+        "The same picture with two different masks",
+        "Decide which mask is right and delete the other pair.",
+    ),
+    (
+        "split-leak",
+        "error",
+        "The same picture in two splits",
+        "Move both to one split, else the test is no test of new pictures.",
+    ),
+)
+
+# name = value  # what it bounds | chosen on
+SAME = 0.965  # likeness of a re-encoded picture | JPEG of quality 50, gamma, half size
+ALMOST = 0.85  # likeness of a cropped one | crops by 5 and 10 %; neighbouring slices reach 0.8
+SERIES, SERIES_SHARE = 8, 0.25  # copies beyond which likeness is a fact of the set; their share | films, stacks
 _BLOCK = 64
 _HOW = (
     "",
@@ -41,11 +61,10 @@ class ThumbStore:
         self._thumbs = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
         self._landmarks = tempfile.TemporaryFile()  # noqa: SIM115
 
-    def put(self, numbers: Sequence[int], thumbs: np.ndarray, landmarks: np.ndarray) -> None:
-        """Keep the thumbs, uint8 [K, THUMB, THUMB], and landmarks, [K], of some images."""
-        for number, thumb, landmark in zip(numbers, thumbs, landmarks, strict=True):
-            os.pwrite(self._thumbs.fileno(), thumb.tobytes(), number * THUMB * THUMB)
-            os.pwrite(self._landmarks.fileno(), landmark.tobytes(), number * LANDMARK.itemsize)
+    def put(self, start: int, thumbs: np.ndarray, landmarks: np.ndarray) -> None:
+        """Keep the thumbs, uint8 [K, THUMB, THUMB], and landmarks, [K], of the images from number `start` on."""
+        os.pwrite(self._thumbs.fileno(), thumbs.tobytes(), start * THUMB * THUMB)
+        os.pwrite(self._landmarks.fileno(), landmarks.tobytes(), start * LANDMARK.itemsize)
 
     def thumb(self, number: int) -> np.ndarray:
         """The thumb of an image, uint8 [THUMB, THUMB]."""
@@ -69,8 +88,7 @@ class ThumbStore:
 
 
 def find_duplicates(
-    items: Sequence[Item],
-    rows: np.ndarray,
+    data: MeasuredSet,
     store: ThumbStore,
     *,
     splits: Mapping[str, str] | None,
@@ -78,6 +96,7 @@ def find_duplicates(
     progress: bool,
 ) -> list[Finding]:
     """The findings about two images at a time. Of the two, the later path has the finding, the earlier is related."""
+    rows = data.rows
     usable = rows["image_ok"] & ~rows["constant"]
     numbers = usable.nonzero()[0]
     # One of each: a copy is like whatever its original is like. `unique` names the first of equal ones.
@@ -86,7 +105,7 @@ def find_duplicates(
     copies = originals != numbers
     exact = list(zip(originals[copies].tolist(), numbers[copies].tolist(), strict=True))
     alone = np.sort(numbers[firsts])
-    candidates = similar_pairs(lambda: store.landmarks(alone), len(items))
+    candidates = similar_pairs(lambda: store.landmarks(alone), len(rows))
     scores = map_in_chunks(
         _compare,
         _Thumbs(store, candidates),
@@ -98,18 +117,18 @@ def find_duplicates(
     near = [
         (int(first), int(second), int(flip), score)
         for (first, second, flip), score in zip(candidates, (s for part in scores for s in part), strict=True)
-        if score >= _ALMOST
+        if score >= ALMOST
     ]
     findings = []
     for first, second in exact:
-        findings += _exact(items, rows, first, second)
+        findings += _exact(data, first, second)
     # Slices and frames are all like their neighbours: a fact of that set, not of one file.
-    series = len({second for _, second, _, score in near if score >= _SAME}) > max(_FEW, 0.25 * len(alone))
+    series = len({second for _, second, _, score in near if score >= SAME}) > max(SERIES, SERIES_SHARE * len(alone))
     for first, second, flip, score in near:
-        findings += _near(items, rows, first, second, flip, score, mild=series)
+        findings += _near(data, first, second, flip, score, mild=series)
     if splits is not None:
         pairs = [*exact, *((first, second) for first, second, _, _ in near)]
-        findings += _leaks(items, pairs, splits)
+        findings += _leaks(data, pairs, splits)
     return findings
 
 
@@ -138,26 +157,34 @@ def _compare(pairs: list[tuple[np.ndarray, np.ndarray, int]]) -> list[float]:
     return [likeness(first, second, flip) for first, second, flip in pairs]
 
 
-def _exact(items: Sequence[Item], rows: np.ndarray, first: int, second: int) -> list[Finding]:
-    original, copy = items[first][1], items[second][1]
-    if _masks_differ(rows, first, second):
-        return [_pair("duplicate-with-other-mask", copy, original, "It has the same pixels, but another mask.", 1.0)]
-    return [_pair("exact-duplicate", copy, original, "It has the same pixels.", 1.0)]
+def _exact(data: MeasuredSet, first: int, second: int) -> list[Finding]:
+    original, copy = data.image(first), data.image(second)
+    if _masks_differ(data.rows, first, second):
+        return [
+            CODES.finding(
+                "duplicate-with-other-mask",
+                copy,
+                "It has the same pixels, but another mask.",
+                related=original,
+                value=1.0,
+            )
+        ]
+    return [CODES.finding("exact-duplicate", copy, "It has the same pixels.", related=original, value=1.0)]
 
 
-def _near(
-    items: Sequence[Item], rows: np.ndarray, first: int, second: int, flip: int, score: float, *, mild: bool
-) -> list[Finding]:
-    original, copy = items[first][1], items[second][1]
+def _near(data: MeasuredSet, first: int, second: int, flip: int, score: float, *, mild: bool) -> list[Finding]:
+    rows, original, copy = data.rows, data.image(first), data.image(second)
     how = _HOW[flip]
     value = round(score, 3)
-    severity: Severity = "warning" if score >= _SAME and not mild else "info"
+    severity: Severity = "warning" if score >= SAME and not mild else "info"
     reason = f"Its detail agrees to {value:.1%} with that of the other{how}."
-    findings = [_pair("near-duplicate", copy, original, reason, value, severity)]
+    findings = [CODES.finding("near-duplicate", copy, reason, related=original, value=value, severity=severity)]
     same_size = rows["height"][first] == rows["height"][second] and rows["width"][first] == rows["width"][second]
-    if flip == 0 and same_size and score >= _SAME and _masks_differ(rows, first, second):
+    if flip == 0 and same_size and score >= SAME and _masks_differ(rows, first, second):
         reason = "It is nearly the same picture, but has another mask."
-        findings.append(_pair("duplicate-with-other-mask", copy, original, reason, value, "info"))
+        findings.append(
+            CODES.finding("duplicate-with-other-mask", copy, reason, related=original, value=value, severity="info")
+        )
     return findings
 
 
@@ -166,19 +193,21 @@ def _masks_differ(rows: np.ndarray, first: int, second: int) -> bool:
     return bool(both and (rows["mask_digest"][first] != rows["mask_digest"][second]).any())
 
 
-def _leaks(items: Sequence[Item], pairs: list[tuple[int, int]], splits: Mapping[str, str]) -> list[Finding]:
+def _leaks(data: MeasuredSet, pairs: list[tuple[int, int]], splits: Mapping[str, str]) -> list[Finding]:
     """The same picture in two splits. The file of the larger split has the finding: it is the one to spare."""
     size = Counter(splits.values())
     findings = []
     for pair in sorted(pairs):
-        paths = [str(items[i][1]) for i in pair]
+        paths = [str(data.image(i)) for i in pair]
         names = [_split_of(path, splits) for path in paths]
         if None in names or names[0] == names[1]:
             continue
         if size[str(names[0])] < size[str(names[1])]:
             paths, names = paths[::-1], names[::-1]
         reason = f"It is in split {names[0]!r}, and the same picture is in {names[1]!r}."
-        findings.append(_pair("split-leak", paths[0], paths[1], reason, f"{names[0]}, {names[1]}"))
+        findings.append(
+            CODES.finding("split-leak", paths[0], reason, related=paths[1], value=f"{names[0]}, {names[1]}")
+        )
     return findings
 
 
@@ -189,9 +218,3 @@ def _split_of(path: str, splits: Mapping[str, str]) -> str | None:
         if key in splits:
             return splits[key]
     return None
-
-
-def _pair(
-    code: str, path: str | None, related: str | None, reason: str, value: float | str, severity: Severity | None = None
-) -> Finding:
-    return Finding(code, severity or CODES[code].severity, path or "", related, value, reason, CODES[code].remedy)

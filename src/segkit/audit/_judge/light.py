@@ -7,22 +7,55 @@ distances that a fault would make are added as the squares of a length, and long
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
-from segkit.audit._finding import CODES, Finding
 from segkit.audit._judge.fence import distances, together
-from segkit.audit._measure.worker import Item
+from segkit.audit._judge.set import MeasuredSet
+from segkit.audit._measure.finding import Codes, Finding
 
-__all__ = ["judge_light"]
+__all__ = ["CHECKS", "CODES"]
 
-# Chosen on one half of the sets of tests/test_audit_recall.py: what of their clean files stays below, faults pass.
-_DARK, _BRIGHT, _SATURATED, _BLURRED = 4.8, 5.5, 4.2, 8.4
-_CALM, _TAIL = 0.7, 2.0
-_SOFT, _TRAIL = 0.5, 4.2
-_UNEVEN, _MORE, _LEAN = 2.4, 1.4, 0.3
-_FLAT = 0.8
+CODES = Codes(
+    ("constant-image", "error", "One value everywhere", "Drop the pair: there is nothing to learn from it."),
+    ("saturated", "warning", "Clipped at the end of the scale", "Export it again with a lower gain, or drop it."),
+    ("non-finite", "error", "NaN or infinity", "Replace NaN and infinity by a number, and ignore them in the mask."),
+    ("blurred", "warning", "Much less sharp than the set", "Look at it; drop it if its boundaries cannot be seen."),
+    ("too-dark", "warning", "Much darker than the set", "Look at it; export it again or drop it."),
+    ("too-bright", "warning", "Much brighter than the set", "Look at it; export it again or drop it."),
+    (
+        "low-information",
+        "info",
+        "Hardly any detail",
+        "Look at it; drop it if there is nothing that a network could learn.",
+    ),
+)
+
+# name = value  # what it bounds | chosen on: one half of the sets of tests/audit_sets.py, whose clean files stay below
+# Distances are in spreads of the set, "fall" and "rise" are octaves below or above its median.
+DARK, BRIGHT, BLURRED = 4.8, 5.5, 8.4  # all the evidence together | clean files, gains, Gauss of sigma 1.5 to 8
+CALM, TAIL = 0.7, 2.0  # of a limit, in sets with next to no evidence; of the usual evidence | clean files
+LEAST = {"p99": 0.15, "quiet": 0.4, "place": 0.06, "mean": 0.25, "low": 0.06, "p05": 0.3}  # least spreads | clean files
+LEAST_DETAIL = 0.15, 0.25, 0.2, 0.25, 0.4  # of sharp, coarse_sharp, lopsided, coarse_lopsided, fine | the same
+EMPTY = 0.2  # share of black, beyond the usual, that is outside of the sample | tomography, retina
+FALL, DIM, QUIET, LOW = 0.8, 1, 2, 1.5  # of p99: fall and distance, with noise or the median lower | gains 0.08 to 0.4
+FALL_ALONE, DIM_ALONE = 1, 7  # the same, whatever the noise | gains 0.08 to 0.4
+KEPT = 4, 3  # at most so much may speak against it: the place of the median; the mean | clean files
+SUNK, SUNK_MEAN, DEEP, DEEP_8_BIT = 0.55, 0.8, 4, 8  # of the mean, where white stays white | gamma 2.5 to 4
+SUNK_FAR = 2  # distance beside SUNK_MEAN | gamma 2.5 to 4, 16 bit
+DARKNESS, SILENCE = 1.8, 2.5  # falls of p99.9 and of noise: no light at all, however mixed the set | gain 0.08
+UNEVEN, MORE, LEAN = 2.4, 1.4, 0.3  # of levels: alone; times the usual; of the mean, to say which way | gains, gammas
+RISE, RISE_FLAT, FLAT = 0.1, 0.16, 0.8  # of black, shares of white; with so many octaves less contrast | black raised
+CUT, CUT_USUAL = 0.02, 2  # share at white where black is raised; times the usual | black raised
+BRIGHTER, LIGHT, NOISY = 10, 1, -2  # all evidence in 8 bit; of the mean, and of noise, beside it | gains 1.8 to 4
+SATURATED, MIN_CUT, CUT_MORE = 4.2, 0.008, 1.25  # of the share at white: distance, spread, times the usual | clipping
+BELOW_WHITE, WHITE, WHITE_USUAL = 250, 0.08, 4  # a flat top below white; a share, times the usual, at it | clipping
+DULL, DULL_FAR, DULL_NOISE = 2.0, 3.5, 6  # fall of contrast, with its distance or that of noise | contrast 0.02 to 0.1
+CONTRAST = 0.3  # least spread of the contrast, octaves | clean files
+FEW_BITS = 1.5  # of entropy that is dull where the fall is DULL | contrast 0.02
+RATIOS = 2.5  # of detail between sizes and directions together, beside BLURRED | Gauss, motion
+SOFT, SOFTER, TRAIL, TRAILED = 0.5, 1.5, 4.2, 1.4  # of the spectrum: alone; times the usual | Gauss, motion of 7 to 31
 
 _LEVELS = "Its neighbouring levels are used unequally ({value:.3g} times as chance does, usually {usual:.2g})"
 # Of each kind of fault: the number that shows it, what is said of it, and digits.
@@ -53,19 +86,23 @@ _SAID = {
 }
 
 
-def judge_light(items: Sequence[Item], rows: np.ndarray) -> list[Finding]:
+def light(data: MeasuredSet) -> Iterator[Finding]:
     """The findings about the samples of the images; those of other images say what is usual."""
+    rows = data.rows
     judged = rows["image_ok"] & ~rows["constant"] & (rows["non_finite"] == 0)
-    flat = rows["image_ok"] & rows["constant"]
-    findings = _reports(items, rows, "constant-image", flat, "mean", "Every pixel is {value:g}.", 2)
+    yield from _reports(
+        data, "constant-image", rows["image_ok"] & rows["constant"], "mean", "Every pixel is {value:g}.", 2
+    )
+    for i in (rows["image_ok"] & (rows["non_finite"] > 0)).nonzero()[0].tolist():
+        count = int(rows["non_finite"][i])
+        yield CODES.finding("non-finite", data.image(i), f"{count} of its samples are NaN or infinite.", value=count)
     for dtype in np.unique(rows["dtype"][judged]):  # brightness means the same among images of one number type only
-        findings += _one_dtype(items, rows, judged & (rows["dtype"] == dtype))
-    return findings
+        yield from _one_dtype(data, judged & (rows["dtype"] == dtype))
 
 
-def _one_dtype(items: Sequence[Item], rows: np.ndarray, ours: np.ndarray) -> list[Finding]:
+def _one_dtype(data: MeasuredSet, ours: np.ndarray) -> Iterator[Finding]:
+    rows = data.rows
     full = _full_scale(rows[ours])
-
     eight_bit = rows["dtype"][ours][0] == b"uint8"
     white = 256.0 if eight_bit else 4 * full
 
@@ -79,63 +116,63 @@ def _one_dtype(items: Sequence[Item], rows: np.ndarray, ours: np.ndarray) -> lis
     def far(values: np.ndarray, least: float) -> np.ndarray:
         return distances(np.where(ours, values, np.nan), least=least)
 
-    level = far(octaves(rows["p99"]), 0.15)
-    noise = far(rows["quiet"], 0.4)
+    level = far(octaves(rows["p99"]), LEAST["p99"])
+    noise = far(rows["quiet"], LEAST["quiet"])
     spread = octaves(rows["p99"] - rows["p01"])
-    place = far((rows["p50"] - rows["p01"]) / np.maximum(rows["p99"] - rows["p01"], 1e-6), 0.06)
-    mean = far(height(rows["mean"]), 0.25)
+    place = far((rows["p50"] - rows["p01"]) / np.maximum(rows["p99"] - rows["p01"], 1e-6), LEAST["place"])
+    mean = far(height(rows["mean"]), LEAST["mean"])
     # Where part of an image has no light at all (outside of a sample), its calmest part says nothing about noise.
-    empty = (rows["clipped_low"] > np.median(rows["clipped_low"][ours]) + 0.2) & (rows["p01"] < full / 256)
+    empty = (rows["clipped_low"] > np.median(rows["clipped_low"][ours]) + EMPTY) & (rows["p01"] < full / 256)
 
     # Less light takes the noise away, too; a tile of dark background is darker only.
     fall = _below(octaves(rows["p99"]))
-    too_dark = (fall >= 0.8) & (-level >= 1) & ((-noise >= 2) | (-place >= 1.5))
-    too_dark |= (fall >= 1) & (-level >= 7)
-    too_dark &= _beyond(together(-level, -noise, -place.clip(-4), -mean.clip(-3)), ours, _DARK)
+    too_dark = (fall >= FALL) & (-level >= DIM) & ((-noise >= QUIET) | (-place >= LOW))
+    too_dark |= (fall >= FALL_ALONE) & (-level >= DIM_ALONE)
+    too_dark &= _beyond(together(-level, -noise, -place.clip(-KEPT[0]), -mean.clip(-KEPT[1])), ours, DARK)
     # A dark gamma leaves white where it is. Where levels would show it, what is merely dark must be so by far.
     sunk = _below(octaves(rows["mean"]))
-    deep = -mean >= 8 if eight_bit else (sunk >= 0.8) & (-mean >= 2) | (-mean >= 4)
-    too_dark |= (sunk >= 0.55) & deep & (-place >= 0) & ~empty
+    deep = -mean >= DEEP_8_BIT if eight_bit else (sunk >= SUNK_MEAN) & (-mean >= SUNK_FAR) | (-mean >= DEEP)
+    too_dark |= (sunk >= SUNK) & deep & (-place >= 0) & ~empty
     # Levels that no camera leaves like this: changed afterwards, towards the dark or towards the bright.
-    changed = ours & (rows["uneven"] > max(_UNEVEN, _MORE * _usual(rows["uneven"][ours])))
-    darkened, brightened = changed & (mean <= -_LEAN), changed & (mean >= _LEAN)
+    changed = ours & (rows["uneven"] > max(UNEVEN, MORE * _usual(rows["uneven"][ours])))
+    darkened, brightened = changed & (mean <= -LEAN), changed & (mean >= LEAN)
     # However mixed the set: no light at all, and no noise in it.
-    too_dark |= (_below(octaves(rows["p999"])) >= 1.8) & (_below(rows["quiet"]) >= 2.5)
+    too_dark |= (_below(octaves(rows["p999"])) >= DARKNESS) & (_below(rows["quiet"]) >= SILENCE)
 
     clipped = rows["clipped_high"]
     usual = _usual(clipped[ours])
-    lifted = np.maximum(far(rows["p05"] / full, 0.06), far(rows["p01"] / full, 0.06))
+    lifted = np.maximum(far(rows["p05"] / full, LEAST["low"]), far(rows["p01"] / full, LEAST["low"]))
     rise = rows["p01"] - _usual(rows["p01"][ours])
-    brighter = together(mean, far(height(rows["p50"]), 0.25), far(height(rows["p05"]), 0.3), noise, lifted)
+    middle, low = far(height(rows["p50"]), LEAST["mean"]), far(height(rows["p05"]), LEAST["p05"])
+    brighter = together(mean, middle, low, noise, lifted)
     if eight_bit:
         # Raised black takes contrast at the top or nowhere; a clear sky is bright and has none.
-        too_bright = (rise > 0.1 * white) & (clipped > max(0.02, 2 * usual))
-        too_bright |= (rise > 0.16 * white) & (_below(spread) < _FLAT)
-        too_bright |= (brighter >= 10) & (mean >= 1) & (noise >= -2)
+        too_bright = (rise > RISE * white) & (clipped > max(CUT, CUT_USUAL * usual))
+        too_bright |= (rise > RISE_FLAT * white) & (_below(spread) < FLAT)
+        too_bright |= (brighter >= BRIGHTER) & (mean >= LIGHT) & (noise >= NOISY)
     else:
-        too_bright = _beyond(brighter, ours, _BRIGHT) & (mean >= 1)
+        too_bright = _beyond(brighter, ours, BRIGHT) & (mean >= LIGHT)
     # What one file in eight has is no fault of one file; a white ground is none, but a flat top below white is.
-    saturated = (far(clipped, 0.008) >= _SATURATED) & (clipped > 1.25 * usual)
+    saturated = (far(clipped, MIN_CUT) >= SATURATED) & (clipped > CUT_MORE * usual)
     if eight_bit:
-        saturated &= changed | (rows["ceiling"] < 250) | (clipped > max(0.08, 4 * usual))
+        saturated &= changed | (rows["ceiling"] < BELOW_WHITE) | (clipped > max(WHITE, WHITE_USUAL * usual))
 
-    dull = (_below(spread) >= 2.0) & ((-far(spread, 0.3) >= 3.5) | (-noise >= 6))
+    dull = (_below(spread) >= DULL) & ((-far(spread, CONTRAST) >= DULL_FAR) | (-noise >= DULL_NOISE))
     entropy = np.where(ours, rows["entropy"], np.nan)
-    dull |= (_below(entropy) >= 2.0) & (entropy < 1.5)
+    dull |= (_below(entropy) >= DULL) & (entropy < FEW_BITS)
 
     # What is out of focus loses its finest detail first; less light or contrast takes all detail alike.
-    ratios = (
-        -far(rows["sharp"], 0.15),
-        -far(rows["coarse_sharp"], 0.25),
-        far(rows["lopsided"], 0.2),
-        far(rows["coarse_lopsided"], 0.25),
+    names = "sharp", "coarse_sharp", "lopsided", "coarse_lopsided", "fine"
+    sharp, coarse, lopsided, coarse_lopsided, fine = (
+        far(rows[name], least) for name, least in zip(names, LEAST_DETAIL, strict=True)
     )
-    softer = together(*ratios, -far(rows["fine"], 0.4), np.where(empty, 0, -noise))
-    softer = (softer >= _BLURRED) & (together(*ratios) >= 2.5)
+    ratios = -sharp, -coarse, lopsided, coarse_lopsided
+    softer = together(*ratios, -fine, np.where(empty, 0, -noise))
+    softer = (softer >= BLURRED) & (together(*ratios) >= RATIOS)
     # What the spectrum shows is blur in any picture, if it is not what most of this set show.
     soft, moved = (
         ~dull & (rows[name] > max(least, share * _usual(rows[name][ours])))
-        for name, least, share in (("softness", _SOFT, 1.5), ("trail", _TRAIL, 1.4))
+        for name, least, share in (("softness", SOFT, SOFTER), ("trail", TRAIL, TRAILED))
     )
     found = {
         "too-dark": [(too_dark, *_SAID["dark"]), (darkened, *_SAID["darkened"])],
@@ -144,19 +181,17 @@ def _one_dtype(items: Sequence[Item], rows: np.ndarray, ours: np.ndarray) -> lis
         "low-information": [(dull, *_SAID["dull"])],
         "blurred": [(moved, *_SAID["moved"]), (softer, *_SAID["softer"]), (soft, *_SAID["soft"])],
     }
-    findings = []
     for code, cases in found.items():
         left = ours
         for those, name, said, digits in cases:  # the first that fits says why
-            findings += _reports(items, rows, code, those & left, name, said, digits)
+            yield from _reports(data, code, those & left, name, said, digits)
             left = left & ~those
-    return findings
 
 
 def _beyond(evidence: np.ndarray, ours: np.ndarray, limit: float) -> np.ndarray:
     """Whether the evidence passes the limit, which is lower for sets where seven of eight files show next to none."""
     usual = float(np.percentile(evidence[ours], 87.5))
-    return np.asarray(evidence >= np.clip(_TAIL * usual, _CALM * limit, limit))
+    return np.asarray(evidence >= np.clip(TAIL * usual, CALM * limit, limit))
 
 
 def _usual(values: np.ndarray) -> float:
@@ -178,14 +213,13 @@ def _full_scale(rows: np.ndarray) -> float:
     return max(float(np.percentile(rows["p99"], 95)), 1e-6)
 
 
-def _reports(
-    items: Sequence[Item], rows: np.ndarray, code: str, those: np.ndarray, name: str, said: str, digits: int
-) -> list[Finding]:
+def _reports(data: MeasuredSet, code: str, those: np.ndarray, name: str, said: str, digits: int) -> Iterator[Finding]:
+    rows = data.rows
     known = rows[name][rows["image_ok"] & ~rows["constant"] & np.isfinite(rows[name])]
     usual = float(np.median(known)) if known.size else 0.0
-    kind, findings = CODES[code], []
     for i in those.nonzero()[0].tolist():
         value = round(float(rows[name][i]), digits)
-        reason = said.format(value=value, usual=usual)
-        findings.append(Finding(code, kind.severity, items[i][1] or "", None, value, reason, kind.remedy))
-    return findings
+        yield CODES.finding(code, data.image(i), said.format(value=value, usual=usual), value=value)
+
+
+CHECKS = [light]

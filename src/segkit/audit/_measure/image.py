@@ -2,71 +2,66 @@
 
 from __future__ import annotations
 
-import hashlib
-import zlib
 from typing import Any
 
 import cv2
 import numpy as np
 
+from segkit.audit._measure.by_windows import Digest, Pixels
 from segkit.audit._measure.row import THUMB
 from segkit.audit._measure.spectrum import SIDE, spectrum
 
-__all__ = [
-    "brightness",
-    "detail_energies",
-    "digest_of",
-    "grey_of",
-    "levels",
-    "measure_image",
-    "quiet_and_busy",
-    "sharpness",
-    "thumb_of",
-]
-
+__all__ = ["grey_of", "levels", "measure_image", "thumb_of"]
 
 _SHARP = 640  # edge of the part that sharpness is measured on
 _BLOCK = 32
 _PERCENTILES = {"p01": 1, "p05": 5, "p50": 50, "p99": 99, "p999": 99.9}
 
 
-def measure_image(image: np.ndarray, row: Any) -> np.ndarray:
-    """Fill the image's part of `row` (a record of `ROW`) from `image` [H, W, C].
+def measure_image(pixels: Pixels, row: Any) -> np.ndarray:
+    """Fill the image's part of `row` (a record of `ROW`) from windows [h, w, C].
 
     Returns:
-        The grey picture, [H, W], uint8 for uint8 and else float32.
+        The grey picture, [H, W], of the pixels that `pixels` keeps: uint8 for uint8 and else float32.
     """
+    digest, canvas, first = Digest(), None, None
+    constant, bad, seen, busiest = True, 0, 0, -1.0
+    energies, sharpest = np.zeros((3, 4)), np.zeros((0, 0), np.uint8)
+    calm, ends = [], []
+    for top, left, window in pixels.windows:
+        digest.add(window)
+        if window.dtype.kind == "f":
+            finite = np.isfinite(window)
+            wrong = window.size - int(np.count_nonzero(finite))
+            bad += wrong
+            window = np.where(finite, window, 0) if wrong else window
+        first = window[0, 0] if first is None else first
+        constant = constant and bool((window[0] == first).all()) and bool((window == first).all())
+        grey = grey_of(window)
+        canvas = pixels.canvas(grey.dtype) if canvas is None else canvas
+        pixels.keep(canvas, top, left, grey)
+        ends.append(levels(window))
+        if min(grey.shape) < 32:
+            continue
+        detail = detail_energies(grey)
+        quiet, part = quiet_and_busy(grey)
+        energies += detail * grey.size
+        seen += grey.size
+        calm.append(quiet)
+        if detail[0].sum() > busiest:
+            busiest, sharpest = float(detail[0].sum()), part.copy()
+    assert canvas is not None  # an image has pixels
     row["image_ok"] = True
-    row["height"], row["width"], row["channels"] = image.shape
-    row["dtype"] = str(image.dtype).encode()
-    row["image_digest"] = digest_of(image)
-    if image.dtype.kind == "f":
-        finite = np.isfinite(image)
-        bad = image.size - int(np.count_nonzero(finite))
-        row["non_finite"] = bad
-        if bad:
-            image = np.where(finite, image, 0)
-    row["constant"] = bool((image[0] == image[0, 0]).all()) and bool((image == image[0, 0]).all())
-    grey = grey_of(image)
-    brightness(grey, row)
-    row["clipped_low"], row["clipped_high"], row["ceiling"], row["uneven"] = levels(image)
-    quiet, part = quiet_and_busy(grey)
-    sharpness(detail_energies(grey), quiet, row)
-    spectrum(part, row)
-    return grey
-
-
-def digest_of(array: np.ndarray) -> np.ndarray:
-    """128 bits of the array's dtype, shape and values, uint64 [2]: equal for equal arrays, and else not.
-
-    A sum of all bytes, and a strong hash of every sixteenth row: two arrays that differ have one of them different but
-    for one chance in 2**32, and then only if those rows are the same. A strong hash of everything takes a quarter of
-    the time of decoding.
-    """
-    array = np.ascontiguousarray(array)
-    state = hashlib.sha256(f"{array.dtype} {array.shape} {zlib.crc32(array.data)}".encode())
-    state.update(np.ascontiguousarray(array[::16]).data)
-    return np.frombuffer(state.digest()[:16], "<u8")
+    row["height"], row["width"], row["channels"] = pixels.height, pixels.width, window.shape[2]
+    row["dtype"] = str(window.dtype).encode()
+    row["image_digest"] = digest.of(pixels.height, pixels.width, f"{window.dtype} {window.shape[2]}")
+    row["constant"], row["non_finite"] = constant, bad
+    brightness(canvas, row)
+    row["clipped_low"], row["clipped_high"], _, row["uneven"] = np.mean(ends, 0)
+    row["ceiling"] = max(ceiling for _, _, ceiling, _ in ends)
+    sharpness(energies / seen if seen else energies + np.nan, float(np.median(calm)) if calm else np.nan, row)
+    spectrum(sharpest, row)
+    return canvas
 
 
 def grey_of(image: np.ndarray) -> np.ndarray:
@@ -124,8 +119,6 @@ def brightness(grey: np.ndarray, row: Any) -> None:
 
 def detail_energies(grey: np.ndarray) -> np.ndarray:
     """Energy a pixel of the second differences at full, half and quarter size, in four directions, float64 [3, 4]."""
-    if min(grey.shape) < 32:
-        return np.full((3, 4), np.nan)
     grey = _middle(grey)
     half = cv2.resize(grey, (grey.shape[1] // 2, grey.shape[0] // 2), interpolation=cv2.INTER_AREA)
     quarter = cv2.resize(half, (half.shape[1] // 2, half.shape[0] // 2), interpolation=cv2.INTER_AREA)
@@ -153,8 +146,6 @@ def quiet_and_busy(grey: np.ndarray) -> tuple[float, np.ndarray]:
     The calm is noise, which blur and darkening take away. What is in focus anywhere is not out of focus: the busiest
     part, at most [SIDE, SIDE], tells.
     """
-    if min(grey.shape) < 32:
-        return float("nan"), grey
     part = _middle(grey)
     second = cv2.Laplacian(part, cv2.CV_16S if part.dtype == np.uint8 else cv2.CV_32F)
     steps = np.abs(second).astype(np.float32)

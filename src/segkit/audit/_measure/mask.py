@@ -1,4 +1,4 @@
-"""What is measured on one mask, and on how well it lies on its image."""
+"""What is measured on one mask."""
 
 from __future__ import annotations
 
@@ -7,27 +7,41 @@ from typing import Any
 import cv2
 import numpy as np
 
-from segkit.audit._measure.image import digest_of
+from segkit.audit._measure.by_windows import Digest, Pixels
 
-__all__ = ["count_labels", "finish_structure", "measure_alignment", "measure_mask", "structure_of"]
-
-_SMALL = 400  # edge of the pictures that are laid over each other
+__all__ = ["as_bytes", "measure_mask"]
 
 
-def measure_mask(mask: np.ndarray, row: Any, *, ignore_index: int | None) -> dict[int, int]:
-    """Fill the mask's part of `row` from `mask` [H, W]; pixels of each label, the ignored one left out."""
+def measure_mask(pixels: Pixels, row: Any, *, ignore_index: int | None) -> tuple[np.ndarray, dict[int, int]]:
+    """Fill the mask's part of `row` from windows [h, w] of labels.
+
+    Returns:
+        The labels that `pixels` keeps, [H, W], and the pixels of each label, the ignored one left out.
+    """
+    digest, canvas = Digest(), None
+    counts: dict[int, int] = {}
+    sums: dict[str, float] = {}
+    for top, left, window in pixels.windows:
+        canvas = pixels.canvas(window.dtype) if canvas is None else canvas
+        pixels.keep(canvas, top, left, window)
+        here = count_labels(window)
+        # Labels are numbers: the same ones are the same mask, however wide they are stored.
+        digest.add(window.astype(np.uint8 if min(here) >= 0 and max(here) < 256 else "<i8", copy=False))
+        for label, number in here.items():
+            counts[label] = counts.get(label, 0) + number
+        if min(window.shape) >= 3 and len(here) > 1:
+            for name, value in structure_of(window, ignore_index).items():
+                sums[name] = sums.get(name, 0) + value
+    assert canvas is not None  # a mask has pixels
+    total = pixels.height * pixels.width
     row["mask_ok"] = True
-    row["mask_digest"] = digest_of(mask)
-    counts = count_labels(mask)
-    several = len(counts) > 1
+    row["mask_digest"] = digest.of(pixels.height, pixels.width, "labels")
     ignored = 0 if ignore_index is None else counts.pop(ignore_index, 0)
-    row["ignored"] = ignored / mask.size
-    row["classes"] = len(counts)
+    row["ignored"], row["classes"] = ignored / total, len(counts)
     if len(counts) == 1:
         row["only_label"] = np.clip(next(iter(counts)), -(2**31), 2**31 - 1)
-    if min(mask.shape) >= 3 and several:
-        finish_structure(structure_of(mask, ignore_index), mask.size, row)
-    return counts
+    finish_structure(sums, total, row)
+    return canvas, dict(sorted(counts.items()))
 
 
 def count_labels(mask: np.ndarray) -> dict[int, int]:
@@ -40,7 +54,7 @@ def count_labels(mask: np.ndarray) -> dict[int, int]:
     return dict(zip(labels.tolist(), pixels.tolist(), strict=True))
 
 
-def _as_bytes(mask: np.ndarray) -> np.ndarray:
+def as_bytes(mask: np.ndarray) -> np.ndarray:
     """The mask as uint8 with the same order of labels, so that OpenCV takes it; more than 256 labels are merged."""
     if mask.dtype == np.uint8:
         return np.ascontiguousarray(mask)
@@ -54,7 +68,7 @@ def _as_bytes(mask: np.ndarray) -> np.ndarray:
 
 def structure_of(mask: np.ndarray, ignore_index: int | None) -> dict[str, float]:
     """Sums of edges, ramps, peaks, the JPEG grid and lonely pixels. Ignored pixels make none of them."""
-    m = _as_bytes(mask)
+    m = as_bytes(mask)
     valid = None
     if ignore_index is not None:
         counted = mask != ignore_index
@@ -113,53 +127,3 @@ def _between(m: np.ndarray, valid: np.ndarray | None, *, axis: int) -> tuple[dic
         "expected": edges * len(grid) / max(len(lines), 1),
     }
     return sums, turns
-
-
-def measure_alignment(grey: np.ndarray, mask: np.ndarray, row: Any, *, ignore_index: int | None) -> None:
-    """Where the mask's boundaries lie best on the image's edges, by correlation over all shifts.
-
-    Both are shrunk to at most 400 pixels; the borders of ignored pixels are no boundaries.
-    """
-    if min(mask.shape) < 32 or row["classes"] < 2:
-        return
-    # By a whole factor, which is three times as fast as by any other; what is left over at two borders is not seen.
-    step = -(-max(mask.shape) // _SMALL)
-    size = (max(8, mask.shape[1] // step), max(8, mask.shape[0] // step))
-    height, width = size[1] * step, size[0] * step
-    mask, grey = mask[:height, :width], grey[:height, :width]
-    height, width = mask.shape
-    boundary = np.zeros((height, width), np.uint8)
-    m = _as_bytes(mask)
-    boundary[:, 1:] = cv2.compare(m[:, 1:], m[:, :-1], cv2.CMP_NE)
-    boundary[1:] = cv2.bitwise_or(boundary[1:], cv2.compare(m[1:], m[:-1], cv2.CMP_NE))
-    if ignore_index is not None and row["ignored"] > 0:
-        boundary[cv2.dilate((mask == ignore_index).view(np.uint8), np.ones((3, 3), np.uint8)) > 0] = 0
-    lines: Any = cv2.resize(boundary, size, interpolation=cv2.INTER_AREA).astype(np.float32)
-    small = cv2.GaussianBlur(cv2.resize(grey, size, interpolation=cv2.INTER_AREA).astype(np.float32), (0, 0), 1)
-    slopes: Any = cv2.magnitude(cv2.Sobel(small, cv2.CV_32F, 1, 0), cv2.Sobel(small, cv2.CV_32F, 0, 1))
-    usual, deviation = (float(value[0, 0]) for value in cv2.meanStdDev(slopes))
-    steep: Any = np.minimum(slopes, np.float32(usual + 3 * deviation + 1e-6))  # no single bright edge decides
-    # Wide waves of brightness say nothing about where a boundary is.
-    steep = cv2.subtract(steep, cv2.blur(steep, (17, 17)))
-    lines = cv2.subtract(lines, cv2.blur(lines, (17, 17)))
-    # Zeros for the largest shift, and on to a size with small factors: a prime one takes thirty times as long.
-    down, right = (cv2.getOptimalDFTSize(edge + _reach(edge)) - edge for edge in (size[1], size[0]))
-    padded = [cv2.copyMakeBorder(x, 0, down, 0, right, cv2.BORDER_CONSTANT, value=0) for x in (steep, lines)]
-    spectra = [cv2.dft(x) for x in padded]
-    product = cv2.mulSpectrums(spectra[0], spectra[1], 0, conjB=True)
-    match = cv2.dft(product, flags=cv2.DFT_INVERSE | cv2.DFT_SCALE | cv2.DFT_REAL_OUTPUT)
-    ry, rx = _reach(size[1]), _reach(size[0])
-    window = np.roll(match, (ry, rx), (0, 1))[: 2 * ry + 1, : 2 * rx + 1]  # shifts -r to r
-    spread = float(window.std())
-    if spread <= 0:
-        return
-    y, x = np.unravel_index(int(window.argmax()), window.shape)
-    row["shift_y"], row["shift_x"] = (y - ry) * step, (x - rx) * step
-    near = int(step == 1)  # a boundary may be drawn one pixel beside the edge
-    row["fit_here"] = float(window[ry - near : ry + near + 1, rx - near : rx + near + 1].max()) / spread
-    row["fit_best"] = float(window[y, x]) / spread
-
-
-def _reach(edge: int) -> int:
-    """The largest shift that is looked for: a fifth of the picture."""
-    return max(4, edge // 5)

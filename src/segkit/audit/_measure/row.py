@@ -1,10 +1,24 @@
-"""The row that one pair of files leaves behind: small and of fixed size, so that memory stays flat."""
+"""What goes in and comes out: an item is a pair of files, and leaves a row of fixed size, so that memory stays flat."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-__all__ = ["ROW", "THUMB"]
+__all__ = ["ROW", "THUMB", "Item", "Options"]
+
+Item = tuple[str | None, str | None]  # image, mask
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the caller said about the labels."""
+
+    num_classes: int | None
+    colors: dict[tuple[int, int, int], int] | None
+    ignore_index: int | None
+
 
 THUMB = 96  # edge of the little grey picture by which near duplicates are compared
 

@@ -9,17 +9,16 @@ import os
 import shlex
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
 
 import segkit
 from segkit import io, viz
-from segkit.audit._finding import CODES, Finding
-
-if TYPE_CHECKING:
-    from segkit.audit._report.report import AuditReport
+from segkit.audit._judge.checks import CODES
+from segkit.audit._judge.set import MeasuredSet
+from segkit.audit._measure.finding import Code, Finding
 
 __all__ = ["page_of"]
 
@@ -32,43 +31,43 @@ _DOTS = 400
 _MOST_FILES_TO_MOVE = 50
 
 
-def page_of(report: AuditReport) -> str:
+def page_of(data: MeasuredSet, *, pairs: int, clean: int) -> str:
     """The whole page as HTML text."""
     import jinja2
 
     source = importlib.resources.files("segkit.audit._report").joinpath("report.html.j2").read_text("utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    folder = _common_folder(report)
+    folder = _common_folder(data)
     environment.filters["short"] = lambda path: path.removeprefix(f"{folder}{os.sep}") if folder else path
     page = environment.from_string(source).render(
         folder=folder,
         version=segkit.__version__,
-        numbers=_numbers(report),
-        groups=list(_groups(report)),
-        classes=_class_bars(report),
-        more_labels=max(0, len(report.labels) - len(_class_bars(report))),
-        sizes=_size_dots(report),
+        numbers=_numbers(data, pairs, clean),
+        groups=list(_groups(data)),
+        classes=_class_bars(data),
+        more_labels=max(0, len(data.labels) - len(_class_bars(data))),
+        sizes=_size_dots(data),
     )
     # A name that is not UTF-8 holds lone surrogates; they are shown as \udcff, since a page is UTF-8.
     return page.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _numbers(report: AuditReport) -> dict[str, Any]:
-    severities = Counter(finding.severity for finding in report.findings)
+def _numbers(data: MeasuredSet, pairs: int, clean: int) -> dict[str, Any]:
+    severities = Counter(finding.severity for finding in data.findings)
     return {
-        "images": sum(image is not None for image, _ in report.files),
-        "masks": sum(mask is not None for _, mask in report.files),
-        "pairs": len(report.pairs),
-        "clean": len(report.clean_pairs()),
+        "images": sum(image is not None for image, _ in data.files),
+        "masks": sum(mask is not None for _, mask in data.files),
+        "pairs": pairs,
+        "clean": clean,
         "error": severities["error"],
         "warning": severities["warning"],
         "info": severities["info"],
     }
 
 
-def _common_folder(report: AuditReport) -> str:
+def _common_folder(data: MeasuredSet) -> str:
     """The folder that all files are in: it is said once, and names are shown without it."""
-    folders = {os.path.dirname(path) for pair in report.files for path in pair if path is not None}
+    folders = {os.path.dirname(path) for pair in data.files for path in pair if path is not None}
     try:
         common = os.path.commonpath(folders) if folders else ""
     except ValueError:  # some are absolute and some are not
@@ -76,18 +75,18 @@ def _common_folder(report: AuditReport) -> str:
     return "" if ".." in common.split(os.sep) else common.rstrip(os.sep)
 
 
-def _groups(report: AuditReport) -> Iterator[dict[str, Any]]:
+def _groups(data: MeasuredSet) -> Iterator[dict[str, Any]]:
     """One dict for each code that was found, errors first."""
     of_code: dict[tuple[str, str], list[Finding]] = {}
-    for finding in report.findings:
+    for finding in data.findings:
         of_code.setdefault((finding.severity, finding.code), []).append(finding)
-    partner = {path: pair for pair in report.files for path in pair if path is not None}
+    partner = {path: pair for pair in data.files for path in pair if path is not None}
     pictures_left, rows_left = _PICTURES, _ROWS
     for (severity, code), findings in of_code.items():
         pictures = []
         for finding in findings[:_PICTURES_PER_CODE]:
             for path in [finding.path] + ([finding.related] if "duplicate" in code or "leak" in code else []):
-                picture = _thumbnail(partner.get(path or ""), report) if pictures_left > 0 else None
+                picture = _thumbnail(partner.get(path or ""), data) if pictures_left > 0 else None
                 if picture is not None:
                     pictures.append({"path": path, "reason": finding.reason, **picture})
                     pictures_left -= len(picture["data"]) + 400
@@ -96,21 +95,23 @@ def _groups(report: AuditReport) -> Iterator[dict[str, Any]]:
             rows_left -= 200 + sum(len(str(part)) for part in finding[2:6])
             if rows_left > 0:
                 shown.append(finding)
+        words = code.replace("-", " ").capitalize()  # of a check of the user's own
+        kind = CODES.get(code, Code(findings[0].severity, words, findings[0].remedy))
         yield {
             "code": code,
             "severity": severity,
-            "title": CODES[code].title,
-            "remedy": CODES[code].remedy,
+            "title": kind.title,
+            "remedy": kind.remedy,
             "count": len(findings),
             "files": len({finding.path for finding in findings}),
             "findings": shown,
             "more": len(findings) - len(shown),
             "pictures": pictures,
-            "command": _command(code, findings, report.options.ignore_index),
+            "command": _command(code, findings, data.options.ignore_index),
         }
 
 
-def _thumbnail(pair: tuple[str | None, str | None] | None, report: AuditReport) -> dict[str, Any] | None:
+def _thumbnail(pair: tuple[str | None, str | None] | None, data: MeasuredSet) -> dict[str, Any] | None:
     """A small JPEG of the image with its mask over it; None when it cannot be read, as a bad file cannot."""
     if pair is None or pair[0] is None:
         return None
@@ -124,12 +125,12 @@ def _thumbnail(pair: tuple[str | None, str | None] | None, report: AuditReport) 
     masked = False
     if pair[1] is not None:
         try:
-            mask = io.read_mask(pair[1], colors=report.options.colors)
+            mask = io.read_mask(pair[1], colors=data.options.colors)
             if mask.shape == image.shape[:2]:
                 rows = ((np.arange(height) + 0.5) * mask.shape[0] / height).astype(int)
                 columns = ((np.arange(width) + 0.5) * mask.shape[1] / width).astype(int)
                 small = mask[rows[:, None], columns]
-                laid = viz.overlay(picture, small, alpha=0.55, ignore_index=report.options.ignore_index)
+                laid = viz.overlay(picture, small, alpha=0.55, ignore_index=data.options.ignore_index)
                 gap = np.full((height, 4, 3), 128, np.uint8)
                 picture = np.concatenate([picture, gap, laid], 1)
                 masked = True
@@ -162,16 +163,16 @@ def _command(code: str, findings: list[Finding], ignore_index: int | None) -> st
     return f"mkdir -p set-aside && mv -- {names} set-aside{more}"
 
 
-def _class_bars(report: AuditReport) -> list[dict[str, Any]]:
+def _class_bars(data: MeasuredSet) -> list[dict[str, Any]]:
     """One bar for each class: its share of the pixels, the bar's length by the root so that rare ones are seen."""
-    labels = dict(report.labels)
-    if report.options.num_classes is not None:
-        for label in range(min(report.options.num_classes, _BARS)):
+    labels = dict(data.labels)
+    if data.options.num_classes is not None:
+        for label in range(min(data.options.num_classes, _BARS)):
             labels.setdefault(label, [0, 0])
     total = sum(pixels for pixels, _ in labels.values())
     if not total:
         return []
-    limit = report.options.num_classes
+    limit = data.options.num_classes
     frequent = sorted(sorted(labels), key=lambda label: -labels[label][0])
     strange = [label for label in frequent if limit is not None and not 0 <= label < limit]
     shown = {label for label in frequent if label not in strange[_STRANGE_BARS:]}
@@ -191,9 +192,9 @@ def _class_bars(report: AuditReport) -> list[dict[str, Any]]:
     ]
 
 
-def _size_dots(report: AuditReport) -> dict[str, Any] | None:
+def _size_dots(data: MeasuredSet) -> dict[str, Any] | None:
     """Height against width, one dot for each size, larger for more images; the commonest sizes if there are many."""
-    good = report.rows[report.rows["image_ok"]]
+    good = data.rows[data.rows["image_ok"]]
     if not good.size:
         return None
     sizes = Counter(zip(good["width"].tolist(), good["height"].tolist(), strict=True))

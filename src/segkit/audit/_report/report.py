@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from segkit.audit._finding import Finding
-from segkit.audit._measure.worker import Options
+from segkit.audit._judge.set import MeasuredSet
+from segkit.audit._measure.finding import Finding
+from segkit.audit._measure.row import Options
+from segkit.audit._report.page import page_of
 from segkit.datasets import Pair
 
 __all__ = ["AuditReport"]
@@ -95,9 +97,8 @@ class AuditReport:
         Raises:
             OSError: the file cannot be written; nothing is left behind.
         """
-        from segkit.audit._report.page import page_of
-
-        _write(path, page_of(self))
+        data = MeasuredSet(self.files, self.rows, self.labels, self.options, self.findings)
+        _write(path, page_of(data, pairs=len(self.pairs), clean=len(self.clean_pairs())))
 
 
 def _write(path: str | os.PathLike[str], text: str) -> None:
