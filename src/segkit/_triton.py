@@ -1,7 +1,7 @@
 """Whether Triton kernels run on a device.
 
-The choice is that of `segkit.losses.use_backend`. It is kept in this room, since losses may import mining and not the
-other way round, and both have kernels. Triton itself is not imported here.
+The choice is that of `segkit.losses.use_backend`. It stands at the root, since losses and mining both have kernels.
+Triton itself is not imported here.
 """
 
 from __future__ import annotations

@@ -22,8 +22,6 @@ from segkit.audit._report.report import AuditReport
 from segkit.datasets import Pairs, find_pairs
 from segkit.stats import map_in_chunks
 
-__all__ = ["audit_dataset"]
-
 Files = Any
 
 

@@ -10,8 +10,6 @@ import numpy as np
 
 from segkit import IGNORE_INDEX, io
 
-__all__ = ["ImageQuality", "LabelQuality", "label_quality"]
-
 _TEMPERATURE = 0.1  # of the softmin: how much the worst pixels decide
 _SURE = 0.5  # by how much another class must be likelier for a label to be suspect
 

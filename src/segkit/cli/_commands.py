@@ -14,8 +14,6 @@ from typing import Any
 
 from segkit.errors import DataError, SegkitError
 
-__all__ = ["audit", "convert_masks", "expand", "info", "one_line", "stats"]
-
 
 def audit(arguments: argparse.Namespace) -> int:
     """``segkit audit``."""

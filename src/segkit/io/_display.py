@@ -7,8 +7,6 @@ import numpy as np
 from segkit.errors import ImageReadError
 from segkit.io._headers.info import Header
 
-__all__ = ["changes_channels", "display", "upright", "upright_size", "window_in_stored"]
-
 # orientation -> (transpose, then flip rows, then flip columns)
 TURNS = {
     1: (False, False, False),

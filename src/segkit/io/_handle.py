@@ -14,8 +14,6 @@ from segkit.io._headers.parse import parse
 from segkit.io._headers.source import Source
 from segkit.io._read import Window, naming, read_header
 
-__all__ = ["ImageHandle", "open_image"]
-
 
 class ImageHandle:
     """An image file that stays open, for reading many windows of it.

@@ -15,8 +15,6 @@ from segkit.io._headers.parse import parse
 from segkit.io._headers.source import Source
 from segkit.io._read import Window, naming, read_header
 
-__all__ = ["read_mask"]
-
 
 @naming("read_mask")
 def read_mask(

@@ -18,8 +18,6 @@ from segkit.io._headers.info import Header, ImageInfo
 from segkit.io._headers.parse import parse
 from segkit.io._headers.source import Source
 
-__all__ = ["Window", "explain_backends", "image_info", "naming", "read_header", "read_image"]
-
 Window = tuple[int, int, int, int]
 
 

@@ -9,8 +9,6 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["to_image", "to_tensor"]
-
 
 def to_tensor(image: np.ndarray, *, bits: int | None = None) -> Tensor:
     """An image as a float tensor [C, H, W] in [0, 1].

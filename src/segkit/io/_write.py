@@ -11,8 +11,6 @@ import numpy as np
 
 from segkit.errors import ImageWriteError
 
-__all__ = ["write_image", "write_mask"]
-
 TIFF_DTYPES = (
     "uint8",
     "uint16",

@@ -127,7 +127,7 @@ def hardest(
         loss = losses.sum() / below
         slope = losses.fill_(1).div_(below).masked_fill_(left_out, 0)[:, None]
         del left_out  # a byte a pixel
-        return loss, walk.backward(inputs, spec, flat.size, slope, None, None, buffer)
+        return loss, walk.backward(inputs, spec, flat.size, (slope, None, None), buffer)
 
     route = choose(inputs, spec, flat.size)
     if seen and route.call == "function" and process_group is None and reduction != "none":

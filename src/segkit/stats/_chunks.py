@@ -11,8 +11,6 @@ from typing import Any, TypeVar
 
 from segkit.stats._processes import ProcessWorkers
 
-__all__ = ["map_in_chunks"]
-
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 

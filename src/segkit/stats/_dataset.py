@@ -20,7 +20,6 @@ from segkit.stats._sums import ChannelSums
 if TYPE_CHECKING:
     from segkit.io import ImageInfo
 
-__all__ = ["DatasetStatistics", "dataset_statistics"]
 
 _PERCENTILES = (0.1, 1, 5, 25, 50, 75, 95, 99, 99.9)
 _BAND = 2**26  # bytes of samples: larger images are counted band by band

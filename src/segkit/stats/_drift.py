@@ -12,8 +12,6 @@ from segkit.errors import DataError
 from segkit.stats._dataset import DatasetStatistics, dataset_statistics
 from segkit.stats._sums import ChannelSums
 
-__all__ = ["Drift", "Recommendation", "compare", "recommend_normalization"]
-
 
 class Drift(NamedTuple):
     """How far two sets lie apart, one number for each channel, and for the classes.

@@ -21,8 +21,6 @@ from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Executor, Future
 from typing import IO, Any
 
-__all__ = ["ProcessWorkers", "serve"]
-
 _LENGTH = struct.Struct("<Q")
 _START = "import sys; sys.path[:] = {path!r}; from segkit.stats._processes import serve; serve()"
 

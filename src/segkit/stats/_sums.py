@@ -7,8 +7,6 @@ from fractions import Fraction
 
 import numpy as np
 
-__all__ = ["ChannelSums"]
-
 
 @dataclass
 class ChannelSums:

@@ -9,7 +9,6 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["class_weights"]
 
 _SCHEMES = ("inverse", "median", "effective", "log")
 

@@ -8,8 +8,6 @@ from segkit.audit._judge import duplicates, files, light, masks
 from segkit.audit._judge.set import Check, MeasuredSet
 from segkit.audit._measure.worker import OF_FILES, OF_MASKS
 
-__all__ = ["CHECKS", "CODES", "judge"]
-
 CHECKS: list[Check] = [*files.OF_IMAGES, *light.CHECKS, *masks.CHECKS, *files.OF_PARTNERS]
 
 CODES = OF_FILES | files.OF_KINDS | light.CODES | files.OF_PAIRS | OF_MASKS | masks.CODES | duplicates.CODES

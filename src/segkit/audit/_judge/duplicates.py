@@ -18,24 +18,16 @@ from segkit.audit._measure.landmarks import LANDMARK
 from segkit.audit._measure.row import THUMB
 from segkit.stats import map_in_chunks
 
-__all__ = ["CODES", "ThumbStore", "find_duplicates"]
-
+# fmt: off
 CODES = Codes(
     ("exact-duplicate", "warning", "The same pixels twice", "Delete one of the two."),
     ("near-duplicate", "warning", "Nearly the same picture twice", "Keep one, or keep both in the same split."),
-    (
-        "duplicate-with-other-mask",
-        "error",
-        "The same picture with two different masks",
-        "Decide which mask is right and delete the other pair.",
-    ),
-    (
-        "split-leak",
-        "error",
-        "The same picture in two splits",
-        "Move both to one split, else the test is no test of new pictures.",
-    ),
+    ("duplicate-with-other-mask", "error", "The same picture with two different masks",
+     "Decide which mask is right and delete the other pair."),
+    ("split-leak", "error", "The same picture in two splits",
+     "Move both to one split, else the test is no test of new pictures."),
 )
+# fmt: on
 
 # name = value  # what it bounds | chosen on
 SAME = 0.965  # likeness of a re-encoded picture | JPEG of quality 50, gamma, half size

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["distances", "outside", "together"]
-
 
 def outside(values: np.ndarray, *, side: int, at_least: float, at_most: float = np.inf, far: float = 4.0) -> np.ndarray:
     """Whether each value lies far below (`side` -1) or far above (+1) the usual ones.

@@ -11,33 +11,21 @@ from segkit.audit._judge.fence import outside
 from segkit.audit._judge.set import MeasuredSet
 from segkit.audit._measure.finding import Codes, Finding
 
-__all__ = ["OF_IMAGES", "OF_KINDS", "OF_PAIRS", "OF_PARTNERS"]
-
+# fmt: off
 OF_KINDS = Codes(
-    (
-        "unexpected-dtype",
-        "warning",
-        "Other number type than the set",
-        "Convert it to the type of the other images, or keep it apart.",
-    ),
-    (
-        "unexpected-channels",
-        "error",
-        "Other number of channels than the set",
-        "Convert it to the channels of the other images, or drop it.",
-    ),
+    ("unexpected-dtype", "warning", "Other number type than the set",
+     "Convert it to the type of the other images, or keep it apart."),
+    ("unexpected-channels", "error", "Other number of channels than the set",
+     "Convert it to the channels of the other images, or drop it."),
 )
 OF_PAIRS = Codes(
     ("odd-size", "info", "Unusual size", "Check that it belongs to this set; crop or tile it like the others."),
-    (
-        "exif-rotated",
-        "warning",
-        "Rotated by EXIF, its mask is not",
-        "Turn the image's pixels and drop the tag, for example: exiftran -ai FILE.",
-    ),
+    ("exif-rotated", "warning", "Rotated by EXIF, its mask is not",
+     "Turn the image's pixels and drop the tag, for example: exiftran -ai FILE."),
     ("orphan-image", "error", "Image without mask", "Add its mask under the same stem, or delete the image."),
     ("orphan-mask", "error", "Mask without image", "Add its image under the same stem, or delete the mask."),
 )
+# fmt: on
 
 # name = value  # what it bounds | chosen on
 FEW = 8  # images below which no size is odd | plausible: two of seven sizes are no outliers

@@ -15,8 +15,7 @@ from segkit.audit._judge.fence import distances, together
 from segkit.audit._judge.set import MeasuredSet
 from segkit.audit._measure.finding import Codes, Finding
 
-__all__ = ["CHECKS", "CODES"]
-
+# fmt: off
 CODES = Codes(
     ("constant-image", "error", "One value everywhere", "Drop the pair: there is nothing to learn from it."),
     ("saturated", "warning", "Clipped at the end of the scale", "Export it again with a lower gain, or drop it."),
@@ -24,13 +23,10 @@ CODES = Codes(
     ("blurred", "warning", "Much less sharp than the set", "Look at it; drop it if its boundaries cannot be seen."),
     ("too-dark", "warning", "Much darker than the set", "Look at it; export it again or drop it."),
     ("too-bright", "warning", "Much brighter than the set", "Look at it; export it again or drop it."),
-    (
-        "low-information",
-        "info",
-        "Hardly any detail",
-        "Look at it; drop it if there is nothing that a network could learn.",
-    ),
+    ("low-information", "info", "Hardly any detail",
+     "Look at it; drop it if there is nothing that a network could learn."),
 )
+# fmt: on
 
 # name = value  # what it bounds | chosen on: one half of the sets of tests/audit_sets.py, whose clean files stay below
 # Distances are in spreads of the set, "fall" and "rise" are octaves below or above its median.

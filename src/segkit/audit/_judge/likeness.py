@@ -18,8 +18,6 @@ import numpy as np
 from segkit.audit._measure.landmarks import LANDMARK, SPOTS
 from segkit.audit._measure.row import THUMB
 
-__all__ = ["likeness", "similar_pairs"]
-
 Blocks = Callable[[], Iterable[tuple[np.ndarray, np.ndarray]]]  # (numbers of pictures, their landmarks), in blocks
 _SPOT_TABLES, _WHOLE_TABLES, _BITS = 8, 12, 18
 _CROWDED = 48  # a bucket with more pictures holds a common texture and says nothing

@@ -10,21 +10,12 @@ from segkit.audit._judge.fence import outside
 from segkit.audit._judge.set import MeasuredSet
 from segkit.audit._measure.finding import Codes, Finding, Severity
 
-__all__ = ["CHECKS", "CODES"]
-
+# fmt: off
 CODES = Codes(
-    (
-        "foreground-is-ignored",
-        "error",
-        "Foreground has the ignore label",
-        "Renumber it, for example by labels.remap(mask, {0: 0, 255: 1}).",
-    ),
-    (
-        "interpolated-mask",
-        "error",
-        "Resized or smoothed with interpolation",
-        "Make it again, with nearest neighbour and no anti-aliasing.",
-    ),
+    ("foreground-is-ignored", "error", "Foreground has the ignore label",
+     "Renumber it, for example by labels.remap(mask, {0: 0, 255: 1})."),
+    ("interpolated-mask", "error", "Resized or smoothed with interpolation",
+     "Make it again, with nearest neighbour and no anti-aliasing."),
     ("lossy-mask", "error", "Compressed with loss", "Export it again as PNG or lossless TIFF from its source."),
     ("empty-mask", "info", "One class only", "Check that the object is really absent; keep such masks if so."),
     ("all-ignored", "error", "Every pixel is ignored", "Drop the pair, or label it: it teaches nothing."),
@@ -32,6 +23,7 @@ CODES = Codes(
     ("class-never-seen", "info", "A class that no mask has", "Lower num_classes, or add examples of the class."),
     ("shifted-mask", "warning", "Mask lies beside its object", "Look at the overlay; export image and mask again."),
 )
+# fmt: on
 
 
 # name = value  # what it bounds | chosen on: the known sets of tests/audit_sets.py, faults of tests/audit_faults.py

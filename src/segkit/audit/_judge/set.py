@@ -10,8 +10,6 @@ import numpy as np
 from segkit.audit._measure.finding import Finding
 from segkit.audit._measure.row import Item, Options
 
-__all__ = ["Check", "MeasuredSet"]
-
 
 @dataclass
 class MeasuredSet:

@@ -9,8 +9,6 @@ import numpy as np
 
 from segkit.audit._measure.mask import as_bytes
 
-__all__ = ["measure_alignment"]
-
 _SMALL = 400  # edge of the pictures that are laid over each other
 
 

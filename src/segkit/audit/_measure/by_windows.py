@@ -14,8 +14,6 @@ import numpy as np
 
 from segkit import io
 
-__all__ = ["Digest", "Pixels", "pixels_of"]
-
 _LARGE = 2**26  # bytes of decoded samples: 64 MiB
 _WINDOW = 2048
 _CANVAS = 1024

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-__all__ = ["Code", "Codes", "Finding", "Severity"]
-
 Severity = Literal["error", "warning", "info"]
 
 

@@ -11,8 +11,6 @@ from segkit.audit._measure.by_windows import Digest, Pixels
 from segkit.audit._measure.row import THUMB
 from segkit.audit._measure.spectrum import SIDE, spectrum
 
-__all__ = ["grey_of", "levels", "measure_image", "thumb_of"]
-
 _SHARP = 640  # edge of the part that sharpness is measured on
 _BLOCK = 32
 _PERCENTILES = {"p01": 1, "p05": 5, "p50": 50, "p99": 99, "p999": 99.9}

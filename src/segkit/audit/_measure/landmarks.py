@@ -5,8 +5,6 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-__all__ = ["LANDMARK", "SPOTS", "landmarks_of"]
-
 SPOTS = 10
 LANDMARK = np.dtype([("place", "u1", (SPOTS, 2)), ("spots", "i1", (SPOTS, 8, 8)), ("whole", "i1", (16, 16))])
 

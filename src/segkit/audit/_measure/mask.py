@@ -9,8 +9,6 @@ import numpy as np
 
 from segkit.audit._measure.by_windows import Digest, Pixels
 
-__all__ = ["as_bytes", "measure_mask"]
-
 
 def measure_mask(pixels: Pixels, row: Any, *, ignore_index: int | None) -> tuple[np.ndarray, dict[int, int]]:
     """Fill the mask's part of `row` from windows [h, w] of labels.

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["ROW", "THUMB", "Item", "Options"]
-
 Item = tuple[str | None, str | None]  # image, mask
 
 

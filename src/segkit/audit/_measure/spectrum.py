@@ -12,8 +12,6 @@ from typing import Any
 import cv2
 import numpy as np
 
-__all__ = ["SIDE", "spectrum"]
-
 SIDE = 256  # of the part that is looked at
 _LEAST = 64
 _BINS = 128  # rings of the spectrum for one whole wave a pixel

@@ -19,27 +19,19 @@ from segkit.audit._measure.mask import measure_mask
 from segkit.audit._measure.row import ROW, THUMB, Item, Options
 from segkit.errors import ImageReadError
 
-__all__ = ["OF_FILES", "OF_MASKS", "Measured", "lost", "measure"]
-
+# fmt: off
 OF_FILES = Codes(
     ("unreadable", "error", "Cannot be read", "Copy the file again from its source, or delete it with its partner."),
     ("truncated", "error", "File ends too early", "Copy the file again from its source; it ends too early."),
 )
 OF_MASKS = Codes(
     ("size-mismatch", "error", "Mask and image differ in size", "Make the mask again at the size of the image."),
-    (
-        "label-out-of-range",
-        "error",
-        "Labels outside the classes",
-        "Renumber the labels with labels.remap, or raise num_classes.",
-    ),
-    (
-        "color-coded-mask",
-        "error",
-        "Mask holds colours, not classes",
-        "Convert it: segkit convert-masks IN OUT --colors colors.json",
-    ),
+    ("label-out-of-range", "error", "Labels outside the classes",
+     "Renumber the labels with labels.remap, or raise num_classes."),
+    ("color-coded-mask", "error", "Mask holds colours, not classes",
+     "Convert it: segkit convert-masks IN OUT --colors colors.json"),
 )
+# fmt: on
 
 
 @dataclass

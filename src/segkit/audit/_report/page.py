@@ -20,8 +20,6 @@ from segkit.audit._judge.checks import CODES
 from segkit.audit._judge.set import MeasuredSet
 from segkit.audit._measure.finding import Code, Finding
 
-__all__ = ["page_of"]
-
 # What bounds the page below 5 MiB: characters of all pictures, and of all rows.
 _PICTURES, _PICTURES_PER_CODE = 5 * 2**19, 12
 _ROWS, _ROWS_PER_CODE = 3 * 2**19, 200

@@ -17,8 +17,6 @@ from segkit.audit._measure.row import Options
 from segkit.audit._report.page import page_of
 from segkit.datasets import Pair
 
-__all__ = ["AuditReport"]
-
 
 @dataclass
 class AuditReport:

@@ -9,8 +9,6 @@ from segkit.io._backends.request import Backend
 from segkit.io._backends.tifffile import Tifffile
 from segkit.io._headers.info import Header
 
-__all__ = ["backends", "choose"]
-
 
 def backends(header: Header) -> list[Backend]:
     """All backends in the order in which ``backend="auto"`` asks them for this file."""

@@ -8,8 +8,6 @@ from segkit.errors import ImageReadError
 from segkit.io._backends.pillow_plugins import decode
 from segkit.io._headers.info import Header
 
-__all__ = ["refuse_early_end"]
-
 WEIGHTS = np.array([299, 587, 114], np.int32)  # of RGB in lightness, in thousandths
 MIDDLE = 128 * 1000  # a block without coefficients
 # Codes that a scan could go on with; FF, which would begin a marker, is not among them.

@@ -12,8 +12,6 @@ from segkit.io._headers.info import Header
 from segkit.io._headers.jpeg import minimal_jpeg
 from segkit.io._headers.png import minimal_png, verify_data
 
-__all__ = ["OpenCV"]
-
 
 class OpenCV:
     """Fast for whole PNGs, JPEGs and PNMs of 8 and 16 bits."""

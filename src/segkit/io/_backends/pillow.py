@@ -16,8 +16,6 @@ from segkit.io._headers.info import Header
 from segkit.io._headers.jpeg import minimal_jpeg
 from segkit.io._headers.png import minimal_png, verify_data
 
-__all__ = ["Pillow", "encode_palette_png"]
-
 OLD_JPEG = 6
 
 

@@ -12,7 +12,6 @@ import numpy as np
 if TYPE_CHECKING:
     from PIL import ImageFile
 
-__all__ = ["decode"]
 
 HEADER = 64  # bytes, more than the text of a PNM is long
 

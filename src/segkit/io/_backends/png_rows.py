@@ -9,8 +9,6 @@ import numpy as np
 from segkit.errors import ImageReadError
 from segkit.io._headers.info import Header
 
-__all__ = ["inflate_rows", "unfiltered"]
-
 # First row, first column and the steps of the seven passes of an interlaced PNG (W3C PNG, section 8.2).
 PASSES = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
 

@@ -9,8 +9,6 @@ import numpy as np
 
 from segkit.io._headers.info import Header
 
-__all__ = ["Backend", "Request", "crop"]
-
 
 @dataclass(frozen=True)
 class Request:

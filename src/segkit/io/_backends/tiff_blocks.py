@@ -15,8 +15,6 @@ import numpy as np
 from segkit.errors import ImageReadError
 from segkit.io._headers.tiff import TiffPage, block_tags
 
-__all__ = ["block_numbers", "block_page", "block_ranges", "minimal_tiff", "read_blocks"]
-
 # How far each compression can expand at most, in bytes per byte. What claims more is a bomb or nonsense. Those absent
 # (zstd, lzma, jpeg 2000, webp, lerc, jpegxl) can code a constant image in almost nothing: there LIMIT_UNKNOWN holds.
 EXPANSION = {1: 1, 5: 2731, 7: 2048, 8: 1032, 32773: 64, 32946: 1032}

@@ -15,8 +15,6 @@ from segkit.io._headers.info import Header
 from segkit.io._headers.jpeg import minimal_jpeg
 from segkit.io._headers.png import minimal_png, verify_data
 
-__all__ = ["Tifffile", "encode_png", "encode_tiff"]
-
 
 class Tifffile:
     """TIFF and BigTIFF with every depth, plane order, tiling and predictor; only the blocks touched are decoded."""

@@ -19,8 +19,6 @@ from segkit.io._backends.tiff_blocks import block_numbers, block_page, block_ran
 from segkit.io._headers.info import Header
 from segkit.io._headers.tiff import COMPRESSIONS, TiffPage, block_tags
 
-__all__ = ["read_page", "refuses_page"]
-
 READS = {1, 2, 3, 4, 5, 7, 8, 32773, 32946, 33003, 33005, 34712, 34887, 34925, 50000, 50001, 50002}
 CCITT = {2, 3, 4}
 LZW = 5

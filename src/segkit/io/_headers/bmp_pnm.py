@@ -12,8 +12,6 @@ from segkit.errors import ImageReadError
 from segkit.io._headers.info import Header, ImageInfo
 from segkit.io._headers.source import Source
 
-__all__ = ["PnmLayout", "parse_bmp", "parse_pnm"]
-
 # Channel masks of 16 and 32 bits per pixel: (red, green, blue) and whether the rest is alpha.
 MASKS_16 = {(0x7C00, 0x3E0, 0x1F), (0xF800, 0x7E0, 0x1F)}
 MAX_PLAIN = 1 << 24  # numbers in plain text take seconds to read beyond this

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import struct
 
-__all__ = ["orientation_of_exif"]
-
 
 def orientation_of_exif(data: bytes) -> int:
     r"""Orientation 1 to 8 in an EXIF block (a small TIFF, with or without its ``Exif`` prefix); 1 when it has none.

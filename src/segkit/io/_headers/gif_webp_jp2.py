@@ -12,8 +12,6 @@ from segkit.io._headers.exif import orientation_of_exif
 from segkit.io._headers.info import Header, ImageInfo
 from segkit.io._headers.source import Source
 
-__all__ = ["minimal_webp", "parse_gif", "parse_jp2", "parse_webp"]
-
 MAX_BLOCKS = 1 << 20
 
 

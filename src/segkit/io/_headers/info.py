@@ -9,8 +9,6 @@ import numpy as np
 
 from segkit.io._headers.source import Source
 
-__all__ = ["Header", "ImageInfo"]
-
 
 @dataclass(frozen=True)
 class ImageInfo:

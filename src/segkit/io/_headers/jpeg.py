@@ -13,8 +13,6 @@ from segkit.io._headers.exif import orientation_of_exif
 from segkit.io._headers.info import Header, ImageInfo
 from segkit.io._headers.source import Source
 
-__all__ = ["JpegSegments", "minimal_jpeg", "parse_jpeg"]
-
 # Start-of-frame markers: the coding process. C4, C8 and CC are no frames.
 PROCESSES = {
     0xC0: "baseline",

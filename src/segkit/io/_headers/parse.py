@@ -15,8 +15,6 @@ from segkit.io._headers.png import SIGNATURE, parse_png
 from segkit.io._headers.source import Source
 from segkit.io._headers.tiff import parse_tiff
 
-__all__ = ["parse"]
-
 
 @runtime_checkable
 class HeaderReader(Protocol):

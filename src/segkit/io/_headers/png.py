@@ -13,8 +13,6 @@ from segkit.io._headers.exif import orientation_of_exif
 from segkit.io._headers.info import Header, ImageInfo
 from segkit.io._headers.source import Source
 
-__all__ = ["SIGNATURE", "PngChunks", "minimal_png", "parse_png"]
-
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOR_TYPES = {
     0: ("minisblack", 1, (1, 2, 4, 8, 16)),

@@ -16,8 +16,6 @@ import numpy as np
 
 from segkit.errors import ImageReadError
 
-__all__ = ["Source", "is_remote"]
-
 HEAD = 1 << 16  # most headers fit in the first read
 
 

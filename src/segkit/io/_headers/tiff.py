@@ -13,8 +13,6 @@ from segkit.io._headers.info import Header, ImageInfo
 from segkit.io._headers.source import Source
 from segkit.io._headers.tiff_tags import Ifd, open_tiff, read_ifd, walk
 
-__all__ = ["COMPRESSIONS", "TiffPage", "parse_tiff"]
-
 PHOTOMETRICS = {
     0: "miniswhite", 1: "minisblack", 2: "rgb", 3: "palette", 4: "mask", 5: "cmyk", 6: "ycbcr", 8: "cielab",
     9: "icclab", 10: "itulab", 32803: "cfa", 32844: "logl", 32845: "logluv", 34892: "linear-raw",

@@ -11,8 +11,6 @@ import numpy as np
 from segkit.errors import ImageReadError
 from segkit.io._headers.source import Source
 
-__all__ = ["Ifd", "TiffFile", "open_tiff"]
-
 # type -> NumPy kind and size; rationals are read as pairs of longs
 TYPES = {
     1: "u1", 2: "u1", 3: "u2", 4: "u4", 5: "u8", 6: "i1", 7: "u1", 8: "i2", 9: "i4", 10: "u8", 11: "f4", 12: "f8",

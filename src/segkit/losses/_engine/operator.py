@@ -67,7 +67,7 @@ def _(logits, target, pixel_weights, class_weights, alpha, *settings):  # type: 
     schema=f"(Tensor? by_terms, Tensor? by_inter, Tensor? by_pred, {_TENSORS}, {_SETTINGS}) -> Tensor",
 )
 def _pixel_sums_backward(by_terms: Any, by_inter: Any, by_pred: Any, *args: Any) -> Tensor:
-    return walk.backward(*_apart(args), by_terms, by_inter, by_pred)
+    return walk.backward(*_apart(args), (by_terms, by_inter, by_pred))
 
 
 @_pixel_sums_backward.register_fake
@@ -149,7 +149,7 @@ def _gradient(ctx: Any, by_terms: Tensor | None, by_inter: Tensor | None, by_pre
         buffer = buffer.data if ctx.keep else None
         ctx.keep = False
         with torch.no_grad():
-            grad = walk.backward(inputs, ctx.spec, ctx.size, by_terms, by_inter, by_pred, buffer)
+            grad = walk.backward(inputs, ctx.spec, ctx.size, (by_terms, by_inter, by_pred), buffer)
     else:
         grad = _pixel_sums_backward(by_terms, by_inter, by_pred, *inputs, *ctx.spec.settings(), ctx.size)
     return once(grad, inputs.logits)

@@ -18,7 +18,7 @@ from segkit.losses._engine.streamed import hard, soft
 from segkit.losses._engine.streamed.blocks import Logits
 from segkit.losses._engine.streamed.coarse import CoarseLogits
 from segkit.losses._engine.streamed.totals import Totals
-from segkit.losses._engine.wanted import Found, Inputs, Spec
+from segkit.losses._engine.wanted import Found, Inputs, Spec, Upstream
 
 
 def forward(inputs: Inputs, spec: Spec, size: Sequence[int], keep: bool = False) -> tuple[Found, Tensor | None]:
@@ -50,26 +50,18 @@ def forward(inputs: Inputs, spec: Spec, size: Sequence[int], keep: bool = False)
     return totals.finish(), buffer
 
 
-def backward(
-    inputs: Inputs,
-    spec: Spec,
-    size: Sequence[int],
-    by_terms: Tensor | None,
-    by_inter: Tensor | None,
-    by_pred: Tensor | None,
-    buffer: Tensor | None = None,
-) -> Tensor:
+def backward(inputs: Inputs, spec: Spec, size: Sequence[int], by: Upstream, buffer: Tensor | None = None) -> Tensor:
     """The gradient by the logits, in their dtype and shape; written over ``buffer`` if there is one."""
     code = "hard" if buffer is not None else code_for(inputs, spec, size)
     if code == "kernels":
         from segkit.losses._engine.triton import launch
 
-        return launch.backward(inputs, spec, size, by_terms, by_inter, by_pred)
+        return launch.backward(inputs, spec, size, by)
     logits = CoarseLogits(inputs.logits, list(size)) if size else Logits(inputs.logits)
     if code == "hard":
-        hard.backward(logits, inputs, spec, by_terms, by_inter, by_pred, buffer)
+        hard.backward(logits, inputs, spec, by, buffer)
     else:
-        soft.backward(logits, inputs, spec, by_terms, by_inter, by_pred)
+        soft.backward(logits, inputs, spec, by)
     return (logits.gradient() if buffer is None else buffer).view(inputs.logits.shape)
 
 

@@ -93,6 +93,10 @@ class Sums(NamedTuple):
     pixels: Tensor
 
 
+# The gradient from above: by the terms, by the intersections and by the predictions; None is 0.
+Upstream = tuple[Tensor | None, Tensor | None, Tensor | None]
+
+
 class Found(NamedTuple):
     """What one pass gives; None is what was not asked for.
 

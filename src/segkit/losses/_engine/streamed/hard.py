@@ -31,7 +31,7 @@ from segkit.losses._engine.streamed.by_class import (
 from segkit.losses._engine.streamed.labels import Labels, check_range, read_labels, term_weight, truth_by_class
 from segkit.losses._engine.streamed.totals import Totals
 from segkit.losses._engine.tracing import readable
-from segkit.losses._engine.wanted import Inputs, Spec
+from segkit.losses._engine.wanted import Inputs, Spec, Upstream
 
 
 class Pixels(NamedTuple):
@@ -93,36 +93,21 @@ def _forward_block(
         )
 
 
-def backward(
-    logits: Logits,
-    inputs: Inputs,
-    spec: Spec,
-    by_terms: Tensor | None,
-    by_inter: Tensor | None,
-    by_pred: Tensor | None,
-    buffer: Tensor | None,
-) -> None:
+def backward(logits: Logits, inputs: Inputs, spec: Spec, by: Upstream, buffer: Tensor | None) -> None:
     """Write the gradient by the logits; if ``buffer`` holds the probabilities, over them."""
     clean = all_count(inputs, spec, logits.shape[1])
     for block in blocks(*logits.shape, logits.row, lean=buffer is None):
-        p = _backward_block(block, logits, inputs, spec, by_terms, by_inter, by_pred, buffer, clean)
+        p = _backward_block(block, logits, inputs, spec, by, buffer, clean)
         if buffer is None:
             logits.write(block, p)
 
 
 def _backward_block(
-    block: Block,
-    logits: Logits,
-    inputs: Inputs,
-    spec: Spec,
-    by_terms: Tensor | None,
-    by_inter: Tensor | None,
-    by_pred: Tensor | None,
-    buffer: Tensor | None,
-    clean: bool,
+    block: Block, logits: Logits, inputs: Inputs, spec: Spec, by: Upstream, buffer: Tensor | None, clean: bool
 ) -> Tensor:
+    by_terms, *by_region = by
     labels = read_labels(inputs, block, spec, logits.shape[1], logits.dtype, clean)
-    index = None if by_pred is None else of_all_classes(labels.y, logits.shape[1])
+    index = None if by_region[1] is None else of_all_classes(labels.y, logits.shape[1])
     if buffer is None:
         x = logits.read(block)
         pixels = probabilities(x, labels, index, logits.scratch(x))
@@ -135,7 +120,7 @@ def _backward_block(
         by_nll = slope(pixels.p_y, term_weight(labels, inputs.class_weights, inputs.alpha), spec)
         of_terms = block.cut(by_terms)[:, 0] if spec.pixelwise == "map" else block.rows(by_terms)[:, None]
         by_nll = of_terms.expand(labels.y.shape) * by_nll
-    region = (None if by is None else block.rows(by) for by in (by_inter, by_pred))
+    region = (None if by is None else block.rows(by) for by in by_region)
     to_gradient_(pixels, Slopes(by_nll, *region), spec.power)
     return pixels.p
 

@@ -17,7 +17,7 @@ from segkit.losses._engine.streamed.blocks import Block, Logits, blocks
 from segkit.losses._engine.streamed.labels import check_range, read_labels
 from segkit.losses._engine.streamed.totals import Totals
 from segkit.losses._engine.tracing import readable
-from segkit.losses._engine.wanted import Inputs, Spec
+from segkit.losses._engine.wanted import Inputs, Spec, Upstream
 
 
 class Truth(NamedTuple):
@@ -51,22 +51,16 @@ def forward(logits: Logits, inputs: Inputs, spec: Spec, totals: Totals) -> None:
             )
 
 
-def backward(
-    logits: Logits,
-    inputs: Inputs,
-    spec: Spec,
-    by_terms: Tensor | None,
-    by_inter: Tensor | None,
-    by_pred: Tensor | None,
-) -> None:
+def backward(logits: Logits, inputs: Inputs, spec: Spec, by: Upstream) -> None:
     """Write the gradient by the logits."""
+    by_terms, *by_region = by
     for block in blocks(*logits.shape, logits.row):
         truth = read_truth(inputs, block, spec, logits)
         x = clean(logits.read(block), truth, logits.dtype)
         of_terms = None
         if by_terms is not None:
             of_terms = block.cut(by_terms) if spec.pixelwise == "map" else block.rows(by_terms)[:, None, None]
-        inter, pred = (None if by is None else block.rows(by)[:, :, None] for by in (by_inter, by_pred))
+        inter, pred = (None if by is None else block.rows(by)[:, :, None] for by in by_region)
         logits.write(block, gradient(x, truth, factors(inputs, spec, x), of_terms, inter, pred, spec))
 
 

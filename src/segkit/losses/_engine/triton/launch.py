@@ -27,7 +27,7 @@ from segkit.losses._engine.triton.coarse import coarse_backward
 from segkit.losses._engine.triton.levels import level_sums
 from segkit.losses._engine.triton.sigmoid import sigmoid_backward, sigmoid_forward
 from segkit.losses._engine.triton.softmax import softmax_backward, softmax_forward
-from segkit.losses._engine.wanted import Found, Inputs, Spec, Sums
+from segkit.losses._engine.wanted import Found, Inputs, Spec, Sums, Upstream
 
 INTERPRETED = type(softmax_forward).__name__ == "InterpretedFunction"
 LARGEST_TILE = 256  # so many classes are held at once; more are gone over in tiles of so many:
@@ -181,15 +181,9 @@ def forward(inputs: Inputs, spec: Spec, size: Sequence[int]) -> Found:
     return Found(sums, terms, weight) if spec.pixelwise == "image" else Found(sums, term_map)
 
 
-def backward(
-    inputs: Inputs,
-    spec: Spec,
-    size: Sequence[int],
-    by_terms: Tensor | None,
-    by_inter: Tensor | None,
-    by_pred: Tensor | None,
-) -> Tensor:
+def backward(inputs: Inputs, spec: Spec, size: Sequence[int], by: Upstream) -> Tensor:
     """The gradient of `walk.backward`."""
+    by_terms, by_inter, by_pred = by
     spec = replace(spec, pixelwise="none" if by_terms is None else spec.pixelwise, region=by_pred is not None)
     _, arguments = common(inputs, spec, size)
     if by_terms is not None and spec.pixelwise == "image":
