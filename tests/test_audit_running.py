@@ -17,8 +17,8 @@ import pytest
 from PIL import Image
 
 from segkit import audit, io
+from segkit._processes import ProcessWorkers
 from segkit.audit._measure.worker import lost
-from segkit.stats._processes import ProcessWorkers
 
 LONG = os.environ.get("SEGKIT_LONG") == "1"
 
@@ -132,7 +132,7 @@ def test_a_killed_worker_is_replaced(folders, expected):
     def kill():
         while len(killed) < 3 and not stop.wait(0.02):
             for child in children(os.getpid()):
-                if child not in killed and "segkit.stats._processes" in command_of(child):
+                if child not in killed and "segkit._processes" in command_of(child):
                     os.kill(child, signal.SIGKILL)
                     killed.append(child)
                     stop.wait(0.4)  # time for the next one to start and to work
@@ -267,7 +267,7 @@ def test_an_unreadable_folder_is_named(tmp_path):
 MEASURE = """
 import resource, sys
 from segkit.audit import audit_dataset
-from segkit.stats._processes import ProcessWorkers
+from segkit._processes import ProcessWorkers
 executor = ProcessWorkers(1)
 audit_dataset(sys.argv[1], sys.argv[2], num_classes=3, executor=executor, progress=False).to_json()
 executor.shutdown()

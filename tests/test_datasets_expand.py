@@ -174,9 +174,10 @@ def test_a_killed_worker_is_told_and_the_next_call_goes_on(pairs, tmp_path):
     image[0, 0, 0] = 200
     write_image(pairs[3][0], image)
     transform = Deadly(tmp_path / "alive")
-    with pytest.raises(DataError, match=r"got one that was killed .* make the same call again") as caught:
+    with pytest.raises(DataError, match=r"got 3 lost: copy 0 of .*died twice.*make the same call again") as caught:
         expand_dataset(pairs, transform, tmp_path / "new", copies=3, seed=1, progress=False)
-    assert "expand_dataset: the workers" in str(caught.value)
+    assert f"{pairs[3][0]!r}" in str(caught.value)
+    assert "15 copies are written" in str(caught.value)
     (tmp_path / "alive").touch()
     assert len(expand_dataset(pairs, transform, tmp_path / "new", copies=3, seed=1, progress=False)) == 18
     expand_dataset(pairs, transform, tmp_path / "whole", copies=3, seed=1, progress=False)

@@ -266,12 +266,6 @@ def test_a_failure_reported_by_a_foreign_executor_costs_the_item_only():
     assert values[:20] + values[21:] == [*range(20), *range(21, 50)]
 
 
-def test_a_function_that_no_worker_can_import_is_refused(monkeypatch):
-    monkeypatch.setattr(add_up, "__module__", "__main__")
-    with pytest.raises(ValueError, match="must live in a module"):
-        list(stats.map_in_chunks(add_up, range(100), on_lost=None, progress=False))
-
-
 def test_statistics_are_json():
     content = json.loads(statistics_of(*random_set("uint8", 3)).to_json())
     assert content["kinds"][0]["channels"] == 3

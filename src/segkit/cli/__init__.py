@@ -1,6 +1,7 @@
 """segkit from a shell: look at a data set, at a file, before training on it.
 
-Exit codes: 0 clean, 1 findings, 2 unusable input. Results go to standard output, progress and errors to standard error.
+Exit codes: 0 clean, 1 findings, 2 unusable input, 128 + its number for a signal. Results go to standard output,
+progress and errors to standard error.
 
 Example:
     >>> build_parser().parse_args(["audit", "images", "masks", "--num-classes", "4"]).num_classes
@@ -10,9 +11,13 @@ Example:
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from types import FrameType
 
 __all__ = ["build_parser", "main"]
 
@@ -26,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after ``segkit``; those of the process when None.
 
     Returns:
-        0 clean, 1 findings, 2 unusable input.
+        0 clean, 1 findings, 2 unusable input; 128 + the number of the signal that ended it.
 
     Example:
         >>> main(["info", "no-such-file.png"])
@@ -41,15 +46,51 @@ def main(argv: Sequence[str] | None = None) -> int:
     from segkit.errors import SegkitError
 
     try:
-        return int(getattr(commands, arguments.run)(arguments))
+        with _ended_by_signals():
+            return int(getattr(commands, arguments.run)(arguments))
     except BrokenPipeError:
         return 1
+    except _Stopped as stop:
+        name = signal.Signals(stop.number).name
+        print(f"segkit: stopped by {name}; what is finished stays", file=sys.stderr)
+        return 128 + stop.number
     except KeyboardInterrupt:
-        print("segkit: interrupted", file=sys.stderr)
-        return 2
+        print("segkit: interrupted; what is finished stays", file=sys.stderr)
+        return 128 + signal.SIGINT
     except (SegkitError, OSError, ValueError) as error:
         print(f"segkit: {commands.one_line(error)}", file=sys.stderr)
         return 2
+
+
+class _Stopped(BaseException):
+    """A signal asked the command to end; as with KeyboardInterrupt, no `except Exception` is to catch it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the command as ctrl-C does: what is under way is undone, what is finished stays."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        for other in before:  # one is enough: the second would cut the tidying short
+            signal.signal(other, signal.SIG_IGN)
+        raise _Stopped(number)
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+        # Who started us may want one of them ignored, as nohup does.
+        before = {
+            number: signal.signal(number, stop) for number in numbers if signal.getsignal(number) != signal.SIG_IGN
+        }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def build_parser() -> argparse.ArgumentParser:

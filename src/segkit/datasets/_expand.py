@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from segkit._tasks import map_in_chunks
 from segkit.datasets._dataset import PairDataset
 from segkit.datasets._pairs import Pair
 from segkit.errors import DataError
@@ -79,33 +81,61 @@ def expand_dataset(
         half_written.unlink(missing_ok=True)
     tasks = [(i, k) for i in range(len(sources)) for k in range(copies) if (i, k) not in done]
 
-    from tqdm import tqdm
-
     manifest = folder / _MANIFEST
     if not done:
         _write_whole(manifest, [header])
+    make = functools.partial(_make_copies, transform=transform, folder=str(folder), seed=seed)
+    jobs = [(sources[i], i, k) for i, k in tasks]
+    lost = []
     with manifest.open("a", encoding="utf-8") as lines:
-        bar = tqdm(total=len(tasks), desc="expand", unit="copy", disable=None if progress else True)
-        jobs = ((_make_copy, sources[i], transform, str(folder), seed, i, k) for i, k in tasks)
-        try:
-            for entry in _run(jobs, executor, in_process=len(tasks) <= 16):
+        for results in map_in_chunks(
+            make,
+            jobs,
+            on_lost=_lost,
+            executor=executor,
+            progress=progress,
+            describe="expand",
+            unit="copy",
+            chunk_size=8,
+        ):
+            for entry in results:
+                if isinstance(entry, Exception):
+                    raise entry
+                if "reason" in entry:
+                    lost.append(entry)
+                    continue
                 done[entry["pair"], entry["copy"]] = entry
                 lines.write(json.dumps(entry) + "\n")
-                lines.flush()
-                bar.update()
-        except BrokenExecutor as error:
-            i, k = next(task for task in tasks if task not in done)
-            raise DataError(
-                f"expand_dataset: the workers must live until all copies are made, got one that was killed (out of "
-                f"memory?) while copy {k} of {sources[i].image!r} or one soon after it was made. {len(done)} copies "
-                "are written: make the same call again to go on, with executor=ProcessPoolExecutor(1) if memory is "
-                "short."
-            ) from error
-        finally:
-            bar.close()
+            lines.flush()
+    if lost:
+        first = lost[0]
+        more = f", and {len(lost) - 1} more" if len(lost) > 1 else ""
+        raise DataError(
+            f"expand_dataset: all copies must be made, got {len(lost)} lost: copy {first['copy']} of "
+            f"{first['source'][0]!r} ({first['reason']}){more}. {len(done)} copies are written: make the same call "
+            "again to go on, with executor=ThreadPoolExecutor(1) if memory is short."
+        )
     entries = [done[key] for key in sorted(done)]
     _write_whole(manifest, [header, *entries])
     return [Pair(str(folder / i), str(folder / m)) for e in entries if e["copy"] < copies for i, m in e["files"]]
+
+
+def _make_copies(
+    jobs: list[tuple[Pair, int, int]], transform: Callable[..., Any], folder: str, seed: int
+) -> list[dict | Exception]:
+    """What each job gave; an error as it is, so that it keeps its kind on the way from a worker."""
+    results: list[dict | Exception] = []
+    for source, position, copy in jobs:
+        try:
+            results.append(_make_copy(source, transform, folder, seed, position, copy))
+        except Exception as error:
+            results.append(error)
+    return results
+
+
+def _lost(job: tuple[Pair, int, int], reason: str) -> list[dict | Exception]:
+    source, position, copy = job
+    return [{"pair": position, "copy": copy, "source": list(source), "reason": reason}]
 
 
 def _make_copy(source: Pair, transform: Callable[..., Any], folder: str, seed: int, position: int, copy: int) -> dict:
@@ -143,40 +173,6 @@ def _write_pair(folder: Path, stem: str, image: Tensor, mask: Tensor, dtype: np.
     write_image(folder / names[0], pixels)
     write_mask(folder / names[1], labels)
     return names
-
-
-def _run(jobs: Iterable[tuple[Any, ...]], executor: Executor | None, *, in_process: bool) -> Iterator[dict]:
-    """The results of the jobs as they come; a bounded number is under way, so that memory does not grow."""
-    if executor is None and in_process:  # a pool would cost more than it brings
-        for function, *arguments in jobs:
-            yield function(*arguments)
-        return
-    pool = executor or ProcessPoolExecutor(initializer=_one_thread_each)
-    waiting: list[Future[dict]] = []
-    try:
-        for function, *arguments in jobs:
-            waiting.append(pool.submit(function, *arguments))
-            if len(waiting) >= 64:
-                yield waiting.pop(0).result()
-        while waiting:
-            yield waiting.pop(0).result()
-    finally:
-        for future in waiting:
-            future.cancel()
-        if executor is None:
-            pool.shutdown()
-
-
-def _one_thread_each() -> None:
-    """In a worker: there is a process for each CPU, and thread pools do not survive a fork.
-
-    OpenCV's number has to be 0, "no threads": at 1 it waits for the threads of its parent to end, which are not here.
-    """
-    import cv2
-    import torch
-
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)
 
 
 def _description(transform: Callable[..., Any]) -> str:

@@ -9,7 +9,7 @@ Example:
     [0.6666666865348816, 2.0]
 """
 
-from segkit.stats._chunks import map_in_chunks
+from segkit._tasks import map_in_chunks
 from segkit.stats._dataset import DatasetStatistics, dataset_statistics
 from segkit.stats._drift import Drift, Recommendation, compare, recommend_normalization
 from segkit.stats._weights import class_weights

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from segkit import IGNORE_INDEX
+from segkit._tasks import map_in_chunks
 from segkit.errors import DataError
-from segkit.stats._chunks import map_in_chunks
 from segkit.stats._sums import ChannelSums
 
 if TYPE_CHECKING:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
 from itertools import islice
 from typing import Any, TypeVar
 
-from segkit.stats._processes import ProcessWorkers
+from segkit._processes import ProcessWorkers, cpus
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_CHUNK = 16  # files per task: enough to hide the cost of a task, few enough to lose little with one
-_SMALL = 2 * _CHUNK  # up to here a pool costs more than it brings
+_SMALL = 2  # up to so many tasks a pool costs more than it brings
 
 
 def map_in_chunks(
@@ -26,6 +24,8 @@ def map_in_chunks(
     executor: Executor | None = None,
     progress: bool = True,
     describe: str = "",
+    unit: str = "file",
+    chunk_size: int = 16,
 ) -> Iterator[Result]:
     """`function` of each run of a few items, in the order of the items.
 
@@ -33,14 +33,15 @@ def map_in_chunks(
     unfinished items are done again, each alone; an item that takes its worker down twice is given to `on_lost`.
 
     Args:
-        function: takes a list of items and returns one result; of a module, not of a script, so that a worker can
-            import it. It handles the errors of single items itself.
+        function: takes a list of items and returns one result. It handles the errors of single items itself.
         items: any picklable things, for example `Pair`.
         on_lost: makes the result of one item that cannot be done, from the item and the reason.
         executor: any `concurrent.futures.Executor`: a process pool, Dask's `client.get_executor()`, Ray's. By default a
-            process pool of one worker for each CPU, or this process for up to 32 items.
+            process pool of one worker for each CPU, or this process for up to two tasks.
         progress: show a bar, if standard error is a terminal.
         describe: the word in front of the bar.
+        unit: what the bar counts.
+        chunk_size: items of one task: enough to hide the cost of a task, few enough to lose little with one.
 
     Yields:
         One result for each chunk; for each item where a chunk had to be taken apart.
@@ -52,10 +53,10 @@ def map_in_chunks(
     from tqdm import tqdm
 
     # Items may be read from disk when they are asked for: only those in flight are held.
-    chunks = (list(items[start : start + _CHUNK]) for start in range(0, len(items), _CHUNK))
+    chunks = (list(items[start : start + chunk_size]) for start in range(0, len(items), chunk_size))
     # `disable=None` is tqdm's word for "only on a terminal".
-    with tqdm(total=len(items), desc=describe, unit="file", disable=None if progress else True) as bar:
-        if executor is None and len(items) <= _SMALL:
+    with tqdm(total=len(items), desc=describe, unit=unit, disable=None if progress else True) as bar:
+        if executor is None and len(items) <= _SMALL * chunk_size:
             for chunk in chunks:
                 yield function(chunk)
                 bar.update(len(chunk))
@@ -105,12 +106,12 @@ class _Workers:
     def __init__(self, executor: Executor | None) -> None:
         self._executor = executor
         self._own = executor is None
-        count = getattr(executor, "_max_workers", None) or (64 if executor is not None else _cpus())
+        count = getattr(executor, "_max_workers", None) or (64 if executor is not None else cpus())
         self.in_flight = 2 * int(count) + 2
 
     def submit(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
         if self._executor is None:
-            self._executor = ProcessWorkers(_cpus())
+            self._executor = ProcessWorkers(cpus())
             self._own = True
         try:
             return self._executor.submit(function, *args)
@@ -126,9 +127,8 @@ class _Workers:
     def __enter__(self) -> _Workers:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._stop()
-
-
-def _cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and self._own and isinstance(self._executor, ProcessWorkers):
+            self._executor.kill()  # whoever interrupts does not wait for what is under way
+        else:
+            self._stop()
