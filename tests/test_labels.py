@@ -201,6 +201,67 @@ def test_the_remedy_fits_the_fault(values, classes, ignore, text):
         labels.validate_target(np.array(values), classes, ignore_index=ignore)
 
 
-def test_validate_target_refuses_floats():
-    with pytest.raises(TypeError, match="integer dtype, got float64"):
+def test_validate_target_refuses_floats_that_are_no_soft_target():
+    with pytest.raises(TypeError, match=r"integer dtype, or a soft target \[B, 2, \*spatial\], got float64 \[3\]"):
         labels.validate_target(np.zeros(3), 2)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (255.0, r"got \[255.0\] on 1 values, first in item 1 .* at \(2, 3\). Divide by 255"),
+        (-1.0, r"got \[-1.0\].*If -1 means unknown"),
+        (float("nan"), r"got \[nan\].*Give shares from 0 to 1"),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+def test_validate_target_checks_the_shares_of_a_soft_target(value, text, dtype):
+    target = torch.full((2, 3, 4), 0.5, dtype=dtype)
+    labels.validate_target(target, 3)
+    target[1, 2, 3] = value
+    with pytest.raises(DataError, match=text):
+        labels.validate_target(target, 3)
+
+
+@pytest.mark.parametrize("ignored", [None, 255, (254, 255)])
+def test_what_is_ignored_may_be_nothing_or_several_labels(ignored):
+    ids = () if ignored is None else ignored if isinstance(ignored, tuple) else (ignored,)
+    labels.validate_target(np.array([[0, 1, *ids]]), 2, ignore_index=ignored)
+    with pytest.raises(DataError, match="got \\[253\\]"):
+        labels.validate_target(np.array([[0, 253, *ids]]), 2, ignore_index=ignored)
+    hot = torch.tensor([[[1, 0, 0], [0, 1, 0]]])
+    if ignored is None:
+        with pytest.raises(ValueError, match="must have a class where `ignore_index` is None"):
+            labels.as_index_target(hot, torch.zeros(1, 2, 3), ignore_index=None)
+    else:
+        assert labels.as_index_target(hot, torch.zeros(1, 2, 3), ignore_index=ignored).tolist() == [[0, 1, ids[0]]]
+
+
+@pytest.mark.parametrize("dtype", [torch.uint16, torch.uint32, torch.uint64, torch.bool])
+def test_dtypes_with_few_operators_become_ones_with_many(dtype):
+    target = labels.as_index_target(torch.tensor([[0, 1, 1]]).to(dtype), torch.zeros(1, 2, 3))
+    assert (target + 1).tolist() == [[1, 2, 2]]
+
+
+class Tagged(torch.Tensor):
+    pass
+
+
+def test_a_subclass_gives_the_plain_target_and_the_plain_error():
+    logits = torch.zeros(2, 5, 8, 8)
+    target = torch.zeros(2, 1, 8, 8, dtype=torch.uint8).as_subclass(Tagged)
+    assert type(labels.as_index_target(target, logits)) is torch.Tensor
+    for wrong in (torch.zeros(2, 8, 8), torch.zeros(2, 3, 8, 8, dtype=torch.uint8)):
+        messages = []
+        for kind in (torch.Tensor, Tagged):
+            with pytest.raises((TypeError, ValueError)) as caught:
+                labels.as_index_target(wrong.as_subclass(kind), logits)
+            messages.append(str(caught.value))
+        assert messages[0] == messages[1]
+
+
+@pytest.mark.parametrize("batch", [4, 3])
+def test_one_hot_of_a_classification_needs_no_spatial_axes(batch):
+    target = torch.tensor([0, 1, 2, 1])[:batch]
+    hot = torch.nn.functional.one_hot(target, 3)
+    assert torch.equal(labels.as_index_target(hot, torch.zeros(batch, 3)).long(), target)

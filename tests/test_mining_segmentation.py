@@ -100,14 +100,14 @@ def test_object_sizes_are_those_of_scipy(seed, samples, height, width, classes):
         for one in range(1, number + 1):
             inside = torch.from_numpy(objects == one)
             expected[sample][inside] = int(inside.sum())
-    assert torch.equal(object_sizes(target, 255), expected)
+    assert torch.equal(object_sizes(target, target != 255), expected)
 
 
 def test_a_long_snake_is_one_object():
     target = torch.ones(1, 21, 21, dtype=torch.uint8)
     target[0, ::2] = 0
     target[0, 1::4, -1] = target[0, 3::4, 0] = 0  # joins the rows, right and left by turns
-    assert set(object_sizes(target, 255)[target == 0].tolist()) == {11 * 21 + 10}
+    assert set(object_sizes(target, target != 255)[target == 0].tolist()) == {11 * 21 + 10}
 
 
 def test_ignored_pixels_change_nothing():
@@ -142,3 +142,28 @@ def test_all_ignored_is_nan_and_half_precision_is_widened():
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call(*picture((2, 4, 4)))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "ignored", "kept"),
+    [
+        (torch.uint8, -100, [156, 255, 0, 1]),  # the last eight bits of -100 are 156
+        (torch.uint8, -1, [156, 255, 0, 1]),
+        (torch.uint8, 511, [156, 255, 0, 1]),
+        (torch.uint8, None, [156, 255, 0, 1]),
+        (torch.uint8, (156, 255), [0, 1]),
+        (torch.int8, 255, [-1, 2, 0, 1]),
+        (torch.int64, -1, [156, 255, 0, 1]),
+        (torch.uint16, 255, [156, 0, 1]),
+        (torch.uint32, 255, [156, 0, 1]),
+        (torch.uint64, 255, [156, 0, 1]),
+        (torch.bool, 255, [0, 1]),
+    ],
+)
+def test_only_the_ignored_number_itself_is_ignored(dtype, ignored, kept):
+    first = {torch.int8: [-1, 2], torch.bool: []}.get(dtype, [156, 255])
+    target = torch.tensor([[*first, 0, 1]]).to(dtype)
+    loss_map = torch.arange(1.0, 1 + target.shape[1])[None]
+    expected = [float(loss_map[0, i]) for i, label in enumerate([*first, 0, 1]) if label in kept]
+    found = per_sample_loss(loss_map, target, ignore_index=ignored).tolist()
+    assert found == pytest.approx([sum(expected) / len(expected)])

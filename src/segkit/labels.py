@@ -37,6 +37,7 @@ __all__ = [
 ]
 
 Color = tuple[int, int, int]
+Ignored = int | tuple[int, ...] | None
 
 
 def colors_to_index(
@@ -222,7 +223,7 @@ def from_one_hot(x: Tensor, ignore_index: int = IGNORE_INDEX) -> Tensor:
     return _pick_class(x, ignore_index)
 
 
-def as_index_target(target: Tensor, logits: Tensor, *, ignore_index: int = IGNORE_INDEX) -> Tensor:
+def as_index_target(target: Tensor, logits: Tensor, *, ignore_index: Ignored = IGNORE_INDEX) -> Tensor:
     """Bring a target to [B, *spatial], from any of the shapes that loaders hand out.
 
     Only shapes decide; for values see `validate_target`. Taken as they are: [B, *spatial]. Squeezed: [B, 1, *spatial]
@@ -232,10 +233,12 @@ def as_index_target(target: Tensor, logits: Tensor, *, ignore_index: int = IGNOR
     Args:
         target: integers or bool, in one of these shapes. uint8 stays uint8.
         logits: [B, C, *spatial]; only its shape is used.
-        ignore_index: the index that an all-zero one-hot pixel gets.
+        ignore_index: the index that an all-zero one-hot pixel gets; of a tuple the first. With None such a pixel is
+            refused, on the CPU.
 
     Returns:
-        [B, *spatial], a view of ``target`` unless it was one-hot, bool or uint16 (which becomes int32).
+        [B, *spatial], a plain tensor: a view of ``target`` unless it was one-hot, bool, uint16 (which becomes int32),
+        uint32 or uint64 (int64).
 
     Raises:
         ValueError: the shapes do not belong together, or could be read in two ways.
@@ -254,10 +257,12 @@ def as_index_target(target: Tensor, logits: Tensor, *, ignore_index: int = IGNOR
             f"as_index_target: `target` must hold integer class indices, got {target.dtype} {list(target.shape)}. "
             "If the values are whole numbers, pass target.to(torch.uint8); a soft target is [B, C, *spatial] floats."
         )
-    if target.dtype == torch.bool:
-        target = target.to(torch.uint8)
-    elif target.dtype == torch.uint16:  # torch has few operators for it
-        target = target.to(torch.int32)
+    compiling = torch.compiler.is_compiling()  # a compiler sees plain tensors anyway
+    if not compiling and type(target).__torch_dispatch__ is torch.Tensor.__torch_dispatch__:
+        target = target.as_subclass(torch.Tensor)  # what MONAI and tv_tensors add to one would spread to the loss
+    # torch has few operators for the wide unsigned ones
+    kind = {torch.bool: torch.uint8, torch.uint16: torch.int32, torch.uint32: torch.int64, torch.uint64: torch.int64}
+    target = target.to(kind.get(target.dtype, target.dtype))
     batch, classes, *spatial = logits.shape
     shape = list(target.shape)
     if shape == [batch, *spatial]:
@@ -267,36 +272,44 @@ def as_index_target(target: Tensor, logits: Tensor, *, ignore_index: int = IGNOR
     if shape == [batch, *spatial, 1]:
         return target.squeeze(-1)
     first, last = shape == [batch, classes, *spatial], shape == [batch, *spatial, classes]
-    if first and last and classes > 1:
+    if first and last and classes > 1 and spatial:  # without spatial axes, [B, C], both are the same axis
         raise ValueError(
             f"as_index_target: `target` {shape} could be one-hot with classes first or last, beside `logits` "
             f"{list(logits.shape)}. Pass class indices {[batch, *spatial]}: target.argmax(1) or target.argmax(-1)."
         )
     if first or last:
-        readable = target.device.type == "cpu" and not torch.compiler.is_compiling()
+        readable = target.device.type == "cpu" and not compiling
         if readable and target.numel() and int(target.max()) > 1:
             raise ValueError(
                 f"as_index_target: a `target` of shape {shape} must be one-hot beside `logits` {list(logits.shape)}, "
                 f"got values up to {int(target.max())}. If these are colours, use labels.colors_to_index."
             )
-        return _pick_class(target if first else target.movedim(-1, 1), ignore_index)
+        planes = target if first else target.movedim(-1, 1)
+        if ignore_index is None and readable and bool((planes == 0).all(1).any()):
+            raise ValueError(
+                "as_index_target: every pixel of a one-hot `target` must have a class where `ignore_index` is None, "
+                "got one that is 0 in every plane. Pass ignore_index=255 to leave such pixels out."
+            )
+        return _pick_class(planes, ignore_index)
     raise ValueError(
         f"as_index_target: `target` must be [B, *spatial] = {[batch, *spatial]} for `logits` {list(logits.shape)}, got "
         f"{shape}. {_shape_hint(shape, batch, spatial)}"
     )
 
 
-def validate_target(target: Tensor | np.ndarray, num_classes: int, *, ignore_index: int = IGNORE_INDEX) -> None:
+def validate_target(target: Tensor | np.ndarray, num_classes: int, *, ignore_index: Ignored = IGNORE_INDEX) -> None:
     """Check that every label is in [0, num_classes) or ignored. Reads all of the data: call it once, not at every step.
 
     Args:
-        target: integers of any shape, a tensor or an array; the first axis is the sample.
+        target: integers of any shape, a tensor or an array; the first axis is the sample. Or a soft target, floats of
+            [B, C, *spatial], whose shares must lie in [0, 1].
         num_classes: C.
-        ignore_index: the one value that may lie outside.
+        ignore_index: the value that may lie outside, a tuple of such values, or None.
 
     Raises:
-        DataError: a label is outside; names the values, how many pixels, the first sample and place, and a remedy.
-        TypeError: the target is not of an integer dtype.
+        DataError: a label or a share is outside, or NaN; names the values, how many pixels, the first sample and
+            place, and a remedy.
+        TypeError: floats that are no soft target: their second axis is not C.
 
     Example:
         >>> validate_target(np.array([[0, 1, 255]]), num_classes=2)
@@ -306,20 +319,51 @@ def validate_target(target: Tensor | np.ndarray, num_classes: int, *, ignore_ind
         ...     print(str(error)[:70])
         validate_target: every label must be in [0, 2) or 255 (ignored), got [
     """
-    array = target if isinstance(target, np.ndarray) else target.detach().cpu().numpy()
+    array = target if isinstance(target, np.ndarray) else _as_array(target)
+    if array.dtype.kind == "f" and array.ndim > 1 and array.shape[1] == num_classes:
+        _check_shares(array)
+        return
     if array.dtype.kind not in "iub":
-        raise TypeError(f"validate_target: `target` must be of an integer dtype, got {array.dtype}.")
+        raise TypeError(
+            f"validate_target: `target` must be of an integer dtype, or a soft target [B, {num_classes}, *spatial], "
+            f"got {array.dtype} {list(array.shape)}. If the values are whole numbers, pass target.to(torch.uint8)."
+        )
+    ignored = np.array([] if ignore_index is None else ignore_index, ndmin=1)
     values, counts = np.unique(array, return_counts=True)
-    outside = ((values < 0) | (values >= num_classes)) & (values != ignore_index)
+    outside = ((values < 0) | (values >= num_classes)) & ~np.isin(values, ignored)
     if not outside.any():
         return
     strange = values[outside]
     place = np.argwhere(np.isin(array, strange))[0].tolist()
-    inside = values[~outside & (values != ignore_index)].tolist()
+    inside = values[~outside & ~np.isin(values, ignored)].tolist()
+    allowed = "" if ignore_index is None else f" or {ignore_index} (ignored)"
     raise DataError(
-        f"validate_target: every label must be in [0, {num_classes}) or {ignore_index} (ignored), got "
+        f"validate_target: every label must be in [0, {num_classes}){allowed}, got "
         f"{strange[:10].tolist()} on {int(counts[outside].sum())} pixels, first in item {place[0]} (counting from 0) "
         f"at {tuple(place[1:])}. {_label_hint(strange.tolist(), inside, num_classes)}"
+    )
+
+
+def _as_array(target: Tensor) -> np.ndarray:
+    import torch
+
+    target = target.detach().cpu()
+    array: np.ndarray = (target.float() if target.dtype == torch.bfloat16 else target).numpy()
+    return array
+
+
+def _check_shares(array: np.ndarray) -> None:
+    outside = ~((array >= 0) & (array <= 1))  # NaN, too
+    if not outside.any():
+        return
+    place = np.argwhere(outside)[0].tolist()
+    strange = np.unique(array[outside])[:10].tolist()
+    hint = "Divide by 255, or pass (target == 255)." if float(array.max()) == 255 else "Give shares from 0 to 1."
+    if set(strange) == {-1.0}:
+        hint = "If -1 means unknown, say so by pixel_weights, or by the ignored label of an integer target."
+    raise DataError(
+        f"validate_target: every share of a soft target must be in [0, 1], got {strange} on {int(outside.sum())} "
+        f"values, first in item {place[0]} (counting from 0) at {tuple(place[1:])}. {hint}"
     )
 
 
@@ -340,14 +384,16 @@ def _shape_hint(shape: list[int], batch: int, spatial: list[int]) -> str:
     return "Resize the logits to the target, or pass upsample='bilinear' to the loss if they are coarser by design."
 
 
-def _pick_class(x: Tensor, ignore_index: int) -> Tensor:
+def _pick_class(x: Tensor, ignore_index: Ignored) -> Tensor:
     """[B, C, *spatial] of 0 and 1 → [B, *spatial]; nowhere 1 → ignore_index."""
     import torch
 
     planes = x if x.dtype != torch.bool else x.to(torch.uint8)
     best, index = planes.max(1)
-    small = x.shape[1] <= 256 and 0 <= ignore_index < 256
-    return index.masked_fill(best == 0, ignore_index).to(torch.uint8 if small else torch.int32)
+    filling = ignore_index[0] if isinstance(ignore_index, tuple) else ignore_index
+    small = x.shape[1] <= 256 and (filling is None or 0 <= filling < 256)
+    found = index if filling is None else index.masked_fill(best == 0, filling)
+    return found.to(torch.uint8 if small else torch.int32)
 
 
 def _pack(rgb: np.ndarray) -> np.ndarray:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 
-def object_sizes(target: Tensor, ignore_index: int) -> Tensor:
-    """For each pixel the number of pixels of its object, int64, shape of `target`; 0 where ignored.
+def object_sizes(target: Tensor, counted: Tensor) -> Tensor:
+    """For each pixel the number of pixels of its object, int64, shape of `target`; 0 where it does not count.
 
     An object is what hangs together through the sides of its pixels (4 neighbours in a picture, 6 in a volume) and has
     one class. Objects do not reach from one item of the batch, the first axis, into the next.
@@ -33,7 +33,7 @@ def object_sizes(target: Tensor, ignore_index: int) -> Tensor:
         edges.append(torch.stack([here[1][touch], there[1][touch]]))
     root = _unite(int(run.max()) + 1, torch.cat(edges, 1) if edges else run.new_zeros(2, 0))
     object_of = root[run]
-    return torch.bincount(object_of.flatten())[object_of].where(labels != ignore_index, 0)
+    return torch.bincount(object_of.flatten())[object_of].where(counted, 0)
 
 
 def _unite(number: int, edges: Tensor) -> Tensor:

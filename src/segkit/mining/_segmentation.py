@@ -11,14 +11,17 @@ from torch import Tensor
 
 from segkit.mining._components import object_sizes
 
+Ignored = int | tuple[int, ...] | None
 
-def per_sample_loss(loss_map: Tensor, target: Tensor, *, ignore_index: int = 255) -> Tensor:
+
+def per_sample_loss(loss_map: Tensor, target: Tensor, *, ignore_index: Ignored = 255) -> Tensor:
     """The mean loss of each sample over its pixels that count: what `DifficultyLedger.update` takes.
 
     Args:
         loss_map: one loss a pixel, `[B, *spatial]`, any floating dtype: a loss with `reduction="none"`.
         target: class numbers, `[B, *spatial]`, any integer dtype.
-        ignore_index: label of the pixels that count nowhere.
+        ignore_index: label of the pixels that count nowhere, a tuple of such labels, or None. One that the dtype of
+            `target` cannot hold, such as -1 in uint8, is nowhere.
 
     Returns:
         `[B]`, float32 or wider, without a gradient. NaN for a sample with no pixel that counts: there is no loss to
@@ -37,7 +40,7 @@ def per_sample_loss(loss_map: Tensor, target: Tensor, *, ignore_index: int = 255
             f"per_sample_loss: `target` must have the shape of `loss_map`, [B, *spatial], got {tuple(target.shape)} "
             f"for {tuple(loss_map.shape)}. Compute the loss with reduction='none'."
         )
-    counted = (target != ignore_index).flatten(1)
+    counted = counts(target, ignore_index).flatten(1)
     values = _wide(loss_map.detach()).flatten(1)
     return values.where(counted, 0).sum(1) / counted.sum(1)
 
@@ -66,7 +69,7 @@ def segmentation_difficulty(
     logits: Tensor,
     target: Tensor,
     *,
-    ignore_index: int = 255,
+    ignore_index: Ignored = 255,
     hard_below: float = 0.5,
     band: int = 3,
     small: int = 32**2,
@@ -77,7 +80,8 @@ def segmentation_difficulty(
         logits: raw scores, any floating dtype, `[B, C, *spatial]` with one to three spatial axes. Softmax is taken
             here.
         target: class numbers, any integer dtype, `[B, *spatial]`, each in [0, C) or `ignore_index`.
-        ignore_index: label of the pixels that count nowhere; they make no boundary and belong to no object.
+        ignore_index: label of the pixels that count nowhere, a tuple of such labels, or None; they make no boundary
+            and belong to no object.
         hard_below: a pixel is hard if its true class has less than this probability, (0, 1].
         band: a pixel is at the boundary if another class is at most this many pixels away (along each axis).
         small: an object is small up to this many pixels. Objects hang together through sides.
@@ -108,7 +112,7 @@ def segmentation_difficulty(
     if band < 1 or small < 1:
         raise ValueError(f"segmentation_difficulty: `band` and `small` must be at least 1, got {band} and {small}.")
     logits, labels = logits.detach(), target.long()
-    counted = labels != ignore_index
+    counted = counts(labels, ignore_index)
     safe = labels.where(counted, 0)
     loss = -_wide(logits).log_softmax(1).gather(1, safe[:, None])[:, 0]
     wrong = (logits.max(1).indices != labels).to(loss.dtype)  # five times as fast as argmax over this axis
@@ -117,8 +121,24 @@ def segmentation_difficulty(
         loss=share.mean(loss, counted),
         hard_share=share.mean((loss > -math.log(hard_below)).to(loss.dtype), counted),
         boundary_error=share.mean(wrong, counted & near_another_class(labels, counted, logits.shape[1], band)),
-        small_object_error=share.mean(wrong, counted & (object_sizes(labels, ignore_index) <= small)),
+        small_object_error=share.mean(wrong, counted & (object_sizes(labels, counted) <= small)),
     )
+
+
+def counts(target: Tensor, ignore_index: Ignored) -> Tensor:
+    """Which pixels are not ignored: bool, shape of `target`.
+
+    Numbers are compared, not their last bits: torch takes -1, beside uint8, for 255.
+    """
+    if target.dtype in (torch.uint16, torch.uint32, torch.uint64):  # torch has few operators for these
+        target = target.long()
+    low, high = (0, 1) if target.dtype == torch.bool else (torch.iinfo(target.dtype).min, torch.iinfo(target.dtype).max)
+    ids = () if ignore_index is None else ignore_index if isinstance(ignore_index, tuple) else (ignore_index,)
+    counted = torch.ones_like(target, dtype=torch.bool)
+    for label in ids:
+        if low <= label <= high:
+            counted &= target != label
+    return counted
 
 
 class _PerClass:
