@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "stats": {"io", "datasets", "errors"},
     "viz": {"errors", "labels"},
     "audit": {"io", "datasets", "labels", "stats", "viz", "errors"},
+    "annotations": {"errors", "labels"},
     "cli": set(segkit.ROOMS),
 }
 

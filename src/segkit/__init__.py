@@ -14,8 +14,6 @@ Example:
     'SegkitError'
 """
 
-from __future__ import annotations
-
 import importlib
 from types import ModuleType
 
@@ -26,6 +24,7 @@ IGNORE_INDEX = 255
 
 __all__ = [
     "IGNORE_INDEX",
+    "annotations",
     "audit",
     "cli",
     "collate",

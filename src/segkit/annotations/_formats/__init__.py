@@ -1,0 +1,1 @@
+"""One file for each way in which annotation tools write what was drawn."""
