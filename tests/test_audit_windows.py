@@ -117,7 +117,7 @@ def test_a_large_pair_is_turned_by_its_orientation_as_a_small_one_is(tmp_path, m
     options = Options(2, None, 255)
     monkeypatch.setattr(by_windows, "_LARGE", 2**14)
     monkeypatch.setattr(by_windows, "_WINDOW", 64)
-    monkeypatch.setattr("segkit.stats._dataset._BAND", 2**14)
+    monkeypatch.setattr("segkit.stats._reading._BAND", 2**14)
     measured = measure([pair], options)
     assert (measured.rows["height"][0], measured.rows["width"][0]) == (300, 420)
     right = measure([pair_turned(upright, 1, suffix)], options)
@@ -132,7 +132,7 @@ def test_a_large_pair_is_turned_by_its_orientation_as_a_small_one_is(tmp_path, m
 
 
 def test_a_mask_that_is_turned_alone_is_turned_in_the_statistics_of_a_large_image(tmp_path, monkeypatch):
-    monkeypatch.setattr("segkit.stats._dataset._BAND", 2**14)
+    monkeypatch.setattr("segkit.stats._reading._BAND", 2**14)
     image, mask = pair_turned(tmp_path, 3, ".tif")
     tifffile.imwrite(tmp_path / "upright.tif", picture(300, 420, 1)[..., 0], tile=(64, 64))
     counted = stats.dataset_statistics([(str(tmp_path / "upright.tif"), mask)], progress=False)

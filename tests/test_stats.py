@@ -136,12 +136,158 @@ def test_a_large_image_is_counted_band_by_band_with_the_same_result(tmp_path, mo
         write_mask(tmp_path / f"m{i}.tif", np.tile(mask, (9, 9)))
         pairs.append((str(tmp_path / f"i{i}.tif"), str(tmp_path / f"m{i}.tif")))
     whole = stats.dataset_statistics(pairs, progress=False).to_json()
-    monkeypatch.setattr(importlib.import_module("segkit.stats._dataset"), "_BAND", 2**16)
+    monkeypatch.setattr(importlib.import_module("segkit.stats._reading"), "_BAND", 2**16)
     assert stats.dataset_statistics(pairs, progress=False).to_json() == whole
     write_mask(tmp_path / "m1.tif", masks[1])
     partial = stats.dataset_statistics(pairs, progress=False)
     assert [path for path, _ in partial.skipped] == [pairs[1][1]]
     assert partial.images == 2
+
+
+@pytest.mark.parametrize("dtype", ["uint32", "int32", "uint64", "int64"])
+def test_the_largest_and_smallest_numbers_of_a_type_do_not_wrap(dtype):
+    ends = np.iinfo(dtype)
+    result = stats.DatasetStatistics()
+    result.add(np.array([[[ends.max], [ends.max], [ends.min]]], dtype))
+    assert result.max[0] == float(ends.max)
+    assert result.min[0] == float(ends.min)
+    assert result.mean[0] == pytest.approx((2 * float(ends.max) + float(ends.min)) / 3)
+    assert result.scale == float(ends.max)
+
+
+@pytest.mark.parametrize("dtype", ["int16", "uint16", "int32", "uint32", "int64"])
+def test_labels_of_any_width_are_counted_as_they_are(dtype):
+    ends = np.iinfo(dtype)
+    result = stats.DatasetStatistics(num_classes=2)
+    result.add(np.zeros((1, 4, 1), np.uint8), np.array([[0, 1, ends.max, ends.min]], dtype))
+    assert result.unexpected_labels == dict.fromkeys({ends.max, ends.min} - {0}, 1)
+
+
+# --- files as people have them
+
+
+def write_pair(folder, image, mask, name="a", **options):
+    import tifffile
+
+    from segkit.io import write_mask
+
+    tifffile.imwrite(folder / f"{name}.tif", image, metadata=None, **options)
+    write_mask(folder / f"{name}.png", mask)
+    return str(folder / f"{name}.tif"), str(folder / f"{name}.png")
+
+
+@pytest.mark.parametrize("limit", [2**26, 2**12], ids=["whole", "in bands"])
+def test_pixels_without_data_count_in_no_statistic(tmp_path, monkeypatch, limit):
+    from segkit import io
+
+    if "nodata" not in io.ImageInfo.__dataclass_fields__:
+        monkeypatch.setattr(io.ImageInfo, "nodata", -9999.0, raising=False)
+    monkeypatch.setattr("segkit.stats._reading._BAND", limit)
+    image = rng(0).normal(100, 5, (600, 40)).astype(np.float32)
+    image[:, :20] = -9999
+    mask = rng(1).integers(0, 3, (600, 40)).astype(np.uint8)
+    pair = write_pair(tmp_path, image, mask, tile=(16, 16), extratags=[(42113, 2, 0, "-9999", True)])
+    result = stats.dataset_statistics([pair], progress=False)
+    assert result.mean[0] == pytest.approx(image[:, 20:].mean(dtype=np.float64), rel=1e-9)
+    assert result.min[0] > 0
+    assert result.class_pixels.tolist() == np.bincount(mask[:, 20:].ravel()).tolist()
+
+
+@pytest.mark.parametrize(
+    ("nodata", "dtype"), [(0, "uint8"), (-1, "int16"), (65535, "uint16"), (0.5, "uint8"), (float("nan"), "float32")]
+)
+def test_where_there_are_data_is_what_the_value_says(nodata, dtype):
+    from segkit.stats._reading import with_data
+
+    pixels = np.ones((2, 2, 2), dtype)
+    if nodata != 0.5:
+        pixels[0, 0], pixels[1, 1, 0] = nodata, nodata
+    there = with_data(pixels, nodata)
+    assert (there is None) == (nodata == 0.5)
+    assert there is None or there.tolist() == [[False, True], [True, True]], "all channels decide"
+    assert with_data(pixels, None) is None
+
+
+@pytest.mark.parametrize(
+    ("remap", "unmapped", "pixels", "ignored"),
+    [
+        ({0: 0, 7: 1, 9: 1}, "error", [4, 3], 1),
+        ({7: 0}, 1, [1, 6], 1),
+        ({7: 1}, 255, [0, 1], 7),
+        ({9: 1}, "keep", [4, 2, 0, 0, 0, 0, 0, 1], 1),
+        ({0: 0, 7: 1, 9: 255, 255: 2}, "error", [4, 1, 1], 2),
+    ],
+)
+def test_classes_are_given_new_numbers_as_a_data_set_gives_them(tmp_path, remap, unmapped, pixels, ignored):
+    from segkit import labels
+
+    mask = np.array([[0, 0, 0, 0], [7, 9, 9, 255]], np.uint8)
+    image = np.arange(8, dtype=np.uint8).reshape(2, 4) * 10
+    pair = write_pair(tmp_path, image, mask)
+    result = stats.dataset_statistics([pair], remap=remap, unmapped=unmapped, progress=False)
+    assert (result.class_pixels.tolist(), result.ignored_pixels) == (pixels, ignored)
+    new = labels.remap(mask, {255: 255, **remap}, unmapped=unmapped)
+    assert result.mean[0] == pytest.approx(image[new != 255].mean())
+
+
+def test_a_label_that_the_new_numbers_do_not_name_leaves_the_file_out_and_is_said(tmp_path):
+    pair = write_pair(tmp_path, np.zeros((1, 2), np.uint8), np.array([[0, 7]], np.uint8))
+    result = stats.dataset_statistics([pair], remap={0: 0}, progress=False)
+    assert result.images == 0
+    assert result.skipped == [(pair[1], "it has the labels [7], which `remap` does not name; pass unmapped=")]
+
+
+def test_masks_of_0_and_255_are_said_once_with_what_to_type(tmp_path):
+    mask = np.array([[0, 0, 255, 255]], np.uint8)
+    pairs = [write_pair(tmp_path, np.zeros((1, 4), np.uint8), mask, name) for name in "abc"]
+    with pytest.warns(UserWarning, match=r"255 is ignored: 6 pixels .* pass remap=\{0: 0, 255: 1\}") as said:
+        stats.dataset_statistics(pairs, progress=False)
+    assert len(said) == 1
+    for remap in ({0: 0, 255: 1}, {0: 0, 255: 255}):
+        stats.dataset_statistics(pairs, remap=remap, progress=False)  # warnings are errors in the tests
+    stats.dataset_statistics(pairs, ignore_index=None, progress=False)
+
+
+def test_a_pair_of_several_files_is_one_image_and_one_mask(tmp_path):
+    from segkit.io import write_image, write_mask
+
+    bands = [rng(i).integers(0, 4000, (5, 6, 1)).astype(np.uint16) for i in range(3)]
+    objects = [np.eye(5, 6, k, np.uint8) * 200 for k in (0, 2)]
+    for i, band in enumerate(bands):
+        write_image(tmp_path / f"b{i}.tif", band)
+    for i, one in enumerate(objects):
+        write_mask(tmp_path / f"o{i}.png", one)
+    pair = [str(tmp_path / f"b{i}.tif") for i in range(3)], [str(tmp_path / f"o{i}.png") for i in range(2)]
+    result = stats.dataset_statistics([pair], progress=False)
+    np.testing.assert_allclose(result.mean, [band.mean() for band in bands])
+    assert result.class_pixels.tolist() == [21, 9]
+
+
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_the_scale_is_the_stored_value_that_a_data_set_makes_one(tmp_path, bits):
+    from segkit.datasets import PairDataset
+    from segkit.io import image_info
+
+    image = rng(0).integers(0, 1 << bits, (24, 32)).astype(np.uint8 if bits == 8 else np.uint16)
+    options = {"bitspersample": 12} if bits == 12 else {}
+    if bits == 12:
+        pytest.importorskip("imagecodecs")
+    pair = write_pair(tmp_path, image, np.zeros((24, 32), np.uint8), photometric="minisblack", **options)
+    assert image_info(pair[0]).bits_per_sample == bits
+    result = stats.dataset_statistics([pair], progress=False)
+    assert result.scale == (1 << bits) - 1
+    seen = float(PairDataset([pair])[0]["image"].double().mean())
+    assert result.mean[0] / result.scale == pytest.approx(seen, rel=1e-5)
+    assert stats.recommend_normalization(result).mean[0] == pytest.approx(seen, rel=1e-5)
+
+
+def test_files_of_several_depths_have_no_scale_and_say_so():
+    one, two = (stats.DatasetStatistics() for _ in range(2))
+    for each, bits in ((one, 12), (two, 16)):
+        each.add(np.ones((2, 2, 1), np.uint16))
+        each.channels.depths = {bits: 1}
+    with pytest.raises(DataError, match="one depth, got 1 of 12 bits, 1 of 16 bits"):
+        _ = one.merge(two).scale
 
 
 # --- class weights

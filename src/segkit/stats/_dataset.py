@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
 import numpy as np
 
 from segkit import IGNORE_INDEX
 from segkit._tasks import map_in_chunks
 from segkit.errors import DataError
+from segkit.stats._reading import Files, MaskRules, open_pair
 from segkit.stats._sums import ChannelSums
 
-if TYPE_CHECKING:
-    from segkit.io import ImageInfo
-
-
 _PERCENTILES = (0.1, 1, 5, 25, 50, 75, 95, 99, 99.9)
-_BAND = 2**26  # bytes of samples: larger images are counted band by band
 _MOST_LABELS = 65536  # larger labels are no classes; they are counted apart
-Window = tuple[int, int, int, int]
-Colors = dict[tuple[int, int, int], int] | None
 
 
 @dataclass
@@ -71,53 +67,61 @@ class DatasetStatistics:
         Raises:
             DataError: the mask has another height or width than the image.
         """
-        self._add([(image, mask)], image.shape[:2], ignore_index)
+        self._add([(image, mask, None)], image.shape[:2], MaskRules(ignore_index), image.dtype.itemsize * 8)
 
     def _add(
         self,
-        windows: Iterable[tuple[np.ndarray, np.ndarray | None]],
+        bands: Iterable[tuple[np.ndarray, np.ndarray | None, np.ndarray | None]],
         size: tuple[int, ...],
-        ignore_index: int | None,
+        rules: MaskRules,
+        bits: int,
     ) -> None:
-        """Add one image of this size, in windows; each image counts once, and each label of its mask."""
+        """Add one image, in bands of pixels, labels, and where there are data; it counts once, and each label once."""
         seen: set[int] = set()
-        for image, mask in windows:
-            valid = None
+        for image, mask, valid in bands:
             if mask is not None:
                 if mask.shape != image.shape[:2]:
                     raise DataError(
                         f"DatasetStatistics.add: the mask must have the image's height and width, {image.shape[:2]}, "
                         f"got {mask.shape}. Run segkit audit to find all such pairs."
                     )
-                valid = self._add_labels(mask, ignore_index, seen)
+                valid = self._add_labels(mask, valid, rules, seen)
             kind = (str(image.dtype), image.shape[2])
             sums = self.kinds.setdefault(kind, ChannelSums.empty(image.dtype, image.shape[2]))
             sums.add(image, valid)
         sums.images += 1
+        sums.depths[bits] = sums.depths.get(bits, 0) + 1
         self.masks += mask is not None
         self.sizes[size[0], size[1]] = self.sizes.get((size[0], size[1]), 0) + 1
         for label in seen:
             self.labels[label][1] += 1
 
-    def _add_labels(self, mask: np.ndarray, ignore_index: int | None, seen: set[int]) -> np.ndarray | None:
-        """Count the labels and note them in `seen`; where the mask is not ignored, or None if that is everywhere."""
-        if mask.dtype == np.uint8:
+    def _add_labels(
+        self, mask: np.ndarray, valid: np.ndarray | None, rules: MaskRules, seen: set[int]
+    ) -> np.ndarray | None:
+        """Count the labels where there are data and note them in `seen`; where pixels count, or None for everywhere."""
+        counted = mask if valid is None else mask[valid]
+        if mask.dtype == np.uint8 and counted.size:
             import cv2
 
-            counts = cv2.calcHist([np.ascontiguousarray(mask)], [0], None, [256], [0, 256]).reshape(-1)
+            flat = np.ascontiguousarray(counted).reshape(-1, 1)
+            counts = cv2.calcHist([flat], [0], None, [256], [0, 256]).reshape(-1)
             present = counts.nonzero()[0]
-            pixels = counts[present].astype(np.int64) if mask.size <= 1 << 24 else np.bincount(mask.ravel())[present]
+            pixels = counts[present].astype(np.int64) if flat.size <= 1 << 24 else np.bincount(flat.ravel())[present]
         else:
-            present, pixels = np.unique(mask, return_counts=True)
-        ignored = 0
-        for label, count in zip(present.tolist(), pixels.tolist(), strict=True):
-            if label == ignore_index:
-                ignored = count
+            present, pixels = np.unique(counted, return_counts=True)
+        classes = rules.renumbered(present.tolist())
+        ignored = [old for old, new in zip(present.tolist(), classes, strict=True) if new == rules.ignore_index]
+        for label, count in zip(classes, pixels.tolist(), strict=True):
+            if label == rules.ignore_index:
+                self.ignored_pixels += count
                 continue
             self.labels.setdefault(label, [0, 0])[0] += count
             seen.add(label)
-        self.ignored_pixels += ignored
-        return mask != ignore_index if ignored else None
+        if not ignored:
+            return valid
+        kept = mask != ignored[0] if len(ignored) == 1 else ~np.isin(mask, ignored)
+        return kept if valid is None else kept & valid
 
     def merge(self, other: DatasetStatistics) -> DatasetStatistics:
         """The statistics of both sets together; neither is changed."""
@@ -164,6 +168,15 @@ class DatasetStatistics:
             reasons = "; ".join(f"{path}: {reason}" for path, reason in self.skipped[:3])
             raise DataError(f"DatasetStatistics: at least one image must be readable, got none. {reasons}")
         return self.kinds[self.kind]
+
+    @property
+    def scale(self) -> float:
+        """The stored value that `PairDataset` makes 1: `Normalize.from_statistics` divides by it. 1 for floats.
+
+        Raises:
+            DataError: the images have several depths, so that no one number is right.
+        """
+        return self.channels.scale()
 
     @property
     def mean(self) -> np.ndarray:
@@ -230,6 +243,7 @@ class DatasetStatistics:
                 {
                     "dtype": dtype,
                     "channels": channels,
+                    "bits": {str(bits): images for bits, images in sorted(sums.depths.items())},
                     "images": sums.images,
                     "pixels": sums.pixels().tolist(),
                     "mean": _numbers(sums.mean()),
@@ -263,20 +277,28 @@ def dataset_statistics(
     *,
     num_classes: int | None = None,
     ignore_index: int | None = IGNORE_INDEX,
-    colors: dict[tuple[int, int, int], int] | None = None,
+    colors: Mapping[tuple[int, int, int], int] | None = None,
+    unknown: Literal["error"] | int = "error",
+    remap: Mapping[int, int] | None = None,
+    unmapped: Literal["error", "keep"] | int = "error",
     executor: Executor | None = None,
     progress: bool = True,
 ) -> DatasetStatistics:
     """Mean, spread and percentiles of each channel, pixels and images of each class, and the sizes, in one pass.
 
     Every file is read once, in worker processes; only sums come back. Files that cannot be read are named in
-    `skipped`. Pixels that the mask ignores count nowhere, in the image's channels neither.
+    `skipped`. Pixels that the mask ignores count nowhere, in the image's channels neither, nor do those that the image
+    declares to be no data.
 
     Args:
-        pairs: items of type `Pair`, or paths of images alone.
+        pairs: items of type `Pair`, also with several files for the bands of an image or the objects of a mask; or
+            paths of images alone.
         num_classes: C; None takes the largest label + 1.
         ignore_index: the label of ignored pixels; None when there is none.
         colors: (r, g, b) -> class, for colour-coded masks.
+        unknown: the class of any other colour, or "error" to leave such files out.
+        remap: old class -> new class, for every mask, as in `PairDataset`; the numbers are those of the new classes.
+        unmapped: the class of what `remap` does not name: "error", "keep", or a class.
         executor: where to run, any `concurrent.futures.Executor`; a pool of processes when None.
         progress: show a bar, if standard error is a terminal.
 
@@ -295,87 +317,56 @@ def dataset_statistics(
     """
     if len(pairs) == 0:
         raise DataError("dataset_statistics: `pairs` must hold at least one pair, got none. See datasets.find_pairs.")
+    rules = MaskRules(ignore_index, colors, unknown, remap, unmapped)
     result = DatasetStatistics(num_classes=num_classes)
     parts = map_in_chunks(
-        partial(_chunk, ignore_index=ignore_index, colors=colors),
+        partial(_chunk, rules=rules),
         [_paths(pair) for pair in pairs],
-        on_lost=lambda item, reason: DatasetStatistics(skipped=[(item[0], reason)]),
+        on_lost=lambda item, reason: DatasetStatistics(skipped=[(item[0][0], reason)]),
         executor=executor,
         progress=progress,
         describe="statistics",
     )
     for part in parts:
         result = result.merge(part)
+    if ignore_index == IGNORE_INDEX and remap is None and set(result.labels) == {0} and result.ignored_pixels:
+        warnings.warn(
+            f"dataset_statistics: the masks hold 0 and 255 only, and 255 is ignored: {result.ignored_pixels} pixels "
+            "count in no class and no channel. If 255 is the foreground, pass remap={0: 0, 255: 1}; if it is not, pass "
+            "remap={0: 0, 255: 255}, and this is not said again.",
+            stacklevel=2,
+        )
     return result
 
 
-def _paths(pair: Any) -> tuple[str, str | None]:
+def _paths(pair: Any) -> tuple[Files, Files | None]:
+    """The files of an image and of its mask: one path, a pair of paths, or a pair of several for bands and objects."""
     if isinstance(pair, str | os.PathLike):
-        return os.fspath(pair), None
-    image, mask = pair
-    return os.fspath(image), None if mask is None else os.fspath(mask)
+        return (os.fspath(pair),), None
+    image, mask = ((each,) if isinstance(each, str | os.PathLike) else each for each in pair)
+    return tuple(map(os.fspath, image)), None if mask is None else tuple(map(os.fspath, mask))
 
 
-def _chunk(
-    pairs: Iterable[tuple[str, str | None]],
-    *,
-    ignore_index: int | None,
-    colors: Colors,
-) -> DatasetStatistics:
-    from segkit import io
-
+def _chunk(pairs: Iterable[tuple[Files, Files | None]], *, rules: MaskRules) -> DatasetStatistics:
     part = DatasetStatistics()
-    for image_path, mask_path in pairs:
-        path = image_path
+    for image, mask in pairs:
+        path = image[0]
+
+        def at(file: str) -> None:
+            nonlocal path
+            path = file
+
         try:
-            with io.open_image(image_path) as handle:
-                bands = _bands(handle.info)
-                images = _in_bands(handle.info, lambda window: handle.read(window=window), bands)
-                masks: Iterable[np.ndarray | None] = [None] * len(bands)
-                if mask_path is not None:
-                    path = mask_path
-                    read = partial(_read_labels, mask_path, colors)
-                    masks = _in_bands(None if len(bands) == 1 else io.image_info(mask_path), read, bands)
+            with ExitStack() as opened:
+                pair = open_pair(opened, image, mask, rules, at)
                 # What fails half way must leave nothing behind.
-                sums = part if len(bands) == 1 else DatasetStatistics()
-                sums._add(zip(images, masks, strict=True), _size(handle.info), ignore_index)
+                sums = part if pair.whole else DatasetStatistics()
+                sums._add(pair.bands, pair.size, rules, pair.bits)
                 if sums is not part:
                     part.__dict__.update(part.merge(sums).__dict__)
         except (OSError, ValueError, MemoryError) as error:
             part.skipped.append((path, getattr(error, "reason", "") or str(error) or type(error).__name__))
     return part
-
-
-def _size(info: ImageInfo) -> tuple[int, int]:
-    """Height and width of the upright image."""
-    return (info.height, info.width) if info.orientation < 5 else (info.width, info.height)
-
-
-def _bands(info: ImageInfo) -> list[Window]:
-    """The windows in which an image is counted: one, the whole, or bands of one that is too large to hold."""
-    height, width = _size(info)
-    line = width * info.channels * info.dtype.itemsize
-    rows = height if height * line <= _BAND else max(1, _BAND // line // 256) * 256
-    return [(top, 0, min(rows, height - top), width) for top in range(0, height, rows)]
-
-
-def _in_bands(
-    info: ImageInfo | None, read: Callable[[Window | None], np.ndarray], bands: list[Window]
-) -> Iterable[np.ndarray]:
-    """The pixels of each band: read by itself where the file allows it, else cut from the whole."""
-    if info is None or info.format not in ("TIFF", "BigTIFF") or len(bands) == 1:
-        whole = read(None)
-        return [whole] if len(bands) == 1 else [whole[top : top + rows] for top, _, rows, _ in bands]
-    end = bands[-1]
-    if _size(info) != (end[0] + end[2], end[3]):
-        raise DataError(f"it is {_size(info)[0]} x {_size(info)[1]}, its image {end[0] + end[2]} x {end[3]}")
-    return (read(window) for window in bands)
-
-
-def _read_labels(path: str, colors: Colors, window: Window | None) -> np.ndarray:
-    from segkit import io
-
-    return io.read_mask(path, colors=colors, window=window)
 
 
 def _numbers(values: np.ndarray) -> list[float | None]:

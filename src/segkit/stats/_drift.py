@@ -10,7 +10,6 @@ import numpy as np
 
 from segkit.errors import DataError
 from segkit.stats._dataset import DatasetStatistics, dataset_statistics
-from segkit.stats._sums import ChannelSums
 
 
 class Drift(NamedTuple):
@@ -137,7 +136,7 @@ def recommend_normalization(train: Any, test: Any = None) -> Recommendation:
     """
     first = _counted(train, "train")
     sums = first.channels
-    scale = _scale(sums)
+    scale = sums.scale()
     mean = sums.mean() / scale
     std = np.where(sums.std() > 0, sums.std() / scale, 1.0)
     drift = None if test is None else compare(first, test)
@@ -170,12 +169,6 @@ def _counted(data: Any, name: str) -> DatasetStatistics:
 def _said(statistics: DatasetStatistics) -> str:
     dtype, channels = statistics.kind or ("nothing", 0)
     return f"{channels} channels of {dtype}"
-
-
-def _scale(sums: ChannelSums) -> float:
-    """What `io.to_tensor` divides by: the largest value of an integer type, 1 for floats."""
-    dtype = np.dtype(sums.dtype)
-    return float(np.iinfo(dtype).max) if dtype.kind in "iu" else 1.0
 
 
 def _class_shift(first: DatasetStatistics, second: DatasetStatistics) -> np.ndarray:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 import numpy as np
+
+from segkit.errors import DataError
 
 
 @dataclass
@@ -25,6 +27,7 @@ class ChannelSums:
     high: list[float]
     non_finite: int = 0
     images: int = 0
+    depths: dict[int, int] = field(default_factory=dict)  # stored bits -> images
 
     @classmethod
     def empty(cls, dtype: np.dtype, channels: int) -> ChannelSums:
@@ -96,11 +99,28 @@ class ChannelSums:
             high=[max(a, b) for a, b in zip(self.high, other.high, strict=True)],
             non_finite=self.non_finite + other.non_finite,
             images=self.images + other.images,
+            depths={
+                bits: self.depths.get(bits, 0) + other.depths.get(bits, 0) for bits in {*self.depths, *other.depths}
+            },
         )
 
     def pixels(self) -> np.ndarray:
         """int64 [C]: counted pixels of each channel."""
         return self.histogram.sum(1)
+
+    def scale(self) -> float:
+        """The stored value that stands for 1: the largest of the stored depth, 1 for floats."""
+        dtype = np.dtype(self.dtype)
+        if dtype.kind not in "iu":
+            return 1.0
+        if len(self.depths) > 1:
+            found = ", ".join(f"{images} of {bits} bits" for bits, images in sorted(self.depths.items()))
+            raise DataError(
+                f"DatasetStatistics.scale: the images must have one depth, got {found}, and PairDataset scales each by "
+                "its own. Write them at one depth, or count and normalise them apart."
+            )
+        bits = next(iter(self.depths), dtype.itemsize * 8)
+        return float(min(np.iinfo(dtype).max, (1 << bits) - 1))
 
     def mean(self) -> np.ndarray:
         """float64 [C], in stored units; NaN where there is no pixel."""

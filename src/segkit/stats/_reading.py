@@ -1,0 +1,143 @@
+"""A pair of files as statistics count it: its pixels and its labels, in bands that fit into memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from segkit import IGNORE_INDEX
+from segkit.errors import DataError
+
+if TYPE_CHECKING:
+    from segkit.io import ImageInfo
+
+_BAND = 2**26  # bytes of samples: larger images are counted band by band
+Window = tuple[int, int, int, int]
+Files = tuple[str, ...]  # one, or one for each band of an image or object of a mask
+
+
+@dataclass(frozen=True)
+class MaskRules:
+    """What the labels of masks mean, as `PairDataset` takes it."""
+
+    ignore_index: int | None = IGNORE_INDEX
+    colors: Mapping[tuple[int, int, int], int] | None = None
+    unknown: str | int = "error"
+    remap: Mapping[int, int] | None = None
+    unmapped: str | int = "error"
+
+    def renumbered(self, labels: list[int]) -> list[int]:
+        """The class of each of these labels of a file.
+
+        Raises:
+            DataError: `remap` does not name one of them.
+        """
+        if self.remap is None:
+            return labels
+        mapping = {IGNORE_INDEX: IGNORE_INDEX, **self.remap}
+        missing = [label for label in labels if label not in mapping]
+        if missing and self.unmapped == "error":
+            raise DataError(f"it has the labels {missing[:8]}, which `remap` does not name; pass unmapped=")
+        rest = {} if self.unmapped == "keep" else dict.fromkeys(missing, int(self.unmapped)) if missing else {}
+        return [mapping.get(label, rest.get(label, label)) for label in labels]
+
+    def read(self, files: Files, window: Window | None) -> np.ndarray:
+        """The labels [h, w] as stored: those of one file, or 1 where one of several is not 0."""
+        from segkit import io
+
+        # Each only where it is asked for: what read_mask can do grows.
+        more: dict[str, Any] = {} if self.unknown == "error" else {"unknown": self.unknown}
+        parts = [io.read_mask(path, colors=self.colors, window=window, **more) for path in files]
+        return parts[0] if len(parts) == 1 else np.any([part != 0 for part in parts], axis=0).astype(np.uint8)
+
+
+@dataclass
+class OpenPair:
+    """An image and its mask in bands."""
+
+    size: tuple[int, int]  # height and width, upright
+    bits: int  # the stored depth
+    whole: bool  # whether one band is all
+    bands: Iterator[tuple[np.ndarray, np.ndarray | None, np.ndarray | None]]  # pixels, labels, where there are data
+
+
+def open_pair(
+    opened: ExitStack, image: Files, mask: Files | None, rules: MaskRules, at: Callable[[str], None]
+) -> OpenPair:
+    """Open a pair; `at` is told which file is looked at, for messages."""
+    from segkit import io
+
+    at(image[0])
+    handles = [opened.enter_context(io.open_image(path)) for path in image]
+    info = handles[0].info
+    bands = _bands(info, len(handles))
+
+    def pixels(window: Window | None) -> np.ndarray:
+        parts = [handle.read(window=window) for handle in handles]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+
+    images = _in_bands(info, pixels, bands)
+    masks: Iterable[np.ndarray | None] = [None] * len(bands)
+    if mask is not None:
+        at(mask[0])
+        masks = _in_bands(None if len(bands) == 1 else io.image_info(mask[0]), partial(rules.read, mask), bands)
+    nodata = getattr(info, "nodata", None)
+    each = ((x, labels, with_data(x, nodata)) for x, labels in zip(images, masks, strict=True))
+    return OpenPair(upright(info), depth(info), len(bands) == 1, each)
+
+
+def upright(info: ImageInfo) -> tuple[int, int]:
+    """Height and width of the upright image."""
+    return (info.height, info.width) if info.orientation < 5 else (info.width, info.height)
+
+
+def depth(info: ImageInfo) -> int:
+    """Bits of the value that stands for 1, as `PairDataset` scales: fewer than 8, and palettes, fill their dtype."""
+    full = info.dtype.itemsize * 8
+    return (
+        min(full, info.bits_per_sample)
+        if info.dtype.kind == "u" and full > 8 and info.photometric != "palette"
+        else full
+    )
+
+
+def with_data(pixels: np.ndarray, nodata: float | None) -> np.ndarray | None:
+    """True [h, w] where not every channel holds what the file declares to be no data; None if that is everywhere."""
+    if nodata is None:
+        return None
+    if math.isnan(nodata):
+        there = ~np.isnan(pixels).all(2) if pixels.dtype.kind == "f" else None
+    elif pixels.dtype.kind != "f" and nodata != int(nodata):
+        there = None
+    else:
+        value = np.float64(nodata).astype(pixels.dtype) if pixels.dtype.kind == "f" else int(nodata)
+        there = (pixels != value).any(2)
+    return None if there is None or there.all() else there
+
+
+def _bands(info: ImageInfo, files: int) -> Sequence[Window]:
+    """The windows in which an image is counted: one, the whole, or bands of one that is too large to hold."""
+    height, width = upright(info)
+    line = width * info.channels * files * info.dtype.itemsize
+    rows = height if height * line <= _BAND else max(1, _BAND // line // 256) * 256
+    return [(top, 0, min(rows, height - top), width) for top in range(0, height, rows)]
+
+
+def _in_bands(
+    info: ImageInfo | None, read: Callable[[Window | None], np.ndarray], bands: Sequence[Window]
+) -> Iterable[np.ndarray]:
+    """The pixels of each band: read by itself where the file allows it, else cut from the whole."""
+    if info is None or info.format not in ("TIFF", "BigTIFF") or len(bands) == 1:
+        whole = read(None)
+        return [whole] if len(bands) == 1 else [whole[top : top + rows] for top, _, rows, _ in bands]
+    end = bands[-1]
+    if upright(info) != (end[0] + end[2], end[3]):
+        found, size = upright(info), (end[0] + end[2], end[3])
+        raise DataError(f"it is {found[0]} x {found[1]}, its image {size[0]} x {size[1]}")
+    return (read(window) for window in bands)
