@@ -90,6 +90,35 @@ def test_unmapped_indices_go_where_they_are_told(unmapped, expected):
     assert labels.remap(np.array([[3, 8]]), {3: 5}, unmapped=unmapped).tolist() == expected
 
 
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int8", "uint16", "int16", "int32", "int64", "uint32"])
+@pytest.mark.parametrize("unmapped", ["keep", 255, 7, 70_000, -1])
+def test_remap_says_of_each_pixel_what_the_mapping_says_for_every_dtype(dtype, unmapped):
+    rng = np.random.default_rng(0)
+    if dtype == "bool":
+        mask = rng.integers(0, 2, (5, 9)).astype(bool)
+    else:
+        info = np.iinfo(dtype)
+        mask = rng.integers(max(-90, info.min), min(400, info.max), (5, 9)).astype(dtype)
+        mask[0, :2] = info.min, info.max  # too far apart for a table from 32 bits on
+    mapping = {int(v): int(v) * 3 % 11 for v in mask.ravel()[::2]} | {99_999: 3}
+    expected = [mapping.get(int(v), int(v) if unmapped == "keep" else unmapped) for v in mask.ravel()]
+    assert labels.remap(mask, mapping, unmapped=unmapped).ravel().tolist() == expected
+
+
+def test_all_256_new_indices_may_be_in_use_and_an_unnamed_one_is_still_found():
+    mask = np.arange(256, dtype=np.uint8)[None]
+    backwards = {i: 255 - i for i in range(256)}
+    assert labels.remap(mask, backwards).tolist() == mask[:, ::-1].tolist()
+    del backwards[17]
+    with pytest.raises(DataError, match=r"got \[17\] besides"):
+        labels.remap(mask, backwards)
+
+
+def test_remap_names_what_is_missing_beyond_a_table_too():
+    with pytest.raises(DataError, match=r"got \[1000000\] besides \[0\]"):
+        labels.remap(np.array([[0, 1_000_000]]), {0: 0})
+
+
 def test_unmapped_indices_are_refused_by_default():
     with pytest.raises(DataError, match=r"got \[8\] besides \[3\]"):
         labels.remap(np.array([[3, 8]]), {3: 5})
@@ -265,3 +294,17 @@ def test_one_hot_of_a_classification_needs_no_spatial_axes(batch):
     target = torch.tensor([0, 1, 2, 1])[:batch]
     hot = torch.nn.functional.one_hot(target, 3)
     assert torch.equal(labels.as_index_target(hot, torch.zeros(batch, 3)).long(), target)
+
+
+def test_large_colour_masks_say_the_same_as_small_ones():
+    rng = np.random.default_rng(0)
+    colors = {(int(i * 7 % 256), int(i * 3 % 256), int(i * 5 % 256)): i for i in range(300)}
+    known = np.array(list(colors), np.uint8)
+    rgb = known[rng.integers(0, len(colors), (300, 400))]
+    large = labels.colors_to_index(rgb, colors, unknown=999)
+    assert large.tolist() == labels.colors_to_index(rgb.astype(np.uint16), colors, unknown=999).tolist()
+    assert labels.index_to_colors(large, colors).tolist() == rgb.tolist()
+    rgb[17, 3] = 1, 2, 200
+    with pytest.raises(DataError, match=r"the commonest \(1, 2, 200\), the first at row 17, column 3"):
+        labels.colors_to_index(rgb, colors)
+    assert labels.colors_to_index(rgb, colors, unknown=999)[17, 3] == 999
