@@ -252,8 +252,25 @@ def test_normalize_takes_one_number_a_channel():
         Normalize([0.1, 0.2], 1.0)(image)
     with pytest.raises(TypeError, match=r"Put ToTensor\(\) before it"):
         Normalize(0, 1)(torch.zeros(3, 2, 2, dtype=torch.uint8))
-    with pytest.raises(ValueError, match=r"`std` must be positive"):
-        Normalize(0, [1, 0])
+    with pytest.raises(ValueError, match=r"`std` must not be negative"):
+        Normalize(0, [1, -1])
+
+
+@pytest.mark.parametrize("rest", [0.0, 1e-6 / 255, 3e-8])
+def test_a_constant_channel_is_centred_and_not_divided_and_named(rest):
+    image = torch.stack([torch.rand(4, 4), torch.ones(4, 4)])
+    with pytest.warns(UserWarning, match=r"Normalize: channel 1 of 2 \(from 0\) is constant: .*channels="):
+        normalize = Normalize([0.5, 1.0], [0.25, rest])
+    jittered = normalize(image * 1.04)  # what a jitter makes of an opaque alpha
+    assert torch.allclose(jittered[1], torch.full((4, 4), 0.04))
+    assert torch.equal(jittered, functional.normalize(image * 1.04, mean=[0.5, 1.0], std=[0.25, rest]))
+
+
+def test_statistics_normalise_in_the_units_of_the_data_set():
+    class Numbers:
+        mean, std, scale = [2047.5, 819.0], [409.5, 4095.0], 4095
+
+    assert repr(Normalize.from_statistics(Numbers())) == "Normalize(mean=(0.5, 0.2), std=(0.1, 1.0))"
 
 
 IMAGE, MASK = torch.zeros(3, 8, 9), torch.zeros(8, 9, dtype=torch.uint8)

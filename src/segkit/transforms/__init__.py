@@ -23,6 +23,7 @@ from segkit.transforms._compose import Compose
 from segkit.transforms._crops import CropBox, FiveCrop, GridCrop, TenCrop
 from segkit.transforms._flip import HorizontalFlip, Rotate90, VerticalFlip
 from segkit.transforms._merge import merge_crops, stack_crops, unstack_crops
+from segkit.transforms._plan import Plan
 from segkit.transforms._resampling.geometry import Geometry
 from segkit.transforms._size import CenterCrop, PadTo, PadToMultiple, RandomCrop, Resize
 from segkit.transforms._targets import DistanceMaps, SkeletonTarget
@@ -51,6 +52,7 @@ __all__ = [
     "PadTo",
     "PadToMultiple",
     "PerSample",
+    "Plan",
     "RandomAffine",
     "RandomCrop",
     "RandomResizedCrop",

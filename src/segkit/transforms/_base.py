@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from segkit.transforms._inputs import as_number, as_size, check_fill, check_image_fill, check_pair
+from segkit.transforms._plan import Plan
 from segkit.transforms._resampling.geometry import Geometry, Size
 from segkit.transforms._resampling.resample import resample
 
@@ -120,6 +121,28 @@ class GeometricTransform(Transform):
     def draw(self, source: Size, *, generator: torch.Generator | None = None) -> Geometry:
         """The map of one call, for an image of (height, width) `source`. This is what subclasses implement."""
         raise TypeError(f"{type(self).__name__} does not say where pixels go: implement draw.")
+
+    def plan(
+        self,
+        source: Size,
+        *,
+        generator: torch.Generator | None = None,
+        find_mask: Callable[[], Tensor] | None = None,
+        **keywords: Any,
+    ) -> Plan | None:
+        """One draw for a picture of (height, width) `source` that is still to be read; see `Compose.plan`."""
+        kind = type(self)
+        if kind.apply is not GeometricTransform.apply or kind.__call__ is not Transform.__call__:
+            return None  # it does more than to move pixels
+        if self.focused:
+            focus = keywords.get("focus_class", getattr(self, "focus_class", None))
+            keywords["mask"] = find_mask() if focus is not None and find_mask is not None else None
+        return Plan(
+            self.draw(source, generator=generator, **keywords),
+            members=[self],
+            fills=(self.image_fill, self.mask_fill) if self.fills else None,
+            antialias=self.antialias is not False,
+        )
 
     def apply(self, image: Tensor, mask: Tensor | None, generator: torch.Generator | None, **asked: Any) -> Pair:
         """Image and mask, moved by one draw."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from segkit.transforms._base import GeometricTransform, Transform, given, image_size
 from segkit.transforms._inputs import as_size, check_fill, check_image_fill, check_pair
+from segkit.transforms._plan import Plan
 from segkit.transforms._resampling.geometry import Geometry, Size
 from segkit.transforms._resampling.resample import resample, resample_mask
 
@@ -57,15 +58,59 @@ class Compose(Transform):
         focus_class: int | None = None,
     ) -> Any:
         """The image, or image and mask, after all members."""
-        asked = self._asked_of_members(size, focus_class)
-        run = _Run(image, mask, generator)
-        for transform, keywords in zip(self.transforms, asked, strict=True):
-            if isinstance(transform, GeometricTransform):
-                run.move(transform, keywords)
-            else:
-                run.call(transform, keywords)
-        run.resample()
-        return given(run.image, run.mask)
+        asked = list(zip(self.transforms, self._asked_of_members(size, focus_class), strict=True))
+        return given(*_Run(image, mask, generator).go_through(asked))
+
+    def plan(
+        self,
+        source: Size,
+        *,
+        generator: torch.Generator | None = None,
+        size: int | Size | None = None,
+        focus_class: int | None = None,
+        find_mask: Callable[[], Tensor] | None = None,
+    ) -> Plan | None:
+        """Draw what the leading members that only move pixels draw, for a picture that is still to be read.
+
+        Args:
+            source: (height, width) of the picture.
+            generator: where chance comes from; the plan goes on with it, so that all draws are those of a plain call.
+            size: as in a call.
+            focus_class: as in a call.
+            find_mask: gives the whole mask; called only where a member looks for a class in it.
+
+        Returns:
+            The plan: its `window` is all that needs to be read. None, and nothing drawn, where the first member is no
+            geometric one: it may look at the whole picture.
+
+        Example:
+            >>> from segkit.transforms import HorizontalFlip, Normalize, RandomCrop
+            >>> augment = Compose([HorizontalFlip(), RandomCrop(32), Normalize(0.5, 0.25)])
+            >>> augment.plan((480, 640)).window[2:]
+            (32, 32)
+        """
+        if type(self).__call__ is not Compose.__call__:
+            return None  # a subclass does more than its members
+        asked = list(zip(self.transforms, self._asked_of_members(size, focus_class), strict=True))
+        run = _Run(None, None, generator, find_mask=find_mask, source=source)
+        head = 0
+        for transform, keywords in asked:
+            if not isinstance(transform, GeometricTransform) or not run.joins(transform):
+                break
+            run.move(transform, keywords)
+            head += 1
+        if run.pending is None:
+            return None
+        rest = asked[head:]
+        pointwise = rest.pop(0)[0] if rest and getattr(rest[0][0], "pointwise", False) else None
+        return Plan(
+            run.pending,
+            members=self.transforms[:head],
+            fills=run.fills,
+            antialias=run.antialias is not False,
+            pointwise=pointwise,
+            then=(lambda image, mask: _Run(image, mask, generator).go_through(rest)) if rest else None,
+        )
 
     def _asked_of_members(self, size: int | Size | None, focus_class: int | None) -> list[dict[str, Any]]:
         """For each member, the keywords that this call has for it."""
@@ -97,37 +142,66 @@ class Compose(Transform):
 class _Run:
     """One call of a Compose: image and mask as they are, and the geometry that waits to be applied to them."""
 
-    def __init__(self, image: Tensor, mask: Tensor | None, generator: torch.Generator | None) -> None:
-        self.image = image
+    def __init__(
+        self,
+        image: Tensor | None,
+        mask: Tensor | None,
+        generator: torch.Generator | None,
+        *,
+        find_mask: Callable[[], Tensor] | None = None,
+        source: Size | None = None,
+    ) -> None:
+        self.image = image  # None: not read yet, of the size `source`
         self.mask = mask
         self.generator = generator
         self.pending: Geometry | None = None
         self.fills: tuple[float, int] | None = None
         self.antialias: bool | None = None
+        self._find_mask, self._source = find_mask, source
+
+    def go_through(self, asked: Sequence[tuple[Callable[..., Any], dict[str, Any]]]) -> tuple[Any, Any]:
+        """All members, each with the keywords for it; the image and the mask after them."""
+        for transform, keywords in asked:
+            if isinstance(transform, GeometricTransform):
+                self.move(transform, keywords)
+            else:
+                self.call(transform, keywords)
+        self.resample()
+        return self.image, self.mask
+
+    def joins(self, transform: GeometricTransform) -> bool:
+        """One map has one fill and one filter: a member that wants another begins a new one."""
+        fills = (transform.image_fill, transform.mask_fill) if transform.fills else None
+        filters = {self.antialias, transform.antialias} - {None}
+        return not (self.fills and fills and fills != self.fills) and len(filters) < 2
 
     def move(self, transform: GeometricTransform, keywords: dict[str, Any]) -> None:
         """Join what the transform draws to what waits."""
-        if self.pending is None:
-            check_pair(type(transform).__name__, self.image, self.mask)
-        if transform.fills:
-            check_image_fill(type(transform).__name__, self.image, transform.image_fill)
-            check_fill(type(transform).__name__, self.mask, transform.mask_fill)
+        if self.image is not None:
+            if self.pending is None:
+                check_pair(type(transform).__name__, self.image, self.mask)
+            if transform.fills:
+                check_image_fill(type(transform).__name__, self.image, transform.image_fill)
+                check_fill(type(transform).__name__, self.mask, transform.mask_fill)
+            if not self.joins(transform):
+                self.resample()
         fills = (transform.image_fill, transform.mask_fill) if transform.fills else None
-        # One map has one fill and one filter: a member that wants another begins a new one.
-        filters = {self.antialias, transform.antialias} - {None}
-        if (self.fills and fills and fills != self.fills) or len(filters) > 1:
-            self.resample()
-        source = image_size(self.image) if self.pending is None else self.pending.size
         if transform.focused:
             keywords = {**keywords, "mask": self._mask_now(transform, keywords)}
-        drawn = transform.draw(source, generator=self.generator, **keywords)
+        drawn = transform.draw(self._size(), generator=self.generator, **keywords)
         self.pending = drawn if self.pending is None else self.pending.then(drawn)
         self.fills = self.fills or fills
         self.antialias = self.antialias if transform.antialias is None else transform.antialias
 
+    def _size(self) -> Size:
+        if self.pending is not None:
+            return self.pending.size
+        return image_size(self.image) if self.image is not None else self._source or (0, 0)
+
     def call(self, transform: Callable[..., Any], keywords: dict[str, Any]) -> None:
         """Bring image and mask up to date and hand them over."""
         self.resample()
+        assert self.image is not None
         if self.mask is None:
             self.image = transform(self.image, generator=self.generator, **keywords)
         else:
@@ -136,6 +210,7 @@ class _Run:
     def resample(self) -> None:
         """Apply what waits."""
         if self.pending is not None:
+            assert self.image is not None
             image_fill, mask_fill = self.fills or (0.0, 255)
             self.image, self.mask = resample(
                 self.image,
@@ -150,6 +225,8 @@ class _Run:
     def _mask_now(self, transform: GeometricTransform, keywords: dict[str, Any]) -> Tensor | None:
         """The mask as a member finds it that looks for a class in it; only then is it worth computing."""
         focus = keywords.get("focus_class", getattr(transform, "focus_class", None))
+        if focus is not None and self.mask is None and self._find_mask is not None:
+            self.mask = self._find_mask()
         if focus is None or self.mask is None or self.pending is None:
             return self.mask
         return resample_mask(self.mask, self.pending, self.fills[1] if self.fills else 255)

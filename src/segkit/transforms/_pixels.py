@@ -27,10 +27,10 @@ def normalize(
         image: [..., C, H, W], floating point.
         mask: [..., H, W], integers.
         mean: one number for each channel, or a single one for all.
-        std: the same, positive.
+        std: the same. 0, or what rounding leaves of it, belongs to a constant channel, which is divided by 1.
 
     Raises:
-        ValueError: the image has another number of channels.
+        ValueError: the image has another number of channels, or a deviation is negative.
         TypeError: the image holds integers.
 
     Example:
@@ -54,13 +54,20 @@ def normalize(
 
 
 def mean_and_std(name: str, mean: Any, std: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Both as tuples of numbers, the second positive."""
+    """Both as tuples of numbers, the second positive: 1 for a constant channel."""
     means, deviations = _numbers(name, "mean", mean), _numbers(name, "std", std)
-    if min(deviations) <= 0:
-        raise ValueError(f"{name}: `std` must be positive, got {deviations}. Leave out constant channels.")
+    if min(deviations) < 0:
+        raise ValueError(f"{name}: `std` must not be negative, got {deviations}. Pass standard deviations.")
     if 1 not in (len(means), len(deviations)) and len(means) != len(deviations):
         raise ValueError(f"{name}: `std` must be as long as `mean` ({len(means)}), got {len(deviations)}.")
-    return means, deviations
+    constant = constant_channels(means, deviations)
+    return means, tuple(1.0 if channel in constant else deviation for channel, deviation in enumerate(deviations))
+
+
+def constant_channels(mean: Sequence[float], std: Sequence[float]) -> list[int]:
+    """The channels whose deviation is 0 or no more than what rounding in float32 leaves of a constant."""
+    largest = [abs(each) for each in mean] if len(mean) == len(std) else [max(map(abs, mean))] * len(std)
+    return [c for c, (size, deviation) in enumerate(zip(largest, std, strict=True)) if deviation <= 1e-6 * size]
 
 
 def _numbers(name: str, argument: str, values: Any) -> tuple[float, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from segkit.transforms._base import Pair, Transform, given
 from segkit.transforms._inputs import as_whole, check_pair
-from segkit.transforms._pixels import mean_and_std, normalize
+from segkit.transforms._pixels import constant_channels, mean_and_std, normalize
 from segkit.transforms._resampling.geometry import Size
 
 
@@ -66,11 +67,12 @@ class Normalize(Transform):
     """Each channel minus its mean, divided by its standard deviation; the mask stays.
 
     Args:
-        mean: one number for each channel, or a single one for all.
-        std: the same, positive.
+        mean: one number for each channel, or a single one for all, in the image's units: [0, 1] after `to_tensor`.
+        std: the same. 0, or what rounding leaves of it, belongs to a constant channel (an opaque alpha, an empty band),
+            which is divided by 1; a warning names it.
 
     Raises:
-        ValueError: the image has another number of channels.
+        ValueError: the image has another number of channels, or a deviation is negative.
         TypeError: the image holds integers (put `ToTensor` before it).
 
     Example:
@@ -78,8 +80,35 @@ class Normalize(Transform):
         [[[0.0, 2.0]]]
     """
 
+    pointwise = True  # each value by itself, so that a table of all values says what it does
+
     def __init__(self, mean: float | Sequence[float], std: float | Sequence[float]) -> None:
         self.mean, self.std = mean_and_std("Normalize", mean, std)
+        given_std = (std,) if isinstance(std, (int, float)) else tuple(std)
+        constant = constant_channels(self.mean, given_std)
+        if constant:
+            warnings.warn(
+                f"Normalize: channel {', '.join(map(str, constant))} of {len(given_std)} (from 0) is constant: "
+                "its mean is subtracted and nothing divided. Leave it out with PairDataset(channels=...).",
+                stacklevel=2,
+            )
+
+    @classmethod
+    def from_statistics(cls, numbers: Any) -> Normalize:
+        """The numbers of `stats.dataset_statistics` in the units that `PairDataset` yields, so that nobody divides.
+
+        Args:
+            numbers: statistics, or what `stats.recommend_normalization` returns: an object with `mean` and `std`, and
+                with `scale`, the stored value that stands for 1, where they are in stored units.
+
+        Example:
+            >>> class Numbers:
+            ...     mean, std, scale = [51.0], [25.5], 255
+            >>> Normalize.from_statistics(Numbers())
+            Normalize(mean=(0.2,), std=(0.1,))
+        """
+        scale = float(getattr(numbers, "scale", 1.0))
+        return cls(*(tuple(float(each) / scale for each in values) for values in (numbers.mean, numbers.std)))
 
     def apply(self, image: Tensor, mask: Tensor | None, generator: torch.Generator | None) -> Pair:
         return normalize(image, mean=self.mean, std=self.std), mask

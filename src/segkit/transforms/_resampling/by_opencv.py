@@ -36,8 +36,8 @@ def sample(image: Tensor, geometry: Geometry, sigma: tuple[float, float]) -> Ten
     else:
         bounds = list(affine.bounds(0, 0, geometry.size[1] - 1, geometry.size[0] - 1))
     taps = [gaussian_taps(deviation) for deviation in sigma]
-    left, right = _needed(bounds[0], bounds[1], geometry.source[1], len(taps[1]))
-    top, bottom = _needed(bounds[2], bounds[3], geometry.source[0], len(taps[0]))
+    left, right = part_needed(bounds[0], bounds[1], geometry.source[1], len(taps[1]))
+    top, bottom = part_needed(bounds[2], bounds[3], geometry.source[0], len(taps[0]))
     planes = _planes(image[..., top:bottom, left:right])
     if planes is None:
         return by_torch.sample(image, geometry, sigma)
@@ -136,7 +136,7 @@ def _planes(image: Tensor) -> np.ndarray | None:
     return planes.reshape(-1, *image.shape[-2:])
 
 
-def _needed(low: float, high: float, length: int, taps: int) -> tuple[int, int]:
+def part_needed(low: float, high: float, length: int, taps: int) -> tuple[int, int]:
     """The part of an axis that a map looks at, with the neighbours that interpolation and blur need."""
     margin = 2 + taps // 2
     first = min(max(math.floor(low) - margin, 0), length - 1)

@@ -34,7 +34,7 @@ def resample(
         hidden = outside(geometry, image.device)
     if image.dtype == torch.bool:  # between True and False there is nothing to interpolate
         return look_up(image, geometry, image_fill)[0], labels
-    sigma = _blur_for(geometry) if antialias else (0.0, 0.0)
+    sigma = blur_for(geometry) if antialias else (0.0, 0.0)
     sample = by_opencv.sample if by_opencv.takes(image, geometry.size) else by_torch.sample
     moved = sample(image, geometry, sigma)
     return fill_where(moved, hidden, image_fill), labels
@@ -83,7 +83,7 @@ def _overlap(sign: int, offset: int, length: int, begin: int, end: int) -> tuple
     return slice(low, high), slice(start, start + high - low)
 
 
-def _blur_for(geometry: Geometry) -> tuple[float, float]:
+def blur_for(geometry: Geometry) -> tuple[float, float]:
     """Standard deviations (vertical, horizontal) in source pixels that remove what the output is too coarse to show.
 
     An output pixel that spans m source pixels needs a blur of about m / 2, and the bilinear look-up already blurs by
