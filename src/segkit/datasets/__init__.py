@@ -6,8 +6,8 @@ Example:
     'masks/01.png'
 """
 
-from segkit.datasets._dataset import PairDataset
+from segkit.datasets._dataset import JoinedDataset, PairDataset
 from segkit.datasets._expand import expand_dataset
 from segkit.datasets._pairs import Pair, Pairs, find_pairs
 
-__all__ = ["Pair", "PairDataset", "Pairs", "expand_dataset", "find_pairs"]
+__all__ = ["JoinedDataset", "Pair", "PairDataset", "Pairs", "expand_dataset", "find_pairs"]

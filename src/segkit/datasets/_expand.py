@@ -15,8 +15,10 @@ import numpy as np
 from segkit._tasks import map_in_chunks
 from segkit.datasets._dataset import PairDataset
 from segkit.datasets._pairs import Pair
+from segkit.datasets._reading.reading import Reading, files_of, read_sample
+from segkit.datasets._reading.transform import check_transform
 from segkit.errors import DataError
-from segkit.io import image_info, write_image, write_mask
+from segkit.io import write_image, write_mask
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,7 +77,9 @@ def expand_dataset(
     for name in ("images", "masks"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     header = {"format": 1, "seed": seed, "transform": _description(transform)}
-    sources = [Pair(os.fspath(image), os.fspath(mask)) for image, mask in pairs]
+    check_transform("expand_dataset", transform)
+    dataset = PairDataset(pairs)
+    sources = [dataset.pair(i) for i in range(len(dataset))]
     done = _read_manifest(folder, header, sources)
     for half_written in folder.glob("[im]*s/.[0-9]*_*.tmp"):  # by a run that was killed
         half_written.unlink(missing_ok=True)
@@ -141,29 +145,39 @@ def _lost(job: tuple[Pair, int, int], reason: str) -> list[dict | Exception]:
 def _make_copy(source: Pair, transform: Callable[..., Any], folder: str, seed: int, position: int, copy: int) -> dict:
     import torch
 
-    sample = PairDataset([source], scale=False)[0]
+    with Reading("expand_dataset", scale=False).open(files_of(source.image), files_of(source.mask)) as opened:
+        before, labels = read_sample(opened, None, {})
+        info, top = opened.info, opened.top
     # Three words, always: a hash mixes them, so that neighbouring pairs and copies share nothing.
     state = np.random.SeedSequence([seed % 2**64, position, copy]).generate_state(1, np.uint64)[0]
     generator = torch.Generator().manual_seed(int(state >> np.uint64(1)))
-    image, mask = transform(sample["image"], sample["mask"], generator=generator)
-    if image.is_floating_point() and not sample["image"].is_floating_point():
+    image, mask = transform(before, labels, generator=generator)
+    if image.is_floating_point() and not before.is_floating_point():
         raise TypeError(
             f"expand_dataset: `transform` must keep the integers of {source.image!r}, got {image.dtype}. "
             "Leave out ToTensor and Normalize: they belong into the training."
         )
-    dtype = np.dtype(image_info(source.image).dtype)
-    stem = f"{position:06d}_{Path(source.image).stem}_{copy:03d}"
+    stem = f"{position:06d}_{Path(files_of(source.image)[0]).stem}_{copy:03d}"
     crops = [(stem, image, mask)]
     if image.ndim == 4:
         crops = [(f"{stem}_{k}", image[k], mask[k]) for k in range(len(image))]
-    files = [_write_pair(Path(folder), name, picture, labels, dtype) for name, picture, labels in crops]
-    return {"pair": position, "copy": copy, "source": list(source), "files": files}
+    kind = np.dtype(info.dtype), top
+    files = [_write_pair(Path(folder), name, picture, labels, *kind) for name, picture, labels in crops]
+    return {"pair": position, "copy": copy, "source": _listed(source), "files": files}
 
 
-def _write_pair(folder: Path, stem: str, image: Tensor, mask: Tensor, dtype: np.dtype) -> list[str]:
+def _listed(source: Pair) -> list[Any]:
+    """Both sides as JSON gives them back: a path, or a list of several."""
+    return [files if isinstance(files, str) else list(files) for files in source]
+
+
+def _write_pair(folder: Path, stem: str, image: Tensor, mask: Tensor, dtype: np.dtype, top: int | None) -> list[str]:
     pixels = np.ascontiguousarray(image.movedim(0, -1).numpy())
-    if dtype.kind in "iu" and pixels.dtype != dtype:
+    if dtype.kind in "iu":
         info = np.iinfo(dtype)
+        high = info.max if top is None or dtype.kind == "i" else top
+        if high < info.max:  # a file of 12 bits: what is written fills 16, so that 1 stays as bright as it was
+            pixels = np.rint(pixels.clip(0, high) * (info.max / high))
         pixels = pixels.clip(info.min, info.max).astype(dtype)
     labels = mask.numpy()
     if labels.dtype.itemsize > 2 and labels.min(initial=0) >= 0 and labels.max(initial=0) < 2**16:
@@ -196,7 +210,7 @@ def _read_manifest(folder: Path, header: dict, sources: list[Pair]) -> dict[tupl
     done = {}
     for entry in filter(None, map(_parsed, lines[1:])):  # the last line of a killed run may be cut off
         i = entry["pair"]
-        if i >= len(sources) or list(sources[i]) != entry["source"]:
+        if i >= len(sources) or _listed(sources[i]) != entry["source"]:
             raise DataError(
                 f"expand_dataset: `pairs` must be those of the expansion in {str(path)!r}, where number {i} "
                 f"(counting from 0) was {entry['source'][0]!r}. Pass the same pairs, or another folder."

@@ -7,7 +7,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from segkit.errors import DataError
 
@@ -24,8 +24,8 @@ class Pair(NamedTuple):
     """An image file and the mask file that belongs to it.
 
     Args:
-        image: path of the image.
-        mask: path of its mask.
+        image: path of the image; or paths, one for each band.
+        mask: path of its mask; or paths, one for each object.
 
     Example:
         >>> image, mask = Pair("a.jpg", "a.png")
@@ -33,8 +33,8 @@ class Pair(NamedTuple):
         'a.png'
     """
 
-    image: str
-    mask: str
+    image: str | Any  # a tuple of paths where it is several files
+    mask: str | Any
 
 
 class Pairs(list[Pair]):

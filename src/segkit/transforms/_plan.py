@@ -84,8 +84,9 @@ class Plan:
             self._check(image, mask)
             image, mask = self._moved(image, mask)
             return (image if self._pointwise is None else self._pointwise(image)), mask
-        # What moves is bits, whatever they mean; torch moves int16, but not uint16.
-        bits = torch.from_numpy(planes.view(np.int16) if planes.dtype == np.uint16 else planes)
+        # What moves is bits, whatever they mean; torch moves int16 and int32, but not uint16 and uint32.
+        wide = planes.dtype.kind == "u" and planes.dtype.itemsize > 1
+        bits = torch.from_numpy(planes.view(f"i{planes.dtype.itemsize}") if wide else planes)
         self._check(bits, mask)
         moved, mask = self._moved(bits, mask)
         return _scaled(moved.numpy().view(planes.dtype), top, self._pointwise), mask

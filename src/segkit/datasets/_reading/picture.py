@@ -1,0 +1,109 @@
+"""The image of a pair: one file or one for each band, in the channels that were asked for, whole or a window of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from segkit.errors import DataError
+from segkit.io import ImageHandle, ImageInfo, open_image
+
+Window = tuple[int, int, int, int]  # top, left, height, width
+
+
+class Picture:
+    """An open image. `size` is (height, width) as it is read, `info` the header's facts of its first file."""
+
+    def __init__(self, files: Sequence[str], *, channels: str | Sequence[int] | None, page: int | str) -> None:
+        self.files, self.channels, self.page = files, channels, page
+        self._handles: list[ImageHandle] = []
+        try:
+            for path in files:
+                self._handles.append(open_image(path))
+        except BaseException:
+            self.close()
+            raise
+        self.info: ImageInfo = self._handles[0].info
+        self.turned: str = "apply"
+        for path, handle in zip(files[1:], self._handles[1:], strict=True):
+            ours, first = _kind(handle.info), _kind(self.info)
+            if ours != first:
+                raise DataError(
+                    f"PairDataset: the bands of an image must have one size and dtype, got {first} in {files[0]!r} and "
+                    f"{ours} in {path!r}. Write them at one size, or leave the band out."
+                )
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) as read."""
+        return upright_size(self.info) if self.turned == "apply" else (self.info.height, self.info.width)
+
+    @property
+    def top(self) -> int | None:
+        """The stored value that stands for 1; None for floats, which stay as they are."""
+        dtype = np.dtype(self.info.dtype)
+        if dtype.kind == "f":
+            return None
+        if dtype.kind == "b":
+            return 1
+        full, bits = int(np.iinfo(dtype).max), self.info.bits_per_sample
+        # Fewer than 8 bits and palettes are spread over their dtype when they are read.
+        deep = dtype.kind == "u" and dtype.itemsize > 1 and self.info.photometric != "palette"
+        return min(full, (1 << bits) - 1) if deep else full
+
+    def read(self, window: Window | None, *, drop_clear: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
+        """[h, w, C] as stored, and True [h, w] where an alpha that was dropped is 0 (only with `drop_clear`).
+
+        Raises:
+            DataError: "rgb" was asked for and cannot be had without guessing.
+        """
+        bands = self.channels if len(self._handles) == 1 and not isinstance(self.channels, str) else None
+        parts = [
+            handle.read(window=window, channels=bands, page=self.page, orientation=self.turned)  # type: ignore[arg-type]
+            for handle in self._handles
+        ]
+        pixels = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+        if len(parts) > 1 and self.channels is not None and not isinstance(self.channels, str):
+            pixels = np.ascontiguousarray(pixels[..., list(self.channels)])
+        if self.channels == "rgb":
+            return self._as_rgb(pixels, drop_clear)
+        return pixels, None
+
+    def _as_rgb(self, pixels: np.ndarray, drop_clear: bool) -> tuple[np.ndarray, np.ndarray | None]:
+        count, clear = pixels.shape[2], None
+        if count in (2, 4):
+            alpha, opaque = pixels[..., -1], 1 if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max
+            through = alpha != opaque
+            if through.any():
+                clear = alpha == 0
+                if not drop_clear or (through & ~clear).any():
+                    raise DataError(
+                        f"PairDataset: channels='rgb' must find an opaque alpha in {self.files[0]!r}, got {count} "
+                        f"channels of which the last is not {opaque} everywhere. Name the channels, channels="
+                        f"{list(range(count - 1))}, to drop it"
+                        + (", or pass nodata='ignore', which leaves out where it is 0." if not drop_clear else ".")
+                    )
+            pixels, count = pixels[..., :-1], count - 1
+        if count == 1:
+            return np.repeat(pixels, 3, axis=2), clear
+        if count != 3:
+            raise DataError(
+                f"PairDataset: channels='rgb' must find grey or RGB in {self.files[0]!r}, got {count} channels. Name "
+                "three of them: channels=[3, 2, 1]."
+            )
+        return np.ascontiguousarray(pixels), clear
+
+    def close(self) -> None:
+        """Close all files."""
+        for handle in self._handles:
+            handle.close()
+
+
+def upright_size(info: ImageInfo) -> tuple[int, int]:
+    """(height, width) after the turn that EXIF asks for."""
+    return (info.width, info.height) if info.orientation >= 5 else (info.height, info.width)
+
+
+def _kind(info: ImageInfo) -> str:
+    return f"{info.height} x {info.width} {info.dtype}"
