@@ -19,7 +19,7 @@ from segkit.audit._measure.finding import Finding
 from segkit.audit._measure.row import ROW, Item, Options
 from segkit.audit._measure.worker import lost, measure
 from segkit.audit._report.report import AuditReport
-from segkit.datasets import Pairs, find_pairs
+from segkit.datasets import Pairs, find_images, find_pairs
 from segkit.stats import map_in_chunks
 
 Files = Any
@@ -110,7 +110,7 @@ def _files(images: Files, masks: Files | None, pattern: Any) -> tuple[Pairs, lis
         if masks is None:
             listed = images if isinstance(images, str | os.PathLike) else list(images)
             found = Pairs([])
-            files = [(p.image, None) for p in find_pairs(listed, listed)]
+            files = [(path, None) for path in find_images(listed)]
         else:
             found = find_pairs(images, masks, pattern=pattern)
             files = [*found]

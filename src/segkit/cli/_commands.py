@@ -211,9 +211,9 @@ def _pairs(images: str, masks: str | None, pattern: str | None) -> Any:
 
 def _images_of(files: str | list[str]) -> list[str]:
     """The image files of a folder, with its subfolders, as `find_pairs` sees them."""
-    from segkit.datasets import find_pairs
+    from segkit.datasets import find_images
 
-    return [pair.image for pair in find_pairs(files, files)]
+    return find_images(files)
 
 
 def _colors(path: str | None) -> dict[tuple[int, int, int], int] | None:

@@ -8,6 +8,6 @@ Example:
 
 from segkit.datasets._dataset import JoinedDataset, PairDataset
 from segkit.datasets._expand import expand_dataset
-from segkit.datasets._pairs import Pair, Pairs, find_pairs
+from segkit.datasets._pairs import Pair, Pairs, find_images, find_pairs
 
-__all__ = ["JoinedDataset", "Pair", "PairDataset", "Pairs", "expand_dataset", "find_pairs"]
+__all__ = ["JoinedDataset", "Pair", "PairDataset", "Pairs", "expand_dataset", "find_images", "find_pairs"]

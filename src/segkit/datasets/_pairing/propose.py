@@ -1,0 +1,89 @@
+"""A pattern for names that do not match as they are: tried on all files before it is proposed."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from difflib import SequenceMatcher
+
+from segkit.datasets._pairing.files import File
+from segkit.datasets._pairing.match import is_mask, match, match_in_one_folder
+from segkit.errors import DataError
+
+_NUMBERS = ("^0*([0-9]+)$", "^[^0-9]*0*([0-9]+)", "0*([0-9]+)[^0-9]*$")
+_PICTURES_OF_LABELS = re.compile(r"(?i)colou?r|instance|vis|overlay|rgb|poly")  # beside the labels, for people
+
+
+def propose(images: Sequence[File], masks: Sequence[File]) -> str:
+    """What to type after ``pattern=``, quotes included: it gives every image a mask; "" where nothing tried does."""
+    for pattern in _candidates(images, masks):
+        if _pairs_all(images, masks, pattern):
+            return f'"{pattern}"'
+    for name, function in (("str.lower", str.lower), ("str.upper", str.upper)):
+        try:
+            if not match(images, masks, function).images:
+                return name
+        except DataError:
+            continue
+    return ""
+
+
+def propose_in_one_folder(files: Sequence[File]) -> str:
+    """As `propose`, for a folder that holds both."""
+    masks = [file for file in files if is_mask(file)]
+    images = [file for file in files if file not in set(masks)]
+    for pattern in _candidates(images or files, masks or files):
+        try:
+            found = match_in_one_folder(files, pattern)
+        except DataError:
+            continue
+        if found.pairs and not found.images:
+            return f'"{pattern}"'
+    return ""
+
+
+def _pairs_all(images: Sequence[File], masks: Sequence[File], pattern: str) -> bool:
+    try:
+        found = match(images, masks, pattern)
+    except DataError:
+        return False
+    return bool(found.pairs) and not found.images
+
+
+def _candidates(images: Sequence[File], masks: Sequence[File]) -> Iterator[str]:
+    """Patterns, the likeliest first: what stands around the longest part that two names share, by votes."""
+    votes: Counter[tuple[str, str, str, str]] = Counter()
+    for image in _some(images, 20):
+        for mask in _some(masks, 120):
+            ours, theirs = image.name, mask.name
+            common = SequenceMatcher(None, ours, theirs, autojunk=False).find_longest_match()
+            if common.size:
+                a, b, n = common
+                votes[ours[:a], ours[a + n :], theirs[:b], theirs[b + n :]] += 1
+    ranked = sorted(votes, key=lambda around: (-votes[around], bool(_PICTURES_OF_LABELS.search("".join(around[2:])))))
+    for before, after, mask_before, mask_after in ranked[:40]:
+        if not before and not after:
+            yield f"{mask_before}{{stem}}{mask_after}"
+        head, tail = _either(before, mask_before), _either(after, mask_after)
+        yield f"^{head}(.+?){tail}$"
+        yield f"^(.*/)?{head}([^/]+?){tail}$"
+    yield from _NUMBERS
+
+
+def _either(ours: str, theirs: str) -> str:
+    parts = sorted({part for part in (ours, theirs) if part}, key=len, reverse=True)
+    if not parts:
+        return ""
+    either = "(?:" + "|".join(map(_literal, parts)) + ")"
+    return either if ours and theirs else either + "?"
+
+
+def _literal(text: str) -> str:
+    """The text in a regular expression, without backslashes, which would want a raw string."""
+    return "".join(f"[{c}]" if c in ".+*?(){}|$" else "[[]" if c == "[" else c for c in text if c not in '\\^"')
+
+
+def _some(files: Sequence[File], count: int) -> Sequence[File]:
+    """The first ones: they are in order, so partners are among them."""
+    return files[:count]
