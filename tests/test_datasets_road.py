@@ -383,7 +383,7 @@ def test_what_cannot_move_both_is_refused_when_the_data_set_is_made(kinds, tmp_p
         if make is PairDataset:
             return PairDataset([kinds["png"]], transform=transform)
         return expand_dataset(
-            [kinds["png"]], transform, tmp_path / str(id(transform)), copies=1, seed=0, progress=False
+            [kinds["png"]], transform, tmp_path / type(transform).__name__, copies=1, seed=0, progress=False
         )
 
     for package, adapter in (("torchvision.transforms.v2", "FromTorchvision"), ("albumentations.core", "FromAlbum")):

@@ -178,6 +178,21 @@ def build_parser() -> argparse.ArgumentParser:
     expand.add_argument("--jitter", type=float, metavar="SHARE", help="change brightness and contrast by up to SHARE")
     expand.add_argument("--crop", type=int, nargs=2, metavar=("H", "W"), help="random crops of this size")
     expand.set_defaults(run="expand")
+
+    tile = commands.add_parser(
+        "tile",
+        help="write files that are slow to cut as tiled TIFF",
+        description="Write every image or mask as a lossless tiled TIFF under the same name, read back and compared; a "
+        "stopped run is resumed by the same call. After it, a crop reads a few blocks.",
+        epilog="Exit code 1: some files were left out; they are named.",
+    )
+    tile.add_argument("source", metavar="IN", help="folder of images or masks, or one file")
+    tile.add_argument("out", metavar="OUT", help="folder for the new files, made if it is not there")
+    tile.add_argument("--tile", type=int, default=256, metavar="PIXELS", help="side of a tile (256)")
+    tile.add_argument("--compression", default="zstd", help="zstd, deflate, lzw or none")
+    tile.add_argument("--workers", type=int, metavar="N", help="threads; as many as CPUs if not given")
+    tile.add_argument("--quiet", action="store_true", help="no progress bar")
+    tile.set_defaults(run="tile")
     return parser
 
 

@@ -155,6 +155,24 @@ def expand(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def tile(arguments: argparse.Namespace) -> int:
+    """``segkit tile``."""
+    from segkit.datasets import tile_images
+
+    done = tile_images(
+        arguments.source if os.path.isdir(arguments.source) else [arguments.source],
+        arguments.out,
+        tile=arguments.tile,
+        compression=arguments.compression,
+        workers=arguments.workers,
+        progress=not arguments.quiet,
+    )
+    for _, reason in done.failed:
+        print(f"segkit: {_printable(reason)}", file=sys.stderr)
+    print(f"{len(done.written)} of {len(done.written) + len(done.failed)} files in {_printable(arguments.out)}")
+    return 0 if not done.failed else 1 if done.written else 2
+
+
 def _transform(arguments: argparse.Namespace) -> Any:
     from segkit import transforms
 

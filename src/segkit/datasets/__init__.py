@@ -8,6 +8,19 @@ Example:
 
 from segkit.datasets._dataset import JoinedDataset, PairDataset
 from segkit.datasets._expand import expand_dataset
+from segkit.datasets._grid import GridDataset
 from segkit.datasets._pairs import Pair, Pairs, find_images, find_pairs
+from segkit.datasets._tile import Tiled, tile_images
 
-__all__ = ["JoinedDataset", "Pair", "PairDataset", "Pairs", "expand_dataset", "find_images", "find_pairs"]
+__all__ = [
+    "GridDataset",
+    "JoinedDataset",
+    "Pair",
+    "PairDataset",
+    "Pairs",
+    "Tiled",
+    "expand_dataset",
+    "find_images",
+    "find_pairs",
+    "tile_images",
+]

@@ -13,7 +13,7 @@ import numpy as np
 from segkit import IGNORE_INDEX
 from segkit.datasets._pairs import Pair
 from segkit.datasets._reading.reading import Reading, files_of, read_sample
-from segkit.datasets._reading.strings import FlatStrings
+from segkit.datasets._reading.strings import FlatStrings, packed, unpacked
 from segkit.datasets._reading.transform import check_transform
 from segkit.datasets._reading.two_values import TwoValues
 from segkit.io import image_info
@@ -140,7 +140,7 @@ class PairDataset:
             >>> PairDataset([("a.jpg", "a.png")]).pair(0)
             Pair(image='a.jpg', mask='a.png')
         """
-        image, mask = (_unpacked(self._paths[2 * self._place(self._number(index))[0] + side]) for side in (0, 1))
+        image, mask = self._files(self._place(self._number(index))[0])
         return Pair(image[0] if len(image) == 1 else image, mask[0] if len(mask) == 1 else mask)
 
     def __getitem__(self, index: int) -> Any:
@@ -197,6 +197,9 @@ class PairDataset:
         position %= len(self)
         return position if self._numbers is None else int(self._numbers[position])
 
+    def _files(self, pair: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        return unpacked(self._paths[2 * pair]), unpacked(self._paths[2 * pair + 1])
+
     def _place(self, number: int) -> tuple[int, int]:
         """Which pair, and which page of it."""
         if self._pages is None:
@@ -206,7 +209,7 @@ class PairDataset:
 
     def _sample(self, number: int, key: int, told: int | None = None) -> Any:
         pair, page = self._place(number)
-        image_files, mask_files = (_unpacked(self._paths[2 * pair + side]) for side in (0, 1))
+        image_files, mask_files = self._files(pair)
         with self._reading.open(image_files, mask_files, page) as opened:
             image, mask = read_sample(opened, self.transform, carried_by(key))
         if self._two_values is not None:
@@ -221,7 +224,7 @@ class PairDataset:
 
     def _count_pages(self) -> np.ndarray:
         """Where the samples of each pair end."""
-        images = (_unpacked(self._paths[2 * pair])[0] for pair in range(len(self._paths) // 2))
+        images = (unpacked(self._paths[2 * pair])[0] for pair in range(len(self._paths) // 2))
         return np.cumsum([image_info(path).pages for path in images], dtype=np.int64)
 
     def __repr__(self) -> str:
@@ -287,7 +290,7 @@ def carried_by(index: int) -> dict[str, Any]:
 
 
 def _flattened(name: str, pairs: Iterable[Any]) -> list[bytes]:
-    """Image, mask, image, mask, ...; several files of one side are joined by a byte that no path can hold."""
+    """Image, mask, image, mask, ..."""
     flat: list[bytes] = []
     for number, pair in enumerate(pairs):
         if isinstance(pair, str | bytes) or not hasattr(pair, "__len__") or len(pair) != 2:
@@ -297,14 +300,10 @@ def _flattened(name: str, pairs: Iterable[Any]) -> list[bytes]:
             )
         for side in pair:
             files = files_of(side)
-            if not files:
+            if not files and (side is pair[0] or name != "GridDataset"):
                 raise ValueError(f"{name}: `pairs` item {number} must name files for both sides, got {pair!r}.")
-            flat.append(b"\0".join(map(os.fsencode, files)))
+            flat.append(packed(files))
     return flat
-
-
-def _unpacked(files: bytes) -> tuple[str, ...]:
-    return tuple(map(os.fsdecode, files.split(b"\0")))
 
 
 def _channels(name: str, channels: Any) -> Any:

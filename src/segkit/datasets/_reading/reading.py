@@ -69,11 +69,13 @@ class OpenPair:
         which: int | str = "channels" if reading.pages == "channels" else page
         self._picture = Picture(image, channels=reading.channels, page=which)
         try:
-            self._mask_info = image_info(mask[0])
+            # Without a mask, the image is what its mask would have to agree with.
+            self._mask_info = image_info(mask[0]) if mask else self._picture.info
             self._check_pages()
             self.turned = self._orientation()
             self._picture.turned = self.turned
-            self._check_size()
+            if mask:
+                self._check_size()
         except BaseException:
             self.close()
             raise
@@ -94,11 +96,11 @@ class OpenPair:
         return self._picture.top
 
     def read(self, window: Window | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """The image [h, w, C] as stored and the mask [h, w] in classes."""
+        """The image [h, w, C] as stored and the mask [h, w] in classes; zeros where there is no mask file."""
         ignores = self.reading.nodata == "ignore"
         pixels, clear = self._picture.read(window, drop_clear=ignores)
         self._check_top(pixels)
-        mask = self.read_mask(window)
+        mask = self.read_mask(window) if self.mask_files else np.zeros(pixels.shape[:2], np.uint8)
         if ignores:
             empty = _without_data(pixels, getattr(self._picture.info, "nodata", None))
             for where in (empty, clear):
@@ -191,7 +193,9 @@ class OpenPair:
         return joined.view(np.uint8)
 
     def _check_pages(self) -> None:
-        for path, info in ((self.image_files[0], self._picture.info), (self.mask_files[0], self._mask_info)):
+        for path, info in zip(
+            (self.image_files[0], *self.mask_files), (self._picture.info, self._mask_info), strict=False
+        ):
             if info.pages > 1 and self.reading.pages is None:
                 raise DataError(
                     f"{self.reading.name}: `pages` must say what the {info.pages} pages of {path!r} are, got None. "

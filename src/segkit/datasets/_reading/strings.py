@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,3 +26,13 @@ class FlatStrings:
     def __getitem__(self, index: int) -> bytes:
         start = int(self._ends[index - 1]) if index else 0
         return self._bytes[start : int(self._ends[index])].tobytes()
+
+
+def packed(files: Sequence[str]) -> bytes:
+    """Paths as one string: they are joined by a byte that none can hold."""
+    return b"\0".join(map(os.fsencode, files))
+
+
+def unpacked(files: bytes) -> tuple[str, ...]:
+    """The paths of `packed`."""
+    return tuple(map(os.fsdecode, files.split(b"\0"))) if files else ()
