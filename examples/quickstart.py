@@ -40,7 +40,7 @@ def main() -> None:
             options.images, options.masks = draw_data_set(pathlib.Path(scratch), seed=options.seed)
             options.class_names = options.class_names or ",".join(CLASS_NAMES)
         data = look_at(options)
-        net = UNet(data.channels, len(data.names), width=options.width)
+        net = UNet(len(data.channels), len(data.names), width=options.width)
         net.to(options.device, memory_format=torch.channels_last)  # a quarter faster, on CPUs and GPUs alike
         history, timing = train(net, data, options)
         report(net, data, history, timing, options)
@@ -60,7 +60,9 @@ def train(net: UNet, data: Data, options) -> tuple[list[dict[str, float]], dict[
         ]
     )
     crops = options.crops_per_image or data.crops_per_image(options.crop, options.batch_size)
-    dataset = PairDataset(data.train * crops, remap=data.remap, transform=augment)
+    dataset = PairDataset(
+        data.train * crops, remap=data.remap, colors=options.colors, channels=data.channels, transform=augment
+    )
     # A sample's size and its random generator travel with its index: 0 or 8 workers give the same epoch.
     scales = [options.crop * 3 // 4, options.crop, options.crop * 5 // 4] if options.multi_scale else [options.crop]
     batches = samplers.MultiScaleBatchSampler(
@@ -142,7 +144,7 @@ def test(net: UNet, data: Data, options) -> tuple[Tensor, list[Tensor], list[Ten
     net.eval()
     confusion, masks, predictions = 0, [], []
     normalize = T.Normalize(data.mean, data.std)
-    for sample in PairDataset(data.val, remap=data.remap):
+    for sample in PairDataset(data.val, remap=data.remap, colors=options.colors, channels=data.channels):
         image = normalize(sample["image"]).to(options.device)
         logits = predict(net, image)
         confusion = confusion + confusion_matrix(

@@ -22,8 +22,8 @@ class Data(NamedTuple):
 
     train: list[Pair]
     val: list[Pair]
-    channels: int
-    mean: list[float]  # per channel, in the units that PairDataset yields: [0, 1] for integers
+    channels: list[int]  # those that vary; an opaque alpha says nothing
+    mean: list[float]  # of each of them, in the units that PairDataset yields: [0, 1] for integers
     std: list[float]
     remap: dict[int, int]  # id in the masks → class, or 255 for "does not count"
     names: list[str]
@@ -59,15 +59,16 @@ def look_at(options) -> Data:
         if remap[label] != IGNORE_INDEX:
             pixels[remap[label]] += count
     scale = value_scale(usable[0].image)
+    channels = choose_channels(numbers)
     print(f"{len(train)} pairs to train on, {len(val)} to test on, {numbers.kind[1]} channel(s) of {numbers.kind[0]}")
     for name, share in zip(names, pixels / max(1, pixels.sum()), strict=True):
         print(f"  {share:7.2%}  {name}")
     return Data(
         train=train,
         val=val,
-        channels=numbers.kind[1],
-        mean=(numbers.mean / scale).tolist(),
-        std=(np.maximum(numbers.std, 1e-6) / scale).tolist(),
+        channels=channels,
+        mean=(numbers.mean / scale)[channels].tolist(),
+        std=(numbers.std / scale)[channels].tolist(),
         remap=remap,
         names=names,
         weights=stats.class_weights(pixels, "log"),
@@ -106,6 +107,18 @@ def check_one_kind(pairs: list[Pair], numbers: stats.DatasetStatistics) -> None:
         first.setdefault(image_info(pair.image).channels, pair.image)
     found = ", ".join(f"{channels} ({path})" for channels, path in sorted(first.items()))
     raise DataError(f"all images must have the same number of channels, got {found}. Convert them, or move them away.")
+
+
+def choose_channels(numbers: stats.DatasetStatistics) -> list[int]:
+    """All channels but those with one value in every image, such as an opaque alpha: jitter would make noise of them."""
+    count = numbers.kind[1]
+    varying = [channel for channel in range(count) if numbers.min[channel] < numbers.max[channel]]
+    if not varying:
+        raise DataError("the images must show something, got one value everywhere. Look at them with segkit info.")
+    for channel in sorted(set(range(count)) - set(varying)):
+        what = "an opaque alpha" if channel == count - 1 and count in (2, 4) else "constant in every image"
+        print(f"left out: channel {channel} of {count} (from 0): {what}")
+    return varying
 
 
 def choose_classes(pairs: list[Pair], numbers: stats.DatasetStatistics, options) -> tuple[dict[int, int], list[str]]:

@@ -90,6 +90,39 @@ def test_rgba_images_of_six_sizes_just_work(tmp_path):
     assert "4 channel(s) of uint8" in metrics["said"]
 
 
+def write_microscopy(folder: pathlib.Path, count: int) -> None:
+    """Cells on a dark ground as RGBA with an opaque alpha, in five sizes; masks of 0 and 255."""
+    rng = np.random.default_rng(0)
+    (folder / "images").mkdir()
+    (folder / "masks").mkdir()
+    for i in range(count):
+        height, width = [(128, 128), (128, 160), (180, 180), (260, 348), (256, 256)][i % 5]
+        y, x = np.mgrid[:height, :width]
+        light = rng.normal(0.06, 0.01, (height, width))
+        mask = np.zeros((height, width), bool)
+        for _ in range(height * width // 1600):
+            cy, cx, a, b, t = rng.uniform((0, 0, 5, 5, 0), (height, width, 12, 12, np.pi))
+            u, v = (x - cx) * np.cos(t) + (y - cy) * np.sin(t), (y - cy) * np.cos(t) - (x - cx) * np.sin(t)
+            cell = (u / a) ** 2 + (v / b) ** 2 < 1
+            light[cell] = rng.uniform(0.14, 0.5) + rng.normal(0, 0.02, cell.sum())
+            mask |= cell
+        grey = (light.clip(0, 1) * 255).astype(np.uint8)
+        image = np.dstack([grey, grey, grey, np.full_like(grey, 255)])
+        Image.fromarray(image).save(folder / f"images/{i:03d}.png")
+        Image.fromarray(mask.astype(np.uint8) * 255).save(folder / f"masks/{i:03d}.png")
+
+
+@pytest.mark.slow
+def test_microscopy_with_an_opaque_alpha_is_learnt_in_two_minutes(tmp_path):
+    write_microscopy(tmp_path, 30)
+    done = quickstart(tmp_path, "--images", tmp_path / "images", "--masks", tmp_path / "masks", "--epochs", 8)
+    assert done.returncode == 0, done.stderr
+    assert "left out: channel 3 of 4 (from 0): an opaque alpha" in done.stdout
+    assert "Normalize" not in done.stderr
+    metrics = json.loads((tmp_path / "out/metrics.json").read_text())
+    assert metrics["miou"] > 0.85
+
+
 @pytest.mark.slow
 def test_thirteen_band_images_with_gaps_in_the_ids_just_work(shared, tmp_path):
     folder = shared / "data/s2_uint16"
