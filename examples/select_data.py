@@ -110,7 +110,7 @@ def check_one_kind(pairs: list[Pair], numbers: stats.DatasetStatistics) -> None:
 
 
 def choose_channels(numbers: stats.DatasetStatistics) -> list[int]:
-    """All channels but those with one value in every image, such as an opaque alpha: jitter would make noise of them."""
+    """All channels but those with one value in every image, as an opaque alpha has: jitter would make noise of it."""
     count = numbers.kind[1]
     varying = [channel for channel in range(count) if numbers.min[channel] < numbers.max[channel]]
     if not varying:
