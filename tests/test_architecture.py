@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "viz": {"errors", "labels"},
     "audit": {"io", "datasets", "labels", "stats", "viz", "errors"},
     "annotations": {"errors", "labels"},
+    "metrics": {"errors", "labels"},
     "cli": set(segkit.ROOMS),
 }
 

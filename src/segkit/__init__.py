@@ -33,6 +33,7 @@ __all__ = [
     "io",
     "labels",
     "losses",
+    "metrics",
     "mining",
     "samplers",
     "stats",

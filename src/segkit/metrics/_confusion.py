@@ -1,0 +1,475 @@
+"""The confusion matrix, and what follows from it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from segkit import IGNORE_INDEX
+from segkit.errors import DataError
+from segkit.labels import as_index_target, from_logits
+from segkit.metrics._count import count_pairs, find_boundary
+from segkit.metrics._show import picture, table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+VERSION = 1
+
+
+class ConfusionMatrix:
+    """How many pixels of each class were called which class, and IoU, Dice, precision and recall from it.
+
+    Nothing is averaged before the end and all counts are int64, so batches, files and ranks add up exactly. `update`
+    does not wait for an accelerator: numbers are fetched when they are asked for.
+
+    Args:
+        num_classes: C, at least 1. A binary network's one logit is two classes: pass ``logits[:, 0] > 0``.
+        ignore_index: label of pixels that count nowhere; a tuple of labels, or None. Where it is one of the C classes,
+            that class is not judged.
+        per_image: also keep three numbers for each image and class, for means over images and their worst cases.
+        boundary: also count the pixels near an edge, for `boundary_iou`: the distance as a fraction of the image's
+            diagonal (the authors take 0.02). None: do not.
+
+    Example:
+        >>> confusion = ConfusionMatrix(2)
+        >>> logits = torch.tensor([[[2.0, 0.0, 1.0], [1.0, 3.0, 4.0]]])  # [B, C, pixels]
+        >>> confusion.update(logits, torch.tensor([[0, 0, 1]], dtype=torch.uint8))
+        >>> confusion.counts
+        tensor([[1, 1],
+                [0, 1]])
+        >>> confusion.iou(), confusion.mean_iou()
+        (tensor([0.5000, 0.5000], dtype=torch.float64), 0.5)
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        ignore_index: int | tuple[int, ...] | None = IGNORE_INDEX,
+        per_image: bool = False,
+        boundary: float | None = None,
+    ) -> None:
+        if isinstance(num_classes, bool) or not isinstance(num_classes, (int, np.integer)) or num_classes < 1:
+            raise ValueError(f"ConfusionMatrix: `num_classes` must be an int of at least 1, got {num_classes!r}.")
+        labels = () if ignore_index is None else ignore_index if isinstance(ignore_index, tuple) else (ignore_index,)
+        if any(isinstance(label, bool) or not isinstance(label, (int, np.integer)) for label in labels):
+            raise TypeError(f"ConfusionMatrix: `ignore_index` must be an int, ints or None, got {ignore_index!r}.")
+        if boundary is not None and not 0 < boundary < 1:
+            raise ValueError(
+                f"ConfusionMatrix: `boundary` must be a fraction of the diagonal in (0, 1) or None, got {boundary!r}. "
+                "Take 0.02, as the authors do."
+            )
+        self.num_classes = int(num_classes)
+        self.ignore_index = ignore_index
+        self.per_image = bool(per_image)
+        self.boundary = boundary
+        self._ignored = tuple(int(label) for label in labels)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all counts."""
+        self._pairs = torch.zeros(self.num_classes + 1, self.num_classes + 1, dtype=torch.int64)
+        self._images: list[Tensor] = []  # each [N, 3, C]: both, prediction, truth
+        self._edges = torch.zeros(3, self.num_classes, dtype=torch.int64)
+
+    # Counting -------------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def update(self, prediction: Any, target: Any) -> None:
+        """Count a batch.
+
+        Args:
+            prediction: logits or probabilities [B, C, *spatial], of which the largest is the class, or labels
+                [B, *spatial] of any integer dtype or bool. A single image may leave out the B.
+            target: labels [B, *spatial] of any integer dtype, or any shape that `labels.as_index_target` takes. Tensors
+                on one device, or NumPy arrays.
+
+        Raises:
+            DataError: a label is outside of [0, C) and not ignored. On an accelerator this is told at reading.
+            TypeError: what came is no tensor, or the target is not of integers.
+            ValueError: shapes or devices do not belong together.
+        """
+        prediction, target = _tensor("prediction", prediction), _tensor("target", target)
+        found, truth = self._as_labels(prediction, target)
+        counts = count_pairs(_rows(found), _rows(truth), self.num_classes, self._ignored)
+        pairs = counts.sum(0)
+        if pairs.device.type == "cpu":
+            self._check(pairs)
+        self._pairs = self._pairs.to(pairs.device) + pairs
+        if self.per_image:
+            self._images.append(_sums(counts, self.num_classes))
+        if self.boundary is not None:
+            self._edges = self._edges.to(pairs.device) + self._near_edges(found, truth)
+
+    def _as_labels(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Labels of both, [B, *spatial]."""
+        classes = self.num_classes
+        if prediction.device != target.device:
+            raise ValueError(
+                f"ConfusionMatrix.update: `target` must be where `prediction` is, on {prediction.device}, got "
+                f"{target.device}. Pass target.to(prediction.device)."
+            )
+        shape = list(prediction.shape)
+        if not prediction.is_floating_point():
+            if prediction.is_complex():
+                raise TypeError(f"ConfusionMatrix.update: `prediction` must be real, got {prediction.dtype}.")
+            single = prediction.ndim == 2 and target.shape == prediction.shape  # [H, W]: one image
+            if single or prediction.ndim == 0:
+                prediction, target = prediction[None], target[None]
+            like = prediction[:, None].expand(-1, classes, *prediction.shape[1:])
+            return _plain(prediction), _plain(as_index_target(target, like, ignore_index=self._unlabelled()))
+        if shape[:1] == [classes] and shape[1:] == list(target.shape) and target.ndim >= 2:
+            prediction, target = prediction[None], target[None]  # [C, H, W] beside [H, W]
+        elif len(shape) < 2 or shape[1] != classes:
+            one = " One logit a pixel is two classes: pass logits[:, 0] > 0." if shape[1:2] == [1] else ""
+            raise ValueError(
+                f"ConfusionMatrix.update: `prediction` must be logits [B, {classes}, *spatial] or integer labels, got "
+                f"{prediction.dtype} {shape}.{one} Labels that are floats: pass prediction.to(torch.uint8)."
+            )
+        truth = as_index_target(target, prediction, ignore_index=self._unlabelled())
+        return from_logits(prediction), _plain(truth)
+
+    def _unlabelled(self) -> int:
+        """What a one-hot target's pixel becomes that is 0 in every plane: ignored, or no class at all."""
+        return self._ignored[0] if self._ignored else self.num_classes
+
+    def _near_edges(self, found: Tensor, truth: Tensor) -> Tensor:
+        """[3, C]: pixels near an edge in both, in the prediction, in the truth."""
+        classes, nowhere = self.num_classes, self.num_classes
+        if found.ndim < 2:
+            raise ValueError(f"ConfusionMatrix.update: `boundary` needs images, got labels {list(found.shape)}.")
+        diagonal = math.sqrt(sum(side**2 for side in found.shape[1:]))
+        distance = max(1, round((self.boundary or 0) * diagonal))
+        found, truth = found.to(torch.int64), truth.to(torch.int64)
+        known = (truth >= 0) & (truth < classes)
+        for label in self._ignored:
+            known &= truth != label
+        edges = [
+            labels.masked_fill(~find_boundary(labels, known, distance), nowhere).masked_fill(~known, nowhere + 1)
+            for labels in (found, truth)
+        ]
+        counts = count_pairs(edges[0].reshape(1, -1), edges[1].reshape(1, -1), classes + 1, (nowhere + 1,))
+        return _sums(counts, classes + 1)[0, :, :classes]
+
+    def _check(self, pairs: Tensor) -> None:
+        """Raise if labels were counted that are no class."""
+        classes = self.num_classes
+        truth, found = int(pairs[classes].sum()), int(pairs[:classes, classes].sum())
+        if truth or found:
+            name, number = ("target", truth) if truth else ("prediction", found)
+            ignored = f" or {self.ignore_index} (ignored)" if self._ignored and truth else ""
+            raise DataError(
+                f"ConfusionMatrix.update: every label of `{name}` must be in [0, {classes}){ignored}, got others on "
+                f"{number} pixels. See which with labels.validate_target({name}, {classes})."
+            )
+
+    def merge(self, other: ConfusionMatrix) -> ConfusionMatrix:
+        """Add the counts of another matrix to this one, exactly; its images come after these.
+
+        Args:
+            other: made with the same arguments. It stays as it is.
+
+        Returns:
+            This matrix.
+
+        Raises:
+            ValueError: the two count different things.
+        """
+        if not isinstance(other, ConfusionMatrix) or other._arguments() != self._arguments():
+            raise ValueError(f"ConfusionMatrix.merge: `other` must be made as {self._made()}, got {other!r}.")
+        self._pairs = self._pairs + other._pairs.to(self._pairs.device)
+        self._edges = self._edges + other._edges.to(self._edges.device)
+        self._images = [*self._images, *other._images]
+        return self
+
+    def all_reduce(self, group: Any = None) -> ConfusionMatrix:
+        """Make the matrices of all ranks one, as if one process had counted all. Images stand in the order of ranks.
+
+        Call it once, at the end: what it gives is the sum, and a second call would add the sums again.
+
+        Args:
+            group: a process group of `torch.distributed`; None or ``"world"`` is the default one. Without any, nothing
+                happens.
+
+        Returns:
+            This matrix.
+        """
+        import torch.distributed as dist
+
+        group = None if isinstance(group, str) and group == "world" else group
+        if not (dist.is_available() and dist.is_initialized()):
+            return self
+        device = torch.device("cpu")
+        if dist.get_backend(group) == "nccl":
+            device = torch.device("cuda", torch.cuda.current_device())
+        flat = torch.cat([self._pairs.flatten(), self._edges.flatten().to(self._pairs.device)]).to(device)
+        dist.all_reduce(flat, group=group)
+        pairs, edges = torch.split(flat, [self._pairs.numel(), self._edges.numel()])
+        self._pairs, self._edges = pairs.view_as(self._pairs), edges.view_as(self._edges)
+        if self.per_image:
+            mine = self._per_image().to(device)
+            sizes = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(dist.get_world_size(group))]
+            dist.all_gather(sizes, torch.tensor([len(mine)], device=device), group=group)
+            most = int(torch.cat(sizes).max())
+            padded = torch.cat([mine, mine.new_zeros(most - len(mine), *mine.shape[1:])])
+            parts = [torch.empty_like(padded) for _ in sizes]
+            dist.all_gather(parts, padded, group=group)
+            self._images = [part[: int(size)] for part, size in zip(parts, sizes, strict=True)]
+        return self
+
+    # Reading --------------------------------------------------------------------------------------------------------
+
+    @property
+    def counts(self) -> Tensor:
+        """int64 [C, C] on the CPU: rows are the truth, columns the prediction. Ignored pixels are in neither."""
+        pairs = self._pairs.cpu()
+        self._check(pairs)
+        return pairs[: self.num_classes, : self.num_classes].clone()
+
+    def iou(self) -> Tensor:
+        """Intersection over union of each class, float64 [C]; NaN for a class that is neither there nor predicted."""
+        both, found, truth = self._three()
+        return both / (found + truth - both)
+
+    def dice(self) -> Tensor:
+        """Dice (F1) of each class, float64 [C]; NaN for a class that is neither there nor predicted."""
+        both, found, truth = self._three()
+        return 2 * both / (found + truth)
+
+    def precision(self) -> Tensor:
+        """Which share of what was called a class is that class, float64 [C]; NaN for a class never predicted."""
+        both, found, _ = self._three()
+        return both / found
+
+    def recall(self) -> Tensor:
+        """Which share of a class was found, float64 [C]; NaN for a class that is not there."""
+        both, _, truth = self._three()
+        return both / truth
+
+    def accuracy(self) -> float:
+        """The share of pixels whose class is right, over all classes; NaN where none was counted."""
+        both, _, truth = self._three()
+        return float(both.nansum() / truth.nansum())
+
+    def mean_iou(self, *, per: Literal["dataset", "image", "class"] = "dataset", worst: float = 1.0) -> float:
+        """The mean of the IoU over classes, of all pixels together or image by image.
+
+        Args:
+            per: ``"dataset"``: the mean of `iou`. ``"image"``: each image's mean over the classes that are there, then
+                the mean over images. ``"class"``: each class's mean over the images where it is, then over classes.
+                The last two need ``per_image=True``.
+            worst: a fraction in (0, 1]: only so many of the images with the lowest values, at least one.
+
+        Returns:
+            In [0, 1]; NaN where nothing was counted.
+
+        Raises:
+            ValueError: the images were not kept, or `worst` is out of range.
+
+        Source: Wang et al., NeurIPS 2023 (arXiv 2310.19252): mIoU-D, mIoU-I, mIoU-C and their worst cases. As there, a
+        class that an image's truth does not hold is left out for that image.
+        """
+        return self._mean("mean_iou", 1, per, worst)
+
+    def mean_dice(self, *, per: Literal["dataset", "image", "class"] = "dataset", worst: float = 1.0) -> float:
+        """The mean of Dice over classes; the arguments are those of `mean_iou`."""
+        return self._mean("mean_dice", 2, per, worst)
+
+    def mean_precision(self) -> float:
+        """The mean of `precision` over the classes that were predicted."""
+        return float(self.precision().nanmean())
+
+    def mean_recall(self) -> float:
+        """The mean of `recall` over the classes that are there: balanced accuracy."""
+        return float(self.recall().nanmean())
+
+    def per_image_iou(self) -> Tensor:
+        """The IoU of each image and class, float64 [N, C], in the order of updates; NaN where the truth lacks a class.
+
+        Raises:
+            ValueError: the images were not kept.
+        """
+        return self._image_scores("per_image_iou", 1)
+
+    def per_image_dice(self) -> Tensor:
+        """Dice of each image and class, as `per_image_iou`."""
+        return self._image_scores("per_image_dice", 2)
+
+    def boundary_iou(self) -> Tensor:
+        """The IoU of the pixels near an edge of their class, float64 [C]; NaN as for `iou`.
+
+        Near an edge is a pixel that lies within ``boundary`` times the image's diagonal of another class, in rows or
+        columns. The edge of the picture is an edge, as the authors have it, and so is that of an ignored area.
+
+        Raises:
+            ValueError: the matrix was made without ``boundary``.
+
+        Source: Cheng et al., CVPR 2021. Pixels are added up over all images, as for `iou`.
+        """
+        if self.boundary is None:
+            raise ValueError("ConfusionMatrix.boundary_iou: edges were not counted. Make it with boundary=0.02.")
+        _ = self.counts  # labels that are no class are told
+        both, found, truth = self._judged(self._edges.cpu().double())
+        return both / (found + truth - both)
+
+    def mean_boundary_iou(self) -> float:
+        """The mean of `boundary_iou` over the classes."""
+        return float(self.boundary_iou().nanmean())
+
+    def _three(self) -> Tensor:
+        """[3, C] float64: pixels in both, in the prediction, in the truth; NaN for classes that are ignored."""
+        counts = self.counts
+        return self._judged(torch.stack([counts.diag(), counts.sum(0), counts.sum(1)]).double())
+
+    def _judged(self, sums: Tensor) -> Tensor:
+        for label in self._ignored:
+            if 0 <= label < self.num_classes:
+                sums[..., label] = torch.nan
+        return sums
+
+    def _per_image(self) -> Tensor:
+        """[N, 3, C] on the CPU."""
+        empty = torch.zeros(0, 3, self.num_classes, dtype=torch.int64)
+        return torch.cat([empty, *(part.cpu() for part in self._images)])
+
+    def _image_scores(self, function: str, times: int) -> Tensor:
+        """IoU for 1, Dice for 2: `times * both / (found + truth - (2 - times) * both)`."""
+        if not self.per_image:
+            raise ValueError(f"ConfusionMatrix.{function}: images were not kept. Make it with per_image=True.")
+        _ = self.counts
+        both, found, truth = self._judged(self._per_image().double()).unbind(1)
+        return (times * both / (found + truth - (2 - times) * both)).masked_fill(truth == 0, torch.nan)
+
+    def _mean(self, function: str, times: int, per: str, worst: float) -> float:
+        if per not in ("dataset", "image", "class"):
+            raise ValueError(f'ConfusionMatrix.{function}: `per` must be "dataset", "image" or "class", got {per!r}.')
+        if not 0 < worst <= 1:
+            raise ValueError(f"ConfusionMatrix.{function}: `worst` must be in (0, 1], got {worst!r}. 0.05 is 5 %.")
+        if per == "dataset":
+            if worst != 1:
+                raise ValueError(f'ConfusionMatrix.{function}: `worst` needs per="image" or per="class".')
+            return float((self.iou() if times == 1 else self.dice()).nanmean())
+        scores = self._image_scores(function, times)
+        if per == "image":
+            return _lowest(scores.nanmean(1), worst)
+        return float(torch.tensor([_lowest(column, worst) for column in scores.T], dtype=torch.float64).nanmean())
+
+    # Showing and keeping --------------------------------------------------------------------------------------------
+
+    def table(self, names: Sequence[str] | None = None) -> str:
+        """IoU, Dice, precision, recall and pixels of each class as lines of text; `str(confusion)` is the same.
+
+        Args:
+            names: one a class; None: their numbers.
+        """
+        columns = {"IoU": self.iou(), "Dice": self.dice(), "precision": self.precision(), "recall": self.recall()}
+        if self.boundary is not None:
+            columns["boundary"] = self.boundary_iou()
+        means = {title: float(values.nanmean()) for title, values in columns.items()}
+        return table(self._names("table", names), columns, self.counts.sum(1), means)
+
+    def plot(self, names: Sequence[str] | None = None) -> Figure:
+        """The matrix as a picture, each row divided by its sum.
+
+        Args:
+            names: one a class; None: their numbers.
+
+        Returns:
+            A matplotlib figure; write it with ``.savefig(path)``. Needs the extra ``plot``.
+        """
+        return picture(self.counts, self._names("plot", names))
+
+    def _names(self, function: str, names: Sequence[str] | None) -> list[str]:
+        if names is not None and len(names) != self.num_classes:
+            raise ValueError(
+                f"ConfusionMatrix.{function}: `names` must be one for each of the {self.num_classes} classes, "
+                f"got {len(names)}."
+            )
+        return [str(name) for name in (range(self.num_classes) if names is None else names)]
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it in plain numbers and lists: `json.dumps` takes it as it is."""
+        return {
+            "version": VERSION,
+            **self._arguments(),
+            "pairs": self._pairs.tolist(),
+            "edges": self._edges.tolist(),
+            "images": self._per_image().tolist(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Become the matrix that a state was taken of.
+
+        Raises:
+            DataError: the state is none of a matrix made with these arguments.
+        """
+        wanted = {"version": VERSION, **self._arguments()}
+        if not isinstance(state, dict) or not {"pairs", "edges", "images"} <= state.keys():
+            raise DataError("ConfusionMatrix.load_state_dict: `state` must be what state_dict() returned.")
+        ignored = state.get("ignore_index")  # JSON knows no tuples
+        given = {**state, "ignore_index": tuple(ignored) if isinstance(ignored, list) else ignored}
+        other = {name: given.get(name) for name, value in wanted.items() if given.get(name) != value}
+        if other:
+            raise DataError(
+                f"ConfusionMatrix.load_state_dict: `state` must be of {self._made()}, got one with {other}."
+            )
+        self._pairs = torch.tensor(state["pairs"], dtype=torch.int64).view(self.num_classes + 1, -1)
+        self._edges = torch.tensor(state["edges"], dtype=torch.int64)
+        self._images = [torch.tensor(state["images"], dtype=torch.int64).view(-1, 3, self.num_classes)]
+
+    def _arguments(self) -> dict[str, Any]:
+        names = ("num_classes", "ignore_index", "per_image", "boundary")
+        return {name: getattr(self, name) for name in names}
+
+    def _made(self) -> str:
+        number, *others = self._arguments().items()
+        return f"ConfusionMatrix({number[1]}, {', '.join(f'{name}={value!r}' for name, value in others)})"
+
+    def __repr__(self) -> str:
+        return self._made()
+
+    def __str__(self) -> str:
+        return self.table()
+
+
+def _tensor(name: str, value: Any) -> Tensor:
+    if isinstance(value, np.ndarray):
+        value = torch.from_numpy(np.ascontiguousarray(value.astype(value.dtype.newbyteorder("="), copy=False)))
+    if not isinstance(value, Tensor):
+        hint = "Pass the output that counts, for instance out['out'] or out[0]." if name == "prediction" else ""
+        raise TypeError(
+            f"ConfusionMatrix.update: `{name}` must be a tensor or a NumPy array, got {type(value).__name__}. {hint}"
+        )
+    return value.detach().as_subclass(Tensor)  # of MONAI, of torchvision: counted as what they hold
+
+
+def _plain(labels: Tensor) -> Tensor:
+    """In a dtype that torch can compare."""
+    if labels.dtype == torch.bool:
+        return labels.view(torch.uint8)
+    if labels.dtype in (torch.uint16, torch.uint32, torch.uint64):
+        return labels.to(torch.int64)
+    return labels
+
+
+def _rows(labels: Tensor) -> Tensor:
+    """[B, pixels]."""
+    return labels.flatten(1) if labels.ndim > 1 else labels[:, None]
+
+
+def _sums(counts: Tensor, classes: int) -> Tensor:
+    """[N, 3, C] from the pairs of each image: pixels in both, in the prediction, in the truth."""
+    square = counts[:, :classes, :classes]
+    return torch.stack([square.diagonal(dim1=1, dim2=2), square.sum(1), square.sum(2)], 1)
+
+
+def _lowest(values: Tensor, worst: float) -> float:
+    """The mean of the lowest share of the values that exist."""
+    there = values[~values.isnan()].sort().values
+    return float(there[: max(1, int(worst * len(there)))].mean()) if len(there) else math.nan

@@ -1,0 +1,87 @@
+"""Counting pairs of labels: how many pixels of class t were called class p."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+BLOCK = 2**20  # pixels at a time: what is made besides the labels stays below 10 MB
+
+
+def count_pairs(prediction: Tensor, target: Tensor, classes: int, ignored: tuple[int, ...]) -> Tensor:
+    """[N, C + 1, C + 1] int64 counts for labels [N, pixels] of any integer dtype, without waiting for the device.
+
+    Rows are the truth, columns the prediction: C classes, then labels that are no class. What is ignored is in neither.
+    """
+    rows, columns = classes + 2, classes + 1  # the last row, of what is ignored, is dropped at the end
+    small = rows * columns < 2**15
+    if prediction.device.type != "cpu":
+        code = _codes(prediction, target, classes, ignored, torch.int64)
+        code += torch.arange(len(code), device=code.device)[:, None] * (rows * columns)
+        counts = torch.zeros(len(code) * rows * columns, dtype=torch.int64, device=code.device)
+        # torch.bincount would wait for the device, to learn the largest code.
+        counts.scatter_add_(0, code.flatten(), torch.ones_like(code).flatten())
+        return counts.view(-1, rows, columns)[:, :-1]
+    counts = torch.zeros(len(prediction), rows * columns, dtype=torch.int64)
+    for image in range(len(prediction)):
+        for p, t in zip(torch.split(prediction[image], BLOCK), torch.split(target[image], BLOCK), strict=True):
+            code = _codes(p, t, classes, ignored, torch.int16 if small else torch.int64)  # int16 is counted faster
+            counts[image] += torch.bincount(code, minlength=rows * columns)
+    return counts.view(-1, rows, columns)[:, :-1]
+
+
+def _codes(prediction: Tensor, target: Tensor, classes: int, ignored: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Row and column of each pixel as one number, row * (C + 1) + column."""
+    row = _in_range(target, classes).to(dtype)
+    for label in ignored:
+        if _holds(target.dtype, label):  # compared as uint8, -1 would be 255
+            row.masked_fill_(target == label, classes + 1)
+    return torch.add(_in_range(prediction, classes).to(dtype), row, alpha=classes + 1)
+
+
+def _in_range(labels: Tensor, classes: int) -> Tensor:
+    """Labels that are no class become C."""
+    if labels.dtype.is_signed and labels.numel():
+        labels = labels.masked_fill(labels < 0, classes) if _holds(labels.dtype, classes) else _clip(labels, classes)
+    return labels.clamp(max=classes) if _holds(labels.dtype, classes) else labels
+
+
+def _clip(labels: Tensor, classes: int) -> Tensor:
+    """For int8, which may not hold C: one step wider."""
+    wide = labels.to(torch.int64)
+    return wide.masked_fill(wide < 0, classes)
+
+
+def _holds(dtype: torch.dtype, value: int) -> bool:
+    return torch.iinfo(dtype).min <= value <= torch.iinfo(dtype).max
+
+
+def find_boundary(labels: Tensor, known: Tensor, distance: int) -> Tensor:
+    """Where a pixel of another class lies within a square of 2 * distance + 1: bool, the shape of `labels`.
+
+    What is not known, and what is outside of the picture, is another class for all.
+
+    Args:
+        labels: [N, *spatial] integers of at least 16 bits, not negative where known.
+        known: bool, the same shape.
+        distance: in pixels, at least 1.
+    """
+    low = high = labels.masked_fill(~known, -1)
+    for axis in range(1, labels.ndim):
+        low, high = _extreme(low, axis, distance, torch.minimum), _extreme(high, axis, distance, torch.maximum)
+    return (low != high) & known
+
+
+def _extreme(labels: Tensor, axis: int, distance: int, of: object) -> Tensor:
+    """The minimum or maximum over windows along an axis, in log2(distance) steps: each doubles the window."""
+    shape = list(labels.shape)
+    shape[axis] = distance
+    edge = labels.new_full(shape, -1)
+    padded = torch.cat([edge, labels, edge], axis)
+    window, wanted = 1, 2 * distance + 1
+    while window < wanted:
+        step = min(window, wanted - window)
+        length = padded.shape[axis] - step
+        padded = of(padded.narrow(axis, 0, length), padded.narrow(axis, step, length))  # type: ignore[operator]
+        window += step
+    return padded
