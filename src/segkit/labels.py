@@ -284,7 +284,7 @@ def from_one_hot(x: Tensor, ignore_index: int = IGNORE_INDEX) -> Tensor:
 
 
 def from_logits(logits: Tensor, *, axis: int = 1) -> Tensor:
-    """The class of each pixel: `logits.argmax(axis)` in a small dtype, ten to twenty times as fast on the CPU.
+    """The class of each pixel: `logits.argmax(axis)` in a small dtype, about ten times as fast on the CPU.
 
     Args:
         logits: [B, C, *spatial], floating point; with ``axis=0`` [C, *spatial]. Probabilities give the same classes.

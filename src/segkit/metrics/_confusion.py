@@ -146,10 +146,11 @@ class ConfusionMatrix:
             raise ValueError(f"ConfusionMatrix.update: `boundary` needs images, got labels {list(found.shape)}.")
         diagonal = math.sqrt(sum(side**2 for side in found.shape[1:]))
         distance = max(1, round((self.boundary or 0) * diagonal))
-        found, truth = found.to(torch.int64), truth.to(torch.int64)
         known = (truth >= 0) & (truth < classes)
         for label in self._ignored:
-            known &= truth != label
+            known &= truth.to(torch.int64) != label
+        narrow = torch.int16 if classes < 2**15 - 1 else torch.int64
+        found, truth = found.to(narrow), truth.to(narrow)
         edges = [
             labels.masked_fill(~find_boundary(labels, known, distance), nowhere).masked_fill(~known, nowhere + 1)
             for labels in (found, truth)

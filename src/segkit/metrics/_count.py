@@ -14,7 +14,6 @@ def count_pairs(prediction: Tensor, target: Tensor, classes: int, ignored: tuple
     Rows are the truth, columns the prediction: C classes, then labels that are no class. What is ignored is in neither.
     """
     rows, columns = classes + 2, classes + 1  # the last row, of what is ignored, is dropped at the end
-    small = rows * columns < 2**15
     if prediction.device.type != "cpu":
         code = _codes(prediction, target, classes, ignored, torch.int64)
         code += torch.arange(len(code), device=code.device)[:, None] * (rows * columns)
@@ -22,12 +21,29 @@ def count_pairs(prediction: Tensor, target: Tensor, classes: int, ignored: tuple
         # torch.bincount would wait for the device, to learn the largest code.
         counts.scatter_add_(0, code.flatten(), torch.ones_like(code).flatten())
         return counts.view(-1, rows, columns)[:, :-1]
-    counts = torch.zeros(len(prediction), rows * columns, dtype=torch.int64)
+    counts = torch.zeros(len(prediction), columns, columns, dtype=torch.int64)
+    count = _count_bytes if target.dtype == torch.uint8 and 256 * columns <= 2**15 else _count
     for image in range(len(prediction)):
         for p, t in zip(torch.split(prediction[image], BLOCK), torch.split(target[image], BLOCK), strict=True):
-            code = _codes(p, t, classes, ignored, torch.int16 if small else torch.int64)  # int16 is counted faster
-            counts[image] += torch.bincount(code, minlength=rows * columns)
-    return counts.view(-1, rows, columns)[:, :-1]
+            counts[image] += count(p, t, classes, ignored)
+    return counts
+
+
+def _count(prediction: Tensor, target: Tensor, classes: int, ignored: tuple[int, ...]) -> Tensor:
+    """The counts of some pixels, [C + 1, C + 1]."""
+    size = (classes + 2) * (classes + 1)
+    code = _codes(prediction, target, classes, ignored, torch.int16 if size <= 2**15 else torch.int64)
+    return torch.bincount(code, minlength=size).view(-1, classes + 1)[:-1]
+
+
+def _count_bytes(prediction: Tensor, target: Tensor, classes: int, ignored: tuple[int, ...]) -> Tensor:
+    """The same with a row for each of the 256 labels that uint8 holds: nothing is looked for."""
+    code = torch.add(_in_range(prediction, classes).to(torch.int16), target.to(torch.int16), alpha=classes + 1)
+    table = torch.bincount(code, minlength=256 * (classes + 1)).view(256, classes + 1)
+    for label in ignored:
+        if 0 <= label < 256:
+            table[label] = 0
+    return torch.cat([table[:classes], table[classes:].sum(0, keepdim=True)])
 
 
 def _codes(prediction: Tensor, target: Tensor, classes: int, ignored: tuple[int, ...], dtype: torch.dtype) -> Tensor:
