@@ -8,11 +8,13 @@ Example:
 
 from segkit.datasets._dataset import JoinedDataset, PairDataset
 from segkit.datasets._expand import expand_dataset
+from segkit.datasets._folds import Folds, split_folds
 from segkit.datasets._grid import GridDataset
 from segkit.datasets._pairs import Pair, Pairs, find_images, find_pairs
 from segkit.datasets._tile import Tiled, tile_images
 
 __all__ = [
+    "Folds",
     "GridDataset",
     "JoinedDataset",
     "Pair",
@@ -22,5 +24,6 @@ __all__ = [
     "expand_dataset",
     "find_images",
     "find_pairs",
+    "split_folds",
     "tile_images",
 ]
