@@ -188,3 +188,222 @@ def test_the_module_runs_as_a_command():
     done = subprocess.run([sys.executable, "-m", "segkit", "--help"], capture_output=True, text=True, check=True)
     assert "audit" in done.stdout
     assert done.stderr == ""
+
+
+# --- tables as people have them
+
+
+def split_table(kind, names=None):
+    rows = [(name, "val" if i > 3 else "train") for i, name in enumerate(names or [f"{i}.png" for i in range(6)])]
+    mark = {"semicolon": ";", "utf16": "\t"}.get(kind, ",")
+    head = mark.join({"capital": ("File", "Split"), "set": ("filename", "subset")}.get(kind, ("file", "split")))
+    text = "\r\n".join([head, *(mark.join(row) for row in rows)]) + "\r\n"
+    return text.encode({"bom": "utf-8-sig", "utf16": "utf-16", "latin": "cp1252"}.get(kind, "utf-8"))
+
+
+SPLIT_NAMES = {
+    "plain": None,
+    "bom": None,
+    "semicolon": None,
+    "utf16": None,
+    "capital": None,
+    "set": None,
+    "stems": [f"{i}" for i in range(6)],
+    "windows": [f"D:\\data\\images\\{i}.png" for i in range(6)],
+    "other machine": [f"/home/me/data/images/{i}.jpg" for i in range(6)],
+    "blank lines": None,
+}
+
+
+@pytest.fixture
+def leak(folders):
+    for name in ("images", "masks"):
+        (folders / name / "5.png").write_bytes((folders / name / "0.png").read_bytes())
+    return folders
+
+
+@pytest.mark.parametrize("kind", SPLIT_NAMES)
+def test_a_leak_is_found_by_a_table_of_splits_in_any_form(leak, capsys, kind):
+    names = SPLIT_NAMES[kind]
+    if kind == "other machine":
+        names = [name.replace(".jpg", ".png") for name in names]
+    data = split_table(kind, names)
+    (leak / "s.csv").write_bytes(data.replace(b"\r\n", b"\r\n\r\n") if kind == "blank lines" else data)
+    assert main(["audit", "images", "masks", "--splits", "s.csv"]) == 1
+    assert "split-leak" in capsys.readouterr().out
+
+
+def test_splits_in_nested_folders_are_told_apart_by_their_folders(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for case in ("a", "b"):
+        (tmp_path / "images" / case).mkdir(parents=True)
+        for i in range(3):
+            image = rng.integers(0, 256, (32, 40, 3), dtype=np.uint8)
+            Image.fromarray(image).save(tmp_path / "images" / case / f"{i}{case}.png")
+    (tmp_path / "images/b/2b.png").write_bytes((tmp_path / "images/a/0a.png").read_bytes())
+    rows = [f"{case}/{i}{case}.png,{'train' if case == 'a' else 'val'}" for case in "ab" for i in range(3)]
+    (tmp_path / "s.csv").write_text("\n".join(["file,split", *rows]))
+    assert main(["audit", "images", "--splits", "s.csv"]) == 1
+    assert "split-leak" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [
+        ([f"img_{i}.png" for i in range(6)], "got 6 of 6 names that match none, the first 'img_0.png'"),
+        ([*(f"{i}.png" for i in range(5)), "six.png"], "got 1 of 6 names that match none, the first 'six.png'"),
+    ],
+)
+def test_names_of_splits_that_match_nothing_are_an_error(leak, capsys, names, text):
+    (leak / "s.csv").write_bytes(split_table("plain", names))
+    assert main(["audit", "images", "masks", "--splits", "s.csv"]) == 2
+    assert text in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("table", "text"),
+    [
+        ("a,b\n", "columns file and split, got a, b"),
+        ("", "columns file and split"),
+        ("file,split\n0.png\n", "line 2 must have 2 columns, got 1"),
+        ("file,split\n0.png,train\n0.png,val\n", "'0.png' must be in one split, got 'train' and 'val'"),
+    ],
+)
+def test_a_table_of_splits_that_cannot_be_meant_is_refused(folders, capsys, table, text):
+    (folders / "s.csv").write_text(table)
+    assert main(["audit", "images", "--splits", "s.csv"]) == 2
+    assert text in capsys.readouterr().err
+
+
+LABELMAP = "# label:color_rgb:parts:actions\ncar:255,0,0::\nbackground:0,0,0::\n\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "car"),
+    [
+        ("c.json", '{"0,0,0": 0, "255,0,0": 2}'.encode("utf-8-sig"), 2),
+        ("c.json", '{"#000000": 0, "#ff0000": 2}'.encode("utf-16"), 2),
+        ("labelmap.txt", LABELMAP.encode(), 1),
+        ("labelmap.txt", LABELMAP.replace("\n", "\r\n").encode("utf-8-sig"), 1),
+    ],
+)
+def test_colours_are_read_from_json_and_from_cvat_with_or_without_a_bom(folders, name, data, car):
+    (folders / "coded").mkdir()
+    Image.fromarray(np.array([[[0, 0, 0], [255, 0, 0]]], np.uint8)).save("coded/a.png")
+    (folders / name).write_bytes(data)
+    assert main(["convert-masks", "coded", "new", "--colors", name]) == 0
+    assert np.array(Image.open("new/a.png")).tolist() == [[0, car]]
+
+
+def test_a_labelmap_without_colours_is_refused(folders, capsys):
+    (folders / "labelmap.txt").write_text("# nothing\n")
+    assert main(["convert-masks", "masks", "new", "--colors", "labelmap.txt"]) == 2
+    assert "or the labelmap.txt of CVAT" in capsys.readouterr().err
+
+
+# --- convert-masks: whatever form the labels have
+
+
+TWO = np.kron(np.array([[0, 255], [255, 0]]), np.ones((8, 8))).astype(np.uint8)
+
+
+def write_form(path, form):
+    import tifffile
+
+    if form == "three equal channels":
+        Image.fromarray(np.dstack([TWO] * 3)).save(path / "1.png")
+    elif form == "with an opaque alpha":
+        Image.fromarray(np.dstack([TWO, TWO, TWO, np.full_like(TWO, 255)])).save(path / "1.png")
+    elif form == "grey and alpha":
+        Image.fromarray(np.dstack([TWO, np.full_like(TWO, 255)]), "LA").save(path / "1.png")
+    elif form == "whole floats":
+        tifffile.imwrite(path / "1.tif", TWO.astype(np.float32))
+    elif form == "one bit":
+        Image.fromarray(TWO > 0).save(path / "1.png")
+    elif form == "sixteen bits":
+        Image.fromarray(TWO.astype(np.uint16)).save(path / "1.png")
+
+
+@pytest.mark.filterwarnings("ignore:'mode' parameter is deprecated")
+@pytest.mark.parametrize(
+    "form",
+    ["three equal channels", "with an opaque alpha", "grey and alpha", "whole floats", "one bit", "sixteen bits"],
+)
+def test_labels_of_any_form_are_converted(folders, form):
+    (folders / "m").mkdir()
+    write_form(folders / "m", form)
+    assert main(["convert-masks", "m", "new", "--map", f"{1 if form == 'one bit' else 255}=1"]) == 0
+    np.testing.assert_array_equal(np.array(Image.open("new/1.png")), TWO > 0)
+
+
+@pytest.mark.parametrize(
+    ("write", "text"),
+    [
+        (lambda top: Image.fromarray(TWO).save(top / "1.jpg"), "it is a JPEG, which changes labels"),
+        (lambda top: Image.fromarray(np.dstack([TWO, TWO, 255 - TWO])).save(top / "1.png"), "its 3 channels differ"),
+        (lambda top: write_image(top / "1.tif", (TWO[..., None] / 7).astype(np.float32)), "no whole numbers"),
+    ],
+)
+def test_what_is_no_label_is_refused_and_nothing_is_written(folders, capsys, write, text):
+    (folders / "m").mkdir()
+    write(folders / "m")
+    assert main(["convert-masks", "m", "new", "--map", "255=1"]) == 2
+    assert text in capsys.readouterr().err
+    assert not (folders / "new").exists()
+
+
+def test_masks_that_would_become_one_file_are_both_refused(folders, capsys):
+    from segkit.io import write_mask
+
+    (folders / "m").mkdir()
+    for name in ("1.png", "1.tif", "2.png"):
+        write_mask(folders / "m" / name, TWO)
+    code = main(["convert-masks", "m", "new", "--map", "255=1"])
+    assert code in (1, 2)
+    assert "1.png" in capsys.readouterr().err
+    assert not (folders / "new/1.png").exists()
+
+
+def test_a_label_to_renumber_that_no_mask_has_is_said(folders, capsys):
+    assert main(["convert-masks", "masks", "new", "--map", "7=2", "--map", "2=1"]) == 0
+    assert capsys.readouterr().err == "segkit: no mask has the label 7 of --map 7=2\n"
+
+
+# --- what is told
+
+
+def test_the_audit_names_a_remedy_beside_each_kind_of_finding(folders, capsys):
+    (folders / "images/0.png").write_bytes(b"")
+    assert main(["audit", "images", "masks"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    place = next(i for i, line in enumerate(lines) if "unreadable" in line)
+    assert lines[place + 1].strip() == "-> Copy the file again from its source, or delete it with its partner."
+
+
+@pytest.mark.parametrize("command", ["audit", "stats"])
+def test_masks_are_renumbered_as_a_data_set_does_it(folders, capsys, command):
+    for i in range(6):
+        mask = np.array(Image.open(f"masks/{i}.png"))
+        Image.fromarray(np.where(mask == 2, 255, mask * 9).astype(np.uint8)).save(f"masks/{i}.png")
+    options = ["--map", "0=0", "--map", "9=1", "--map", "255=2", "--num-classes", "3"]
+    assert main([command, "images", "masks", *options, "--json", "-"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    labels = content["labels"] if command == "audit" else dict(enumerate(content["class_pixels"]))
+    assert list(map(int, labels)) == [0, 1, 2]
+    assert main([command, "images", "masks", "--map", "0=0", "--unmapped", "255", "--json", "-"]) in (0, 1)
+    assert main([command, "images", "masks", "--map", "0=0", "--json", "-"]) in (1, 2)
+    assert main([command, "images", "masks", "--map", "0=0", "--unmapped", "what"]) == 2
+    assert "--unmapped: must be error, keep or a whole number, got 'what'" in capsys.readouterr().err
+
+
+def test_stats_says_that_masks_of_0_and_255_are_ignored(folders, capsys):
+    for i in range(6):
+        mask = np.array(Image.open(f"masks/{i}.png"))
+        Image.fromarray((mask > 0).astype(np.uint8) * 255).save(f"masks/{i}.png")
+    assert main(["stats", "images", "masks", "--num-classes", "2"]) == 0
+    err = capsys.readouterr().err
+    assert err.startswith("segkit: dataset_statistics: the masks hold 0 and 255 only")
+    assert "pass remap={0: 0, 255: 1}" in err
+    assert main(["stats", "images", "masks", "--ignore-index", "none"]) == 0
+    assert capsys.readouterr().err == ""

@@ -110,3 +110,10 @@ def test_no_samples_give_an_empty_sheet():
 def test_bad_input_is_named(call, text):
     with pytest.raises(ValueError, match=text):
         call()
+
+
+@pytest.mark.parametrize("filler", [-9999.0, -3.4028235e38, 1e30, np.nan, np.inf])
+def test_a_value_far_outside_of_all_others_does_not_stretch_a_picture(filler):
+    image = np.random.default_rng(0).normal(100, 5, (64, 64)).astype(np.float32)
+    image[:, :32] = filler
+    assert len(np.unique(viz.to_rgb(image)[:, 32:])) > 100

@@ -103,7 +103,8 @@ def to_rgb(
 
     8-bit images of at most four channels are shown as they are; all others are stretched so that the lower percentile
     becomes 0 and the upper 255, with the same stretch for the three bands of a colour image of three or four channels
-    and one for each band otherwise. NaN and infinity are black.
+    and one for each band otherwise. NaN and infinity are black. One value that lies far outside of all others, as the
+    -9999 of no data does, does not stretch them.
 
     Args:
         image: `[H, W, C]` or `[H, W]`, any real dtype; or a tensor `[C, H, W]`. Not modified.
@@ -140,10 +141,19 @@ def to_rgb(
         # A stretch does not need every pixel: at most 2**16 or so are looked at.
         step = max(1, int(np.sqrt(values.shape[0] * values.shape[1] / 2**16)))
         seen = values[::step, ::step]
-        seen = seen[np.isfinite(seen)]
+        seen = _without_filler(seen[np.isfinite(seen)])
         low, high = np.percentile(seen, percentiles) if seen.size else (0.0, 1.0)
-        picked[..., part] = (values - low) * (255 / max(float(high - low), 1e-12))
+        picked[..., part] = (values.clip(low, high) - low) * (255 / max(float(high - low), 1e-12))
     return np.nan_to_num(picked.clip(0, 255), nan=0.0).round().astype(np.uint8)
+
+
+def _without_filler(values: np.ndarray) -> np.ndarray:
+    """The values without the smallest or largest, if that stands alone ten times as far away as all others reach."""
+    low, high = (values.min(), values.max()) if values.size else (0, 0)
+    for filler, rest in ((low, values[values > low]), (high, values[values < high])):
+        if rest.size and 0 < 10 * np.ptp(rest) < min(abs(rest.min() - filler), abs(rest.max() - filler)):
+            return np.asarray(rest)
+    return values
 
 
 def overlay(

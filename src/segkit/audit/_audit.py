@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,11 +15,12 @@ from segkit import IGNORE_INDEX
 from segkit.audit._judge.checks import CODES, judge
 from segkit.audit._judge.duplicates import ThumbStore, find_duplicates
 from segkit.audit._judge.set import Check, MeasuredSet
+from segkit.audit._judge.splits import splits_of
 from segkit.audit._measure.finding import Finding
-from segkit.audit._measure.row import ROW, Item, Options
+from segkit.audit._measure.row import ROW, Item, Options, name_of
 from segkit.audit._measure.worker import lost, measure
 from segkit.audit._report.report import AuditReport
-from segkit.datasets import Pairs, find_images, find_pairs
+from segkit.datasets import Pair, Pairs, find_images, find_pairs
 from segkit.stats import map_in_chunks
 
 Files = Any
@@ -31,6 +32,9 @@ def audit_dataset(
     *,
     num_classes: int | None = None,
     colors: Mapping[tuple[int, int, int], int] | None = None,
+    unknown: Literal["error"] | int = "error",
+    remap: Mapping[int, int] | None = None,
+    unmapped: Literal["error", "keep"] | int = "error",
     ignore_index: int | None = IGNORE_INDEX,
     splits: Mapping[str, str] | None = None,
     pattern: Any = None,
@@ -41,12 +45,16 @@ def audit_dataset(
     """Read every file once and say what is wrong with it, by itself and against the rest of the set.
 
     Args:
-        images: a folder, or a list of paths.
+        images: a folder, or a list of paths; or the pairs that a `PairDataset` takes, and then no `masks`.
         masks: a folder, or a list of paths; None audits images alone.
         num_classes: C: labels must lie in [0, C). None does not check them.
         colors: (r, g, b) -> class, for colour-coded masks.
+        unknown: the class of any other colour, or "error" for a finding.
+        remap: old class -> new class, for every mask, as in `PairDataset`; `num_classes` counts the new ones.
+        unmapped: the class of what `remap` does not name: "error" for a finding, "keep", or a class.
         ignore_index: the label of ignored pixels; None when there is none.
-        splits: stem -> name of its split ("train", "val", ...), to find leaks between splits.
+        splits: stem, file name or end of the path -> name of its split ("train", "val", ...), to find leaks between
+            splits.
         pattern: how the names of images and masks belong together, as in `datasets.find_pairs`.
         checks: your own checks, beside those that are always run: functions of a `MeasuredSet` that give findings.
         executor: where to run, any `concurrent.futures.Executor`; a pool of processes when None.
@@ -57,7 +65,7 @@ def audit_dataset(
         executor, any number of workers and any order of the files.
 
     Raises:
-        DataError: there are no images, or no mask belongs to any image.
+        DataError: there are no images, no mask belongs to any image, or a name of `splits` is that of no image.
         FileNotFoundError: a folder does not exist.
 
     Example:
@@ -73,14 +81,23 @@ def audit_dataset(
     """
     if num_classes is not None and num_classes < 1:
         raise ValueError(f"audit_dataset: `num_classes` must be at least 1, got {num_classes}. Count the background.")
-    options = Options(num_classes, None if colors is None else dict(colors), ignore_index)
-    pairs, files = _files(images, masks, pattern)
+    options = Options(
+        num_classes,
+        None if colors is None else dict(colors),
+        ignore_index,
+        unknown,
+        None if remap is None else dict(remap),
+        unmapped,
+    )
+    pairs, items = _files(images, masks, pattern)
+    files = [(name_of(image), name_of(mask)) for image, mask in items]
     data = MeasuredSet(files, np.zeros(len(files), ROW), {}, options)
+    of_files = None if splits is None else splits_of(files, splits)
     labels: dict[int, list[int]] = {}
     with ThumbStore() as store:
         parts = map_in_chunks(
             partial(measure, options=options),
-            files,
+            items,
             on_lost=lost,
             executor=executor,
             progress=progress,
@@ -98,7 +115,7 @@ def audit_dataset(
                 entry[1] += count
         data.labels.update(sorted(labels.items()))
         judge(data, checks)
-        data.findings += find_duplicates(data, store, splits=splits, executor=executor, progress=progress)
+        data.findings += find_duplicates(data, store, splits=of_files, executor=executor, progress=progress)
     return AuditReport(list(pairs), files, data.rows, data.labels, sorted(data.findings, key=_order), options)
 
 
@@ -107,16 +124,30 @@ def _files(images: Files, masks: Files | None, pattern: Any) -> tuple[Pairs, lis
     files: list[Item]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # orphans become findings here
-        if masks is None:
-            listed = images if isinstance(images, str | os.PathLike) else list(images)
+        if not isinstance(images, str | os.PathLike):
+            images = images if isinstance(images, Pairs) else list(images)
+        if masks is None and isinstance(images, list) and any(_is_pair(each) for each in images):
+            found = images if isinstance(images, Pairs) else Pairs([Pair(*map(_paths, pair)) for pair in images])
+            files = [*found]
+            files += [(path, None) for path in found.orphan_images] + [(None, path) for path in found.orphan_masks]
+        elif masks is None:
             found = Pairs([])
-            files = [(path, None) for path in find_images(listed)]
+            files = [(path, None) for path in find_images(images)]
         else:
             found = find_pairs(images, masks, pattern=pattern)
             files = [*found]
             files += [(path, None) for path in found.orphan_images] + [(None, path) for path in found.orphan_masks]
-    files.sort(key=lambda pair: (pair[0] or pair[1] or "", pair[1] or ""))
+    files.sort(key=lambda pair: (name_of(pair[0]) or name_of(pair[1]) or "", name_of(pair[1]) or ""))
     return found, files
+
+
+def _is_pair(each: Any) -> bool:
+    return isinstance(each, tuple | list) and len(each) == 2
+
+
+def _paths(files: Any) -> Any:
+    """One path, or several, as text."""
+    return os.fspath(files) if isinstance(files, str | os.PathLike) else tuple(map(os.fspath, files))
 
 
 _SEVERITIES = {"error": 0, "warning": 1, "info": 2}

@@ -117,7 +117,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="Exit code 0: no error or warning (notes do not count), 1: some, 2: unusable input.",
     )
     _data_set(audit)
-    audit.add_argument("--splits", metavar="FILE", help="CSV with columns file (or stem) and split: finds leaks")
+    audit.add_argument("--splits", metavar="FILE", help="table with columns file (or stem) and split: finds leaks")
     audit.add_argument("--html", metavar="FILE", help="write the report as one page")
     audit.add_argument("--json", metavar="FILE", help="write the report as JSON; - is standard output")
     audit.add_argument("--list-clean", metavar="FILE", help="write the usable pairs as CSV: image, mask")
@@ -153,7 +153,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     convert.add_argument("source", metavar="IN", help="folder of masks, or one mask")
     convert.add_argument("out", metavar="OUT", help="folder for the new masks, made if it is not there")
-    convert.add_argument("--colors", metavar="FILE", help='colour table as JSON: {"255,0,0": 1, "#00ff00": 2}')
+    convert.add_argument("--colors", metavar="FILE", help='colours: JSON {"255,0,0": 1, "#00ff00": 2} or labelmap.txt')
     convert.add_argument(
         "--map", metavar="OLD=NEW", action="append", default=[], help="renumber a label; may be given many times"
     )
@@ -200,7 +200,19 @@ def _data_set(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", metavar="IMAGES", help="folder of images")
     parser.add_argument("masks", metavar="MASKS", nargs="?", help="folder of masks; without it, images alone")
     parser.add_argument("--num-classes", type=int, metavar="N", help="labels must lie in [0, N)")
-    parser.add_argument("--ignore-index", type=int, default=255, metavar="I", help="label of ignored pixels (255)")
-    parser.add_argument("--colors", metavar="FILE", help='colour table of coded masks, as JSON: {"255,0,0": 1}')
+    parser.add_argument("--ignore-index", type=_index, default=255, metavar="I", help="ignored label (255), or none")
+    parser.add_argument("--colors", metavar="FILE", help='colours of coded masks, JSON {"255,0,0": 1} or labelmap.txt')
+    parser.add_argument("--unknown", default="error", metavar="CLASS", help="class of other colours; or error")
+    parser.add_argument(
+        "--map", metavar="OLD=NEW", action="append", default=[], help="renumber a label; may be given many times"
+    )
+    parser.add_argument(
+        "--unmapped", default="error", metavar="CLASS", help="class of labels that --map does not name; error, keep"
+    )
     parser.add_argument("--pattern", metavar="P", help="how names belong together: '{stem}_mask', or an expression")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def _index(word: str) -> int | None:
+    """A label, or "none"."""
+    return None if word.lower() == "none" else int(word)

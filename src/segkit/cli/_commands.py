@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
-import io
 import json
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from segkit.errors import DataError, SegkitError
+from segkit.cli._tables import Colors, read_choice, read_colors, read_map, read_splits
+from segkit.errors import DataError, ImageReadError, SegkitError
 
 
 def audit(arguments: argparse.Namespace) -> int:
@@ -23,9 +25,8 @@ def audit(arguments: argparse.Namespace) -> int:
         arguments.images,
         arguments.masks,
         num_classes=arguments.num_classes,
-        ignore_index=arguments.ignore_index,
-        colors=_colors(arguments.colors),
-        splits=_splits(arguments.splits),
+        splits=read_splits(arguments.splits),
+        **_of_masks(arguments),
         pattern=arguments.pattern,
         progress=not arguments.quiet,
     )
@@ -41,13 +42,11 @@ def stats(arguments: argparse.Namespace) -> int:
     """``segkit stats``."""
     from segkit.stats import class_weights, dataset_statistics
 
-    statistics = dataset_statistics(
-        _pairs(arguments.images, arguments.masks, arguments.pattern),
-        num_classes=arguments.num_classes,
-        ignore_index=arguments.ignore_index,
-        colors=_colors(arguments.colors),
-        progress=not arguments.quiet,
-    )
+    pairs = _pairs(arguments.images, arguments.masks, arguments.pattern)
+    with _said():
+        statistics = dataset_statistics(
+            pairs, num_classes=arguments.num_classes, progress=not arguments.quiet, **_of_masks(arguments)
+        )
     for path, reason in statistics.skipped[:20]:
         print(f"segkit: {_printable(path)} is left out: {_printable(reason)}", file=sys.stderr)
 
@@ -111,23 +110,27 @@ def info(arguments: argparse.Namespace) -> int:
 
 
 def convert_masks(arguments: argparse.Namespace) -> int:
-    """``segkit convert-masks``."""
-    from segkit.io import read_mask, write_mask
+    """`segkit convert-masks`."""
+    from segkit.io import write_mask
     from segkit.labels import remap
 
-    colors = _colors(arguments.colors)
-    mapping = _mapping(arguments.map)
-    if colors is None and not mapping:
+    colors, mapping = read_colors(arguments.colors), read_map("--map", arguments.map)
+    if colors is None and mapping is None:
         raise DataError("convert-masks: needs --colors FILE or --map OLD=NEW, got neither. See --help.")
-    top = arguments.source if os.path.isdir(arguments.source) else os.path.dirname(arguments.source)
-    paths = _images_of(arguments.source if os.path.isdir(arguments.source) else [arguments.source])
-    failed = 0
-    for path in paths:
+    whole = os.path.isdir(arguments.source)
+    top = arguments.source if whole else os.path.dirname(arguments.source)
+    paths = _images_of(arguments.source if whole else [arguments.source])
+    stems = {path: os.path.splitext(os.path.relpath(path, top or "."))[0] for path in paths}
+    same = Counter(stems.values())
+    failed, unseen = 0, set(mapping or ())
+    for path, stem in stems.items():
         try:
-            mask = read_mask(path, colors=colors)
+            if same[stem] > 1:
+                raise DataError(f"convert-masks: {path!r} must not share its stem with another mask. Move one away.")
+            mask = _labels_of(path, colors)
             if mapping:
+                unseen -= {label for label in unseen if (mask == label).any()}
                 mask = remap(mask, mapping, unmapped="keep")
-            stem = os.path.splitext(os.path.relpath(path, top))[0]
             suffix = ".png" if mask.dtype.itemsize <= 2 and mask.dtype.kind == "u" else ".tif"
             target = os.path.join(arguments.out, stem + suffix)
             os.makedirs(os.path.dirname(target) or ".", exist_ok=True)
@@ -135,8 +138,42 @@ def convert_masks(arguments: argparse.Namespace) -> int:
         except (SegkitError, OSError, ValueError) as error:
             print(f"segkit: {one_line(error)}", file=sys.stderr)
             failed += 1
+    for label in sorted(unseen) if failed < len(paths) else ():
+        print(f"segkit: no mask has the label {label} of --map {label}={(mapping or {})[label]}", file=sys.stderr)
     print(f"{len(paths) - failed} of {len(paths)} masks written to {_printable(arguments.out)}")
     return 0 if not failed else 1 if failed < len(paths) else 2
+
+
+def _labels_of(path: str, colors: Colors | None) -> Any:
+    """The labels [H, W] of a mask in whatever form it has: colours, equal channels, or whole numbers stored as floats.
+
+    Raises:
+        ImageReadError: it holds no labels, or was compressed with loss, which changes them.
+    """
+    import numpy as np
+
+    from segkit.io import image_info, read_image, read_mask
+
+    info = image_info(path)
+    if info.format == "JPEG" or "jpeg" in info.compression.lower():
+        raise ImageReadError(path, "it is a JPEG, which changes labels", "export it again as PNG from its source")
+    if colors is not None:
+        return read_mask(path, colors=colors)
+    stored = read_image(path, samples="stored", orientation="apply")
+    channels = stored.shape[2]
+    if channels in (2, 4) and stored.dtype.kind == "u" and (stored[..., -1] == np.iinfo(stored.dtype).max).all():
+        stored = stored[..., :-1]  # an alpha channel that says nothing
+    if (stored != stored[..., :1]).any():
+        reason = f"its {channels} channels differ, so it holds colours"
+        raise ImageReadError(path, reason, "name their classes with --colors FILE")
+    mask = stored[..., 0]
+    if mask.dtype.kind == "f":
+        if not (np.isfinite(mask).all() and (mask == mask.round()).all() and np.abs(mask).max() < 2**31):
+            raise ImageReadError(path, "its samples are no whole numbers", "a mask holds one class for each pixel")
+        low, high = mask.min(), mask.max()
+        kinds = (np.uint8, np.uint16, np.int32)
+        return mask.astype(next(k for k in kinds if np.iinfo(k).min <= low and high <= np.iinfo(k).max))
+    return mask.astype(np.uint8) if mask.dtype == bool else np.ascontiguousarray(mask)
 
 
 def expand(arguments: argparse.Namespace) -> int:
@@ -200,6 +237,7 @@ def _print_report(report: Any) -> None:
     for (severity, code), findings in groups.items():
         where = _printable(findings[0].path) or "the whole set"
         print(f"{severity:8}{code:26}{len(findings):6}  {where}: {_printable(findings[0].reason)}")
+        print(f"{'':40}  -> {_printable(findings[0].remedy)}")
     if not groups:
         print("nothing found")
 
@@ -219,12 +257,30 @@ def _pairs(images: str, masks: str | None, pattern: str | None) -> Any:
 
     if masks is None:
         return _images_of(images)
+    with _said():
+        return find_pairs(images, masks, pattern=pattern)
+
+
+@contextlib.contextmanager
+def _said() -> Iterator[None]:
+    """Say our own warnings as plain sentences."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        pairs = find_pairs(images, masks, pattern=pattern)
+        yield
     for warning in caught:
-        print(f"segkit: {_printable(str(warning.message))}", file=sys.stderr)
-    return pairs
+        if warning.category is UserWarning or issubclass(warning.category, SegkitError):
+            print(f"segkit: {one_line(warning.message)}", file=sys.stderr)
+
+
+def _of_masks(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What the options say about masks, as `audit_dataset` and `dataset_statistics` take it."""
+    return {
+        "ignore_index": arguments.ignore_index,
+        "colors": read_colors(arguments.colors),
+        "unknown": read_choice("--unknown", arguments.unknown, ("error",)),
+        "remap": read_map("--map", arguments.map),
+        "unmapped": read_choice("--unmapped", arguments.unmapped, ("error", "keep")),
+    }
 
 
 def _images_of(files: str | list[str]) -> list[str]:
@@ -234,44 +290,6 @@ def _images_of(files: str | list[str]) -> list[str]:
     return find_images(files)
 
 
-def _colors(path: str | None) -> dict[tuple[int, int, int], int] | None:
-    """The colour table of a JSON file: {"255,0,0": 1, ...} or {"#ff0000": 1, ...}."""
-    if path is None:
-        return None
-    colors: dict[tuple[int, int, int], int] = {}
-    try:
-        with open(path, encoding="utf-8") as file:
-            for name, index in json.load(file).items():
-                if name.startswith("#"):
-                    red, green, blue = (int(name[i : i + 2], 16) for i in (1, 3, 5))
-                else:
-                    red, green, blue = (int(part) for part in name.strip("()[] ").split(","))
-                colors[red, green, blue] = int(index)
-    except (ValueError, AttributeError, TypeError) as error:
-        raise DataError(f'--colors {path}: must be JSON such as {{"255,0,0": 1, "#00ff00": 2}}, got {error}.') from None
-    return colors
-
-
-def _splits(path: str | None) -> dict[str, str] | None:
-    """Stem -> split, from a CSV with a column "split" and one of "stem", "file", "image", "name"."""
-    if path is None:
-        return None
-    with open(path, encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(io.StringIO(file.read()))
-    columns = reader.fieldnames or []
-    key = next((name for name in ("stem", "file", "image", "name") if name in columns), None)
-    if key is None or "split" not in columns:
-        raise DataError(f"--splits {path}: must be a CSV with the columns file and split, got {', '.join(columns)}.")
-    return {os.path.splitext(os.path.basename(row[key]))[0]: row["split"] for row in reader}
-
-
-def _mapping(words: list[str]) -> dict[int, int]:
-    try:
-        return {int(old): int(new) for old, new in (word.split("=") for word in words)}
-    except ValueError:
-        raise DataError(f"--map: must be OLD=NEW, two whole numbers, got {' '.join(words)}.") from None
-
-
 def _write_pairs(path: str, pairs: Any) -> None:
     with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file)
@@ -279,7 +297,7 @@ def _write_pairs(path: str, pairs: Any) -> None:
         writer.writerows(pairs)
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: Exception | Warning | str) -> str:
     """An error as one line that any terminal takes."""
     return " ".join(_printable(str(error) or type(error).__name__).split())
 

@@ -12,6 +12,7 @@ Example:
 from segkit._tasks import map_in_chunks
 from segkit.stats._dataset import DatasetStatistics, dataset_statistics
 from segkit.stats._drift import Drift, Recommendation, compare, recommend_normalization
+from segkit.stats._reading import with_data
 from segkit.stats._weights import class_weights
 
 __all__ = [
@@ -23,4 +24,5 @@ __all__ = [
     "dataset_statistics",
     "map_in_chunks",
     "recommend_normalization",
+    "with_data",
 ]

@@ -108,7 +108,19 @@ def depth(info: ImageInfo) -> int:
 
 
 def with_data(pixels: np.ndarray, nodata: float | None) -> np.ndarray | None:
-    """True [h, w] where not every channel holds what the file declares to be no data; None if that is everywhere."""
+    """Where there are data: not every channel holds the value that the file declares to be none.
+
+    Args:
+        pixels: [H, W, C], as stored.
+        nodata: the value, as `image_info(path).nodata` tells it; may be NaN. None where the file declares nothing.
+
+    Returns:
+        bool [H, W]; None where there are data everywhere.
+
+    Example:
+        >>> with_data(np.array([[[3], [-1]]], np.int16), -1).tolist()
+        [[True, False]]
+    """
     if nodata is None:
         return None
     if math.isnan(nodata):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from typing import Any, overload
 
@@ -83,7 +83,7 @@ def find_duplicates(
     data: MeasuredSet,
     store: ThumbStore,
     *,
-    splits: Mapping[str, str] | None,
+    splits: Sequence[str | None] | None,
     executor: Executor | None,
     progress: bool,
 ) -> list[Finding]:
@@ -185,28 +185,13 @@ def _masks_differ(rows: np.ndarray, first: int, second: int) -> bool:
     return bool(both and (rows["mask_digest"][first] != rows["mask_digest"][second]).any())
 
 
-def _leaks(data: MeasuredSet, pairs: list[tuple[int, int]], splits: Mapping[str, str]) -> list[Finding]:
+def _leaks(data: MeasuredSet, pairs: list[tuple[int, int]], splits: Sequence[str | None]) -> Iterator[Finding]:
     """The same picture in two splits. The file of the larger split has the finding: it is the one to spare."""
-    size = Counter(splits.values())
-    findings = []
-    for pair in sorted(pairs):
-        paths = [str(data.image(i)) for i in pair]
-        names = [_split_of(path, splits) for path in paths]
-        if None in names or names[0] == names[1]:
+    size = Counter(splits)
+    for first, second in sorted(pairs):
+        one, other = sorted((first, second), key=lambda i: -size[splits[i]])
+        if splits[one] is None or splits[other] is None or splits[one] == splits[other]:
             continue
-        if size[str(names[0])] < size[str(names[1])]:
-            paths, names = paths[::-1], names[::-1]
-        reason = f"It is in split {names[0]!r}, and the same picture is in {names[1]!r}."
-        findings.append(
-            CODES.finding("split-leak", paths[0], reason, related=paths[1], value=f"{names[0]}, {names[1]}")
-        )
-    return findings
-
-
-def _split_of(path: str, splits: Mapping[str, str]) -> str | None:
-    """The split of a file: by its stem, by its name, or by its path."""
-    name = os.path.basename(path)
-    for key in (os.path.splitext(name)[0], name, path, os.path.splitext(path)[0]):
-        if key in splits:
-            return splits[key]
-    return None
+        reason = f"It is in split {splits[one]!r}, and the same picture is in {splits[other]!r}."
+        value = f"{splits[one]}, {splits[other]}"
+        yield CODES.finding("split-leak", data.image(one), reason, related=data.image(other), value=value)

@@ -20,6 +20,8 @@ OF_KINDS = Codes(
 )
 OF_PAIRS = Codes(
     ("odd-size", "info", "Unusual size", "Check that it belongs to this set; crop or tile it like the others."),
+    ("constant-channel", "info", "A channel that says nothing",
+     "Leave it out: PairDataset(channels=[...]) names those to keep."),
     ("exif-rotated", "warning", "Rotated by EXIF, its mask is not",
      "Turn the image's pixels and drop the tag, for example: exiftran -ai FILE."),
     ("orphan-image", "error", "Image without mask", "Add its mask under the same stem, or delete the image."),
@@ -30,6 +32,7 @@ OF_PAIRS = Codes(
 # name = value  # what it bounds | chosen on
 FEW = 8  # images below which no size is odd | plausible: two of seven sizes are no outliers
 AREA, ASPECT = 2.0, 1.0  # octaves from the median of the set | the known sets
+SEVERAL = 4  # images below which a channel may have one value by chance | plausible
 ONE_SIZE = 0.9  # share of one size beyond which every other is odd | plausible
 
 
@@ -72,6 +75,18 @@ def sizes(data: MeasuredSet) -> Iterator[Finding]:
         yield OF_PAIRS.finding("odd-size", data.image(i), reason, value=size)
 
 
+def flat_channels(data: MeasuredSet) -> Iterator[Finding]:
+    """Channels that have one value in every image, as an opaque alpha has, among images that are not of one value."""
+    rows = data.rows[data.rows["image_ok"] & ~data.rows["constant"]]
+    if len(rows) < SEVERAL:
+        return
+    flat = int(np.bitwise_and.reduce(rows["flat_channels"]))
+    for channel in range(min(int(rows["channels"].min()), 64)):
+        if flat >> channel & 1:
+            reason = f"Channel {channel} (from 0) has one value in each of {len(rows)} images, as an opaque alpha has."
+            yield OF_PAIRS.finding("constant-channel", "", reason, value=channel)
+
+
 def orientation(data: MeasuredSet) -> Iterator[Finding]:
     """Images that EXIF turns while their masks are not turned in the same way."""
     rows = data.rows
@@ -100,4 +115,4 @@ def _text(value: Any) -> Any:
     return value.decode() if isinstance(value, bytes) else int(value)
 
 
-OF_IMAGES, OF_PARTNERS = [kinds, sizes], [orientation, orphans]
+OF_IMAGES, OF_PARTNERS = [kinds, sizes, flat_channels], [orientation, orphans]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from segkit.audit._measure.finding import Finding
-from segkit.audit._measure.row import Item, Options
+from segkit.audit._measure.row import Options
 
 
 @dataclass
@@ -16,7 +16,8 @@ class MeasuredSet:
     """A data set as numbers, for checks: functions of it that give findings.
 
     Args:
-        files: (image, mask) of each row; either is None for an orphan, and all masks for images alone.
+        files: (image, mask) of each row, of several files the first; either is None for an orphan, and all masks are
+            for images alone.
         rows: a structured array [N], what was measured on each of `files`; `rows.dtype.names` lists its columns.
         labels: label -> [pixels, masks with it], ignored pixels left out.
         options: num_classes, colors and ignore_index of the audit.
@@ -28,7 +29,7 @@ class MeasuredSet:
         ('a.png', 'b.png')
     """
 
-    files: Sequence[Item]
+    files: Sequence[tuple[str | None, str | None]]
     rows: np.ndarray
     labels: dict[int, list[int]]
     options: Options

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,9 +29,9 @@ class Pixels(NamedTuple):
     step: int
     windows: Iterator[tuple[int, int, np.ndarray]]  # top, left, pixels [h, w, C] or [h, w]
 
-    def canvas(self, dtype: np.dtype) -> np.ndarray:
+    def canvas(self, dtype: np.dtype, value: Any = 0) -> np.ndarray:
         """Room for the kept pixels, [H, W]."""
-        return np.empty((-(-self.height // self.step), -(-self.width // self.step)), dtype)
+        return np.full((-(-self.height // self.step), -(-self.width // self.step)), value, dtype)
 
     def keep(self, canvas: np.ndarray, top: int, left: int, window: np.ndarray) -> None:
         """Put the kept pixels of a window, [h, w], into their place."""

@@ -10,35 +10,46 @@ import numpy as np
 from segkit.audit._measure.by_windows import Digest, Pixels
 from segkit.audit._measure.row import THUMB
 from segkit.audit._measure.spectrum import SIDE, spectrum
+from segkit.stats import with_data
 
 _SHARP = 640  # edge of the part that sharpness is measured on
 _BLOCK = 32
 _PERCENTILES = {"p01": 1, "p05": 5, "p50": 50, "p99": 99, "p999": 99.9}
 
 
-def measure_image(pixels: Pixels, row: Any) -> np.ndarray:
-    """Fill the image's part of `row` (a record of `ROW`) from windows [h, w, C].
+def measure_image(pixels: Pixels, row: Any, *, nodata: float | None = None) -> np.ndarray:
+    """Fill the image's part of `row` (a record of `ROW`) from windows [h, w, C]; pixels of `nodata` count nowhere.
 
     Returns:
         The grey picture, [H, W], of the pixels that `pixels` keeps: uint8 for uint8 and else float32.
     """
     digest, canvas, first = Digest(), None, None
-    constant, bad, seen, busiest = True, 0, 0, -1.0
+    bad, seen, busiest = 0, 0, -1.0
+    flat, valid = np.zeros(0, bool), None
     energies, sharpest = np.zeros((3, 4)), np.zeros((0, 0), np.uint8)
     calm, ends = [], []
     for top, left, window in pixels.windows:
         digest.add(window)
+        there = with_data(window, nodata)
+        if there is not None:
+            valid = pixels.canvas(np.dtype(bool), True) if valid is None else valid
+            pixels.keep(valid, top, left, there)
+            window = _filled(window, there)
         if window.dtype.kind == "f":
             finite = np.isfinite(window)
             wrong = window.size - int(np.count_nonzero(finite))
             bad += wrong
             window = np.where(finite, window, 0) if wrong else window
-        first = window[0, 0] if first is None else first
-        constant = constant and bool((window[0] == first).all()) and bool((window == first).all())
+        if first is None:
+            first, flat = window[0, 0], np.ones(window.shape[2], bool)
+        for line in (window[0], window[-1]):  # most channels are seen to vary at once
+            flat &= (line == first).all(0)
+        for channel in flat.nonzero()[0]:
+            flat[channel] = (window[..., channel] == first[channel]).all()
         grey = grey_of(window)
         canvas = pixels.canvas(grey.dtype) if canvas is None else canvas
         pixels.keep(canvas, top, left, grey)
-        ends.append(levels(window))
+        ends.append(levels(window if there is None or not there.any() else window[there][None]))
         if min(grey.shape) < 32:
             continue
         detail = detail_energies(grey)
@@ -53,13 +64,21 @@ def measure_image(pixels: Pixels, row: Any) -> np.ndarray:
     row["height"], row["width"], row["channels"] = pixels.height, pixels.width, window.shape[2]
     row["dtype"] = str(window.dtype).encode()
     row["image_digest"] = digest.of(pixels.height, pixels.width, f"{window.dtype} {window.shape[2]}")
-    row["constant"], row["non_finite"] = constant, bad
-    brightness(canvas, row)
+    row["constant"], row["non_finite"] = flat.all(), bad
+    row["flat_channels"] = sum(1 << int(channel) for channel in flat.nonzero()[0] if channel < 64)
+    brightness(canvas if valid is None or not valid.any() else canvas[valid][None], row)
     row["clipped_low"], row["clipped_high"], _, row["uneven"] = np.mean(ends, 0)
     row["ceiling"] = max(ceiling for _, _, ceiling, _ in ends)
     sharpness(energies / seen if seen else energies + np.nan, float(np.median(calm)) if calm else np.nan, row)
     spectrum(sharpest, row)
     return canvas
+
+
+def _filled(window: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """A window with the middle of its data where it has none, so that no edge leads around them."""
+    window = window.copy()
+    window[~there] = np.nanmedian(window[there], 0).astype(window.dtype) if there.any() else 0
+    return window
 
 
 def grey_of(image: np.ndarray) -> np.ndarray:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-Item = tuple[str | None, str | None]  # image, mask
+Files = str | tuple[str, ...] | None  # one file, or one for each band of an image or object of a mask
+Item = tuple[Files, Files]  # image, mask
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,14 @@ class Options:
     num_classes: int | None
     colors: dict[tuple[int, int, int], int] | None
     ignore_index: int | None
+    unknown: str | int = "error"
+    remap: dict[int, int] | None = None
+    unmapped: str | int = "error"
+
+
+def name_of(files: Files) -> str | None:
+    """The path that stands for the files of an image or a mask: the first."""
+    return files if files is None or isinstance(files, str) else files[0]
 
 
 THUMB = 96  # edge of the little grey picture by which near duplicates are compared
@@ -30,6 +39,7 @@ ROW = np.dtype(
         ("dtype", "S8"),
         ("orientation", "u1"),
         ("constant", "?"),
+        ("flat_channels", "u8"),  # bit c: channel c, of the first 64, has one value
         ("non_finite", "u8"),
         ("p01", "f4"),  # percentiles of the grey values, stored units
         ("p05", "f4"),

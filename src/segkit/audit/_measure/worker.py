@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from segkit import io
+from segkit import IGNORE_INDEX, io, labels
 from segkit.audit._measure.alignment import measure_alignment
 from segkit.audit._measure.by_windows import pixels_of
 from segkit.audit._measure.finding import Codes, Finding
 from segkit.audit._measure.image import measure_image, thumb_of
 from segkit.audit._measure.landmarks import LANDMARK, landmarks_of
 from segkit.audit._measure.mask import measure_mask
-from segkit.audit._measure.row import ROW, THUMB, Item, Options
-from segkit.errors import ImageReadError
+from segkit.audit._measure.row import ROW, THUMB, Item, Options, name_of
+from segkit.errors import DataError, ImageReadError
 
 # fmt: off
 OF_FILES = Codes(
@@ -48,15 +49,15 @@ class Measured:
 def measure(items: list[Item], options: Options) -> Measured:
     """Read and measure the items, one after another; one that cannot be read costs one finding."""
     part = _nothing(len(items))
-    for place, (image_path, mask_path) in enumerate(items):
-        row = part.rows[place]
-        grey = None if image_path is None else _image(image_path, row, part.findings)
+    for place, (image, mask_files) in enumerate(items):
+        row, image_path = part.rows[place], name_of(image)
+        grey = None if image is None else _image(_each(image), row, part.findings)
         if grey is not None:
             part.thumbs[place] = thumb_of(grey)
             part.landmarks[place] = landmarks_of(part.thumbs[place])
-        if mask_path is None:
+        if mask_files is None:
             continue
-        mask = _mask(mask_path, image_path, row, part, options, grey)
+        mask = _mask(_each(mask_files), image_path, row, part, options, grey)
         if grey is not None and mask is not None:
             measure_alignment(grey, mask, row, ignore_index=options.ignore_index)
             shrink = round(row["height"] / grey.shape[0])  # more than 1 for an image that was judged by windows
@@ -67,7 +68,7 @@ def measure(items: list[Item], options: Options) -> Measured:
 
 def lost(item: Item, reason: str) -> Measured:
     """What stands for an item whose worker died."""
-    image_path, mask_path = item
+    image_path, mask_path = map(name_of, item)
     path, related = (image_path, mask_path) if image_path is not None else (mask_path, None)
     part = _nothing(1)
     part.findings.append(OF_FILES.finding("unreadable", path, f"Reading it failed: {reason}.", related=related))
@@ -78,13 +79,27 @@ def _nothing(count: int) -> Measured:
     return Measured(np.zeros(count, ROW), np.zeros((count, THUMB, THUMB), np.uint8), np.zeros(count, LANDMARK))
 
 
-def _image(path: str, row: Any, findings: list[Finding]) -> np.ndarray | None:
+def _each(files: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (files,) if isinstance(files, str) else files
+
+
+def _image(files: tuple[str, ...], row: Any, findings: list[Finding]) -> np.ndarray | None:
     """Measure one image into `row`; its grey picture, or None when it cannot be read."""
+    path = files[0]
     try:
-        _must_be_a_file(path)
-        with io.open_image(path) as handle:
-            row["orientation"] = handle.info.orientation
-            return measure_image(pixels_of(handle.info, lambda window: handle.read(window=window)), row)
+        with ExitStack() as opened:
+            handles = []
+            for path in files:
+                _must_be_a_file(path)
+                handles.append(opened.enter_context(io.open_image(path)))
+            info = handles[0].info
+            row["orientation"] = info.orientation
+
+            def read(window: tuple[int, int, int, int] | None) -> np.ndarray:
+                parts = [handle.read(window=window) for handle in handles]
+                return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+
+            return measure_image(pixels_of(info, read), row, nodata=getattr(info, "nodata", None))
     except (OSError, ValueError, MemoryError) as error:
         row["image_ok"] = False
         findings.append(_unreadable(path, error))
@@ -92,19 +107,21 @@ def _image(path: str, row: Any, findings: list[Finding]) -> np.ndarray | None:
 
 
 def _mask(
-    path: str, image_path: str | None, row: Any, part: Measured, options: Options, grey: np.ndarray | None
+    files: tuple[str, ...], image_path: str | None, row: Any, part: Measured, options: Options, grey: np.ndarray | None
 ) -> np.ndarray | None:
     """Measure one mask into `row`; its labels, shrunk as the `grey` picture is, or None when they fit no image."""
-    findings = part.findings
+    findings, path = part.findings, files[0]
     try:
-        _must_be_a_file(path)
+        for path in files:
+            _must_be_a_file(path)
+        path = files[0]
         with io.open_image(path) as handle:
             info = handle.info
             row["mask_orientation"] = info.orientation
             row["mask_lossy"] = info.format == "JPEG" or "jpeg" in info.compression.lower()
-            cut = info.channels == 1 and info.dtype.kind in "ui" and options.colors is None
+            cut = info.channels == 1 and info.dtype.kind in "ui" and options.colors is None and len(files) == 1
             step = None if grey is None else round(row["height"] / grey.shape[0])
-            pixels = pixels_of(info, partial(_labels, handle, options), step=step, cut=cut)
+            pixels = pixels_of(info, partial(_labels, handle, files, options), step=step, cut=cut)
             mask, counts = measure_mask(pixels, row, ignore_index=options.ignore_index)
     except _NoLabels as error:
         findings.append(error.finding)
@@ -146,12 +163,30 @@ class _NoLabels(Exception):
         self.finding = OF_MASKS.finding(code, path, reason, value=value)
 
 
-def _labels(handle: io.ImageHandle, options: Options, window: tuple[int, int, int, int] | None) -> np.ndarray:
-    """The labels [h, w] of a window of a mask."""
+def _labels(
+    handle: io.ImageHandle, files: tuple[str, ...], options: Options, window: tuple[int, int, int, int] | None
+) -> np.ndarray:
+    """The classes [h, w] of a window of a mask: of its labels, or 1 where one of several files is not 0."""
+    if len(files) > 1:
+        mask = np.any([io.read_mask(path) != 0 for path in files], axis=0).astype(np.uint8)
+    else:
+        mask = _stored(handle, options, window)
+    if options.remap is None:
+        return mask
+    try:
+        unmapped: Any = options.unmapped
+        return labels.remap(mask, {IGNORE_INDEX: IGNORE_INDEX, **options.remap}, unmapped=unmapped)
+    except DataError as error:
+        raise _NoLabels("label-out-of-range", files[0], f"{error}") from None
+
+
+def _stored(handle: io.ImageHandle, options: Options, window: tuple[int, int, int, int] | None) -> np.ndarray:
+    """The labels [h, w] of a window of a mask, as stored."""
     path = handle.path
     if options.colors is not None:
+        more: dict[str, Any] = {} if options.unknown == "error" else {"unknown": options.unknown}
         try:
-            return io.read_mask(path, colors=options.colors)
+            return io.read_mask(path, colors=options.colors, **more)
         except ImageReadError as error:
             if "colour" not in error.reason and "color" not in error.reason:
                 raise

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 import segkit
-from segkit import io, viz
+from segkit import io, labels, viz
 from segkit.audit._judge.checks import CODES
 from segkit.audit._judge.set import MeasuredSet
 from segkit.audit._measure.finding import Code, Finding
@@ -124,6 +124,8 @@ def _thumbnail(pair: tuple[str | None, str | None] | None, data: MeasuredSet) ->
     if pair[1] is not None:
         try:
             mask = io.read_mask(pair[1], colors=data.options.colors)
+            if data.options.remap is not None:
+                mask = labels.remap(mask, data.options.remap, unmapped="keep")
             if mask.shape == image.shape[:2]:
                 rows = ((np.arange(height) + 0.5) * mask.shape[0] / height).astype(int)
                 columns = ((np.arange(width) + 0.5) * mask.shape[1] / width).astype(int)
@@ -163,15 +165,15 @@ def _command(code: str, findings: list[Finding], ignore_index: int | None) -> st
 
 def _class_bars(data: MeasuredSet) -> list[dict[str, Any]]:
     """One bar for each class: its share of the pixels, the bar's length by the root so that rare ones are seen."""
-    labels = dict(data.labels)
+    found = dict(data.labels)
     if data.options.num_classes is not None:
         for label in range(min(data.options.num_classes, _BARS)):
-            labels.setdefault(label, [0, 0])
-    total = sum(pixels for pixels, _ in labels.values())
+            found.setdefault(label, [0, 0])
+    total = sum(pixels for pixels, _ in found.values())
     if not total:
         return []
     limit = data.options.num_classes
-    frequent = sorted(sorted(labels), key=lambda label: -labels[label][0])
+    frequent = sorted(sorted(found), key=lambda label: -found[label][0])
     strange = [label for label in frequent if limit is not None and not 0 <= label < limit]
     shown = {label for label in frequent if label not in strange[_STRANGE_BARS:]}
     shown = set([label for label in frequent if label in shown][:_BARS])
@@ -179,10 +181,10 @@ def _class_bars(data: MeasuredSet) -> list[dict[str, Any]]:
     return [
         {
             "label": label,
-            "pixels": labels[label][0],
-            "masks": labels[label][1],
-            "share": labels[label][0] / total,
-            "length": round(100 * math.sqrt(labels[label][0] / total), 2),
+            "pixels": found[label][0],
+            "masks": found[label][1],
+            "share": found[label][0] / total,
+            "length": round(100 * math.sqrt(found[label][0] / total), 2),
             "color": "rgb({},{},{})".format(*colors[label]) if 0 <= label < 256 else "gray",
             "unexpected": limit is not None and not 0 <= label < limit,
         }

@@ -13,7 +13,7 @@ import numpy as np
 
 from segkit.audit._judge.set import MeasuredSet
 from segkit.audit._measure.finding import Finding
-from segkit.audit._measure.row import Options
+from segkit.audit._measure.row import Options, name_of
 from segkit.audit._report.page import page_of
 from segkit.datasets import Pair
 
@@ -65,7 +65,7 @@ class AuditReport:
 
     def _clean(self, without: Collection[str] = ()) -> Iterator[Pair]:
         bad = {finding.path for finding in self.findings if finding.severity == "error" or finding.code in without}
-        return (pair for pair in self.pairs if pair.image not in bad and pair.mask not in bad)
+        return (pair for pair in self.pairs if name_of(pair.image) not in bad and name_of(pair.mask) not in bad)
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """Everything as JSON text, in a fixed order; also written to `path` if one is given."""
