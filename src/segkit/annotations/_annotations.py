@@ -74,6 +74,24 @@ class Annotations:
         """What no mask can show: lines, points, boxes without outline, pictures that nobody has finished."""
         return [note for picture in self._pictures.values() for note in picture.notes]
 
+    def find(self, image: str | os.PathLike[str]) -> str:
+        """The name in `images` or `unlabelled` of the picture that a path means.
+
+        Raises:
+            DataError: it means none, or several.
+        """
+        return self._find(image, "find").name
+
+    def check_classes(self, classes: Classes, *, unknown: Literal["error", "skip"] | int = "error") -> None:
+        """Refuse `classes` that lack a name of any shape, before the first mask is made.
+
+        Raises:
+            DataError: as `mask` does.
+        """
+        for picture in self._pictures.values():
+            if picture.labelled:
+                self._numbers("check_classes", picture, classes, unknown, "class")
+
     def shapes(self, image: str | os.PathLike[str]) -> list[Shape]:
         """The shapes of a picture, in the order of the file."""
         return list(self._find(image, "shapes").shapes)

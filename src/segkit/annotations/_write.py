@@ -44,7 +44,7 @@ def to_masks(
         (name, mask), in the order of the file.
 
     Raises:
-        DataError: as `Annotations.mask` does.
+        DataError: as `Annotations.mask` does; for a class that is not declared before the first mask.
 
     Example:
         >>> from segkit.annotations import read
@@ -54,6 +54,7 @@ def to_masks(
         ...     print(name, mask.tolist())
         a.png [[1, 1], [1, 0]]
     """
+    annotations.check_classes(classes, unknown=unknown)
     for name in annotations.images:
         size = sizes(name) if callable(sizes) else sizes.get(name) if isinstance(sizes, Mapping) else sizes
         mask = annotations.mask(name, classes=classes, size=size, instances=instances, unknown=unknown)

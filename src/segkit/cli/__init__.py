@@ -43,11 +43,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as leaving:  # argparse has said what is wrong, or shown the help
         return int(leaving.code or 0)
     commands = importlib.import_module("segkit.cli._commands")
+    place, run = _place(arguments)
     from segkit.errors import SegkitError
 
     try:
         with _ended_by_signals():
-            return int(getattr(commands, arguments.run)(arguments))
+            return int(getattr(importlib.import_module(f"segkit.cli.{place}"), run)(arguments))
     except BrokenPipeError:
         return 1
     except _Stopped as stop:
@@ -60,6 +61,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (SegkitError, OSError, ValueError) as error:
         print(f"segkit: {commands.one_line(error)}", file=sys.stderr)
         return 2
+
+
+def _place(arguments: argparse.Namespace) -> tuple[str, str]:
+    """The file and the function of a command. Annotations are converted in another way than pictures of masks."""
+    if arguments.run == "convert_masks":
+        endings = (".json", ".xml", ".csv", ".tsv", ".txt", ".yaml", ".yml")
+        if arguments.classes is not None or arguments.source.lower().endswith(endings):
+            return "_annotations", "convert_annotations"
+    return ("_split", "split") if arguments.run == "split" else ("_commands", arguments.run)
 
 
 class _Stopped(BaseException):
@@ -147,16 +157,40 @@ def build_parser() -> argparse.ArgumentParser:
 
     convert = commands.add_parser(
         "convert-masks",
-        help="turn colours into classes, or renumber classes",
-        description="Write masks of classes as PNG (TIFF where labels exceed 65535) under the same names.",
+        help="turn colours, or what annotation tools write, into classes; or renumber classes",
+        description="Write masks of classes as PNG (TIFF where labels exceed 65535) under the same names: from "
+        "coloured or numbered masks with --colors or --map, from COCO, labelme, CVAT, Label Studio, YOLO or tables of "
+        "run lengths with --classes. Of annotations it says what was empty, outside or overlapped.",
         epilog="Exit code 1: some masks could not be converted; they are named and left out.",
     )
-    convert.add_argument("source", metavar="IN", help="folder of masks, or one mask")
+    convert.add_argument("source", metavar="IN", help="masks: a folder or a file; annotations: likewise")
     convert.add_argument("out", metavar="OUT", help="folder for the new masks, made if it is not there")
     convert.add_argument("--colors", metavar="FILE", help='colours: JSON {"255,0,0": 1, "#00ff00": 2} or labelmap.txt')
     convert.add_argument(
         "--map", metavar="OLD=NEW", action="append", default=[], help="renumber a label; may be given many times"
     )
+    drawn = convert.add_argument_group("annotations")
+    drawn.add_argument(
+        "--classes", metavar="FILE", help="names, one in each line, numbered from 1; or JSON {name: number}"
+    )
+    drawn.add_argument(
+        "--format", default="auto", help="coco, labelme, cvat, label_studio, yolo, rle_csv; found by itself"
+    )
+    drawn.add_argument("--images", metavar="DIR", help="the pictures, for sizes; a size that differs is an error")
+    drawn.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="of all pictures, where nothing says it")
+    drawn.add_argument("--order", choices=["column", "row"], help="of run lengths in a table; usually column")
+    drawn.add_argument("--origin", type=int, choices=[0, 1], help="the first pixel's number in a table; usually 1")
+    drawn.add_argument("--names", metavar="FILE", help="of YOLO's numbers, one in each line")
+    drawn.add_argument("--annotator", metavar="WHO", help="whose annotation of a task counts, or latest")
+    drawn.add_argument(
+        "--nested", default="parts", choices=["parts", "holes"], help="rings inside others, in COCO (parts)"
+    )
+    drawn.add_argument(
+        "--unknown", default="error", type=_unknown, metavar="N", help="class of other names; or error, skip"
+    )
+    drawn.add_argument("--instances", action="store_true", help="number objects instead of classes")
+    drawn.add_argument("--report", metavar="FILE", help="write all that was noticed as JSON")
+    drawn.add_argument("--quiet", action="store_true", help="no progress bar")
     convert.set_defaults(run="convert_masks")
 
     expand = commands.add_parser(
@@ -193,7 +227,31 @@ def build_parser() -> argparse.ArgumentParser:
     tile.add_argument("--workers", type=int, metavar="N", help="threads; as many as CPUs if not given")
     tile.add_argument("--quiet", action="store_true", help="no progress bar")
     tile.set_defaults(run="tile")
+
+    split = commands.add_parser(
+        "split",
+        help="split a data set into folds that share nothing",
+        description="Split pairs into folds with the same classes in the same shares. What belongs together stays so.",
+    )
+    split.add_argument("images", metavar="IMAGES", help="folder of images")
+    split.add_argument("masks", metavar="MASKS", help="folder of masks")
+    split.add_argument("--folds", type=int, default=5, metavar="K", help="how many (5)")
+    split.add_argument("--shares", type=float, nargs="+", metavar="SHARE", help="instead: shares that add up to 1")
+    split.add_argument("--groups", metavar="P", help="expression whose group is what stays together: '^(.+?)_'")
+    split.add_argument("--duplicates", metavar="FILE", help="report of segkit audit --json: duplicates stay together")
+    split.add_argument("--csv", metavar="FILE", help="write the columns file and split")
+    split.add_argument("--val", type=int, metavar="K", help="in the table this fold is val, and the others train")
+    split.add_argument("--no-classes", action="store_true", help="read no masks, balance numbers of images only")
+    split.add_argument("--ignore-index", type=int, default=255, metavar="I", help="label of ignored pixels (255)")
+    split.add_argument("--seed", type=int, default=0, metavar="S", help="for choices between equals (0)")
+    split.add_argument("--pattern", metavar="P", help="how names belong together: '{stem}_mask', or an expression")
+    split.add_argument("--quiet", action="store_true", help="no progress bar")
+    split.set_defaults(run="split")
     return parser
+
+
+def _unknown(text: str) -> str | int:
+    return text if text in ("error", "skip") else int(text)
 
 
 def _data_set(parser: argparse.ArgumentParser) -> None:
