@@ -63,10 +63,10 @@ def train(options, classes: list[int]) -> None:
     numbers = stats.dataset_statistics(train_pairs, ignore_index=0, progress=False)
     normalize = T.Normalize((numbers.mean / 65535).tolist(), (numbers.std / 65535).tolist())
     # Ids with gaps become 0, 1, 2, ...; 0 ("no data") and whatever is not named become 255.
-    remap = dict.fromkeys(range(256), IGNORE_INDEX) | {label: number for number, label in enumerate(classes)}
+    labels = {"remap": {label: number for number, label in enumerate(classes)}, "unmapped": IGNORE_INDEX}
 
     augment = T.Compose([T.PadTo(64), T.RandomCrop(64), T.HorizontalFlip(), T.Rotate90(), normalize])
-    dataset = PairDataset(train_pairs, remap=remap, transform=augment)
+    dataset = PairDataset(train_pairs, transform=augment, **labels)
     pixels = np.array([np.bincount(io.read_mask(pair.mask).ravel(), minlength=256)[classes] for pair in train_pairs])
     # Each class equally often, and crops that contain it: the sampler says which, RandomCrop looks for it.
     balanced = ClassBalancedSampler(pixels, num_samples=96 if options.quick else 640, seed=0)
@@ -84,7 +84,7 @@ def train(options, classes: list[int]) -> None:
             optimizer.step()
 
     net.eval()
-    test = PairDataset(test_pairs, remap=remap, transform=T.Compose([T.PadToMultiple(net.multiple_of), normalize]))
+    test = PairDataset(test_pairs, transform=T.Compose([T.PadToMultiple(net.multiple_of), normalize]), **labels)
     sample = test[0]
     with torch.no_grad():
         prediction = net(sample["image"][None]).argmax(1)[0]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from segkit.transforms import Compose, FromAlbumentations, FromTorchvision, HorizontalFlip, PerSample
+from segkit.transforms import Compose, FromAlbumentations, FromTorchvision, HorizontalFlip, OnImage, PerSample
 
 
 def library(name):
@@ -101,6 +101,26 @@ def test_sixteen_bits_in_int32_reach_the_transform_as_uint16_and_come_back():
     assert seen == [np.uint16]
     assert torch.equal(moved, image)
     assert moved.dtype == torch.int32
+
+
+def test_a_last_to_tensor_of_albumentations_is_left_out_and_what_moves_is_no_function_of_the_image_alone():
+    class ToTensorV2:
+        def __call__(self, image, mask):
+            raise AssertionError("the adapter makes tensors itself")
+
+    row = Row([Rotate(), ToTensorV2()])
+    assert [type(member) for member in FromAlbumentations(row).transform.transforms] == [Rotate]
+    assert len(row.transforms) == 2  # the user's own stays as it was
+    flip = type("RandomHorizontalFlip", (Mirrored,), {"__module__": "torchvision.transforms.v2._geometry"})()
+    with pytest.raises(TypeError, match="RandomHorizontalFlip of torchvision, which moves .* Use FromTorchvision"):
+        OnImage(flip)
+    with pytest.raises(TypeError, match="which moves"):
+        OnImage(Row([flip]))
+
+
+class Mirrored:
+    def __call__(self, image):
+        return image.flip(-1)
 
 
 def test_what_the_adapters_cannot_take_is_refused():

@@ -71,6 +71,7 @@ class OnImage(Transform):
 
     Raises:
         ValueError: the function changed height or width, which would part image and mask.
+        TypeError: it is a transform of torchvision that moves pixels.
 
     Example:
         >>> OnImage(torch.log1p)(torch.zeros(13, 4, 4)).shape
@@ -80,6 +81,13 @@ class OnImage(Transform):
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         if not callable(function):
             raise TypeError(f"OnImage: `function` must be callable, got {function!r}.")
+        for part in _parts(function):
+            # torchvision says itself which of its transforms move pixels: by the file that they stand in.
+            if type(part).__module__.startswith("torchvision.") and type(part).__module__.endswith("._geometry"):
+                raise TypeError(
+                    f"OnImage: `function` must change values only, got {type(part).__name__} of torchvision, which "
+                    "moves the image and would leave its mask. Use FromTorchvision."
+                )
         self.function = function
 
     def apply(self, image: Tensor, mask: Tensor | None, generator: torch.Generator | None) -> Pair:
@@ -98,7 +106,7 @@ class FromAlbumentations(Transform):
     """A transform of albumentations (version 2) for tensors: masks nearest, the outside `mask_fill`.
 
     A copy of the transform is changed: every `mask_interpolation` becomes nearest and every `fill_mask` becomes
-    `mask_fill` (a dropout that leaves the mask alone goes on doing so).
+    `mask_fill` (a dropout that leaves the mask alone goes on doing so). A ToTensorV2 at its end is left out.
 
     Args:
         transform: an `albumentations.Compose`, or a single transform.
@@ -120,6 +128,9 @@ class FromAlbumentations(Transform):
         if not callable(transform):
             raise TypeError(f"FromAlbumentations: `transform` must be callable, got {transform!r}.")
         self.transform = copy.deepcopy(transform)
+        members = getattr(self.transform, "transforms", None)
+        if isinstance(members, list) and members and type(members[-1]).__name__ == "ToTensorV2":
+            self.transform.transforms = members[:-1]  # tensors come back anyway
         self.mask_fill = as_whole("FromAlbumentations", "mask_fill", mask_fill, 0, 255)
         for part in _parts(self.transform):
             if getattr(part, "fill_mask", None) is not None:
