@@ -59,9 +59,9 @@ def train(options, classes: list[int]) -> None:
     print(f"{info.channels} bands of {info.dtype}, {info.height} x {info.width}, {info.compression}")
     train_pairs, test_pairs = pairs[:-1], pairs[-1:]
 
-    # In stored units, over the pixels that count; PairDataset then divides by 65535, and so do we.
+    # Over the pixels that count.
     numbers = stats.dataset_statistics(train_pairs, ignore_index=0, progress=False)
-    normalize = T.Normalize((numbers.mean / 65535).tolist(), (numbers.std / 65535).tolist())
+    normalize = T.Normalize.from_statistics(numbers)
     # Ids with gaps become 0, 1, 2, ...; 0 ("no data") and whatever is not named become 255.
     labels = {"remap": {label: number for number, label in enumerate(classes)}, "unmapped": IGNORE_INDEX}
 

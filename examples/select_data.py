@@ -58,7 +58,6 @@ def look_at(options) -> Data:
     for label, (count, _) in stats.dataset_statistics(train, ignore_index=None, colors=options.colors).labels.items():
         if remap[label] != IGNORE_INDEX:
             pixels[remap[label]] += count
-    scale = value_scale(usable[0].image)
     channels = choose_channels(numbers)
     print(f"{len(train)} pairs to train on, {len(val)} to test on, {numbers.kind[1]} channel(s) of {numbers.kind[0]}")
     for name, share in zip(names, pixels / max(1, pixels.sum()), strict=True):
@@ -67,8 +66,8 @@ def look_at(options) -> Data:
         train=train,
         val=val,
         channels=channels,
-        mean=(numbers.mean / scale)[channels].tolist(),
-        std=(numbers.std / scale)[channels].tolist(),
+        mean=(numbers.mean / numbers.scale)[channels].tolist(),
+        std=(numbers.std / numbers.scale)[channels].tolist(),
         remap=remap,
         names=names,
         weights=stats.class_weights(pixels, "log"),
@@ -178,9 +177,3 @@ def split(pairs: list[Pair], options) -> tuple[list[Pair], list[Pair]]:
             f"{options.pairs} must name images of 'train' and of another split, got {set(part_of.values())}."
         )
     return train, val
-
-
-def value_scale(path: str) -> float:
-    """What PairDataset divides by: the largest value of the stored depth, 4095 for 12 bits; 1 for floats."""
-    info = image_info(path)
-    return 1.0 if np.dtype(info.dtype).kind == "f" else 2.0**info.bits_per_sample - 1

@@ -18,6 +18,7 @@ from segkit import transforms as T
 from segkit.datasets import PairDataset, expand_dataset
 from segkit.errors import DataError
 from segkit.samplers import SampleKey, ShuffleSampler
+from segkit.stats import dataset_statistics
 
 RNG = np.random.default_rng(0)
 
@@ -396,3 +397,22 @@ def test_what_cannot_move_both_is_refused_when_the_data_set_is_made(kinds, tmp_p
             attempt(transform)
     attempt(Flip())
     attempt(T.Compose([T.OnImage(mirror_only)]))
+
+
+@pytest.mark.parametrize("top", [255, 4095, 65535, None])
+def test_the_numbers_of_statistics_centre_what_the_data_set_yields_at_every_depth(tmp_path, top):
+    values = RNG.random((24, 30)) * 0.3 + 0.4
+    path = tmp_path / ("a.tif" if top in (None, 65535) else "a.pgm")
+    if top is None:
+        tifffile.imwrite(path, values.astype(np.float32))
+    elif top == 65535:
+        tifffile.imwrite(path, (values * top).astype(np.uint16))
+    else:
+        dtype = "u1" if top == 255 else ">u2"
+        path.write_bytes(b"P5\n30 24\n%d\n" % top + (values * top).astype(dtype).tobytes())
+    Image.fromarray(np.zeros((24, 30), np.uint8)).save(tmp_path / "m.png")
+    pairs = [(str(path), str(tmp_path / "m.png"))] * 2
+    normalize = T.Normalize.from_statistics(dataset_statistics(pairs, progress=False))
+    image = PairDataset(pairs, transform=normalize)[0]["image"]
+    assert abs(image.mean().item()) < 1e-3
+    assert abs(image.std(correction=0).item() - 1) < 1e-3
