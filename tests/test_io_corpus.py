@@ -38,7 +38,7 @@ def close_to_another_backend(row, image, backend):
     """A lossy file whose hash differs by a decoder's rounding is within a few levels of a backend that has the hash."""
     for other in BACKENDS:
         try:
-            reference = sio.read_image(row["path"], samples="stored", backend=other)
+            reference = sio.read_image(row["path"], page=0, samples="stored", backend=other)
         except ImageReadError:
             continue
         if digest(reference) == row["sha256"]:
@@ -53,7 +53,7 @@ def test_no_file_differs_in_silence(corpus, backend):
         if row["ok"] != "yes" or not row["sha256"]:
             continue
         try:
-            image = sio.read_image(row["path"], samples="stored", backend=backend)
+            image = sio.read_image(row["path"], page=0, samples="stored", backend=backend)
         except ImageReadError as error:
             if not (error.path == row["path"] and error.reason and error.hint):
                 silent.append(row["file"])
@@ -73,7 +73,7 @@ def test_auto_reads_at_least_97_percent_of_the_good_files(corpus):
     refused = []
     for row in good:
         try:
-            sio.read_image(row["path"], samples="stored")
+            sio.read_image(row["path"], page=0, samples="stored")
         except ImageReadError as error:
             refused.append((row["file"], error.reason))
     if not getattr(getattr(imagecodecs, "CCITTFAX4", None), "available", False):  # the newest one for Python 3.10
@@ -85,7 +85,7 @@ def test_the_header_tells_size_channels_dtype_of_every_file_that_is_read(corpus)
     for row in corpus:
         try:
             info = sio.image_info(row["path"])
-            image = sio.read_image(row["path"], samples="stored")
+            image = sio.read_image(row["path"], page=0, samples="stored")
         except ImageReadError:
             continue
         assert (info.height, info.width, info.channels) == image.shape, row["file"]
@@ -103,7 +103,7 @@ def test_display_samples_agree_between_all_backends_that_accept_a_file(corpus):
         images = []
         for backend in BACKENDS:
             try:
-                images.append(sio.read_image(row["path"], backend=backend))
+                images.append(sio.read_image(row["path"], page=0, backend=backend))
             except ImageReadError:
                 continue
         several += len(images) > 2

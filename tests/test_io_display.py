@@ -54,7 +54,7 @@ def test_few_bits_fill_the_range_and_miniswhite_is_inverted(tmp_path, bits):
         expected = np.rint(np.linspace(0, 255, top + 1))
         np.testing.assert_array_equal(shown, expected if photometric == "minisblack" else expected[::-1])
         np.testing.assert_array_equal(sio.read_image(tmp_path / "a.tif", samples="stored")[..., 0], shades)
-        np.testing.assert_array_equal(sio.read_mask(tmp_path / "a.tif"), shades)
+        np.testing.assert_array_equal(sio.read_mask(tmp_path / "a.tif", values="index"), shades)
 
 
 @pytest.mark.usefixtures("pack_bits")

@@ -85,3 +85,134 @@ def test_each_way_in_says_its_own_name(folder):
         pytest.raises(ValueError, match=r"^ImageHandle\.read: window must"),
     ):
         handle.read(window=(9, 9, 9, 9))
+
+
+LABELS = np.kron(np.array([[0, 1], [2, 255]], np.uint8), np.ones((4, 4), np.uint8))
+SQUARE = np.zeros((16, 16), bool)
+SQUARE[4:9, 4:12] = True
+
+
+def palette_image(indices, levels):
+    image = Image.fromarray(indices.astype(np.uint8), "P")
+    image.putpalette(np.repeat(np.asarray(levels, np.uint8), 3).tobytes())
+    return image
+
+
+@pytest.mark.filterwarnings("ignore:'mode' parameter is deprecated")
+@pytest.mark.parametrize("ending", ["png", "gif", "bmp", "tif"])
+@pytest.mark.parametrize("order", [[2, 1, 0], [255, 0, 1], [0, 1, 2], [128, 255, 0]])
+def test_a_palette_of_greys_gives_the_grey_levels_and_on_request_its_indices(tmp_path, ending, order):
+    indices = np.kron(np.array([[0, 1], [2, 1]]), np.ones((4, 4), int))
+    palette_image(indices, order).save(tmp_path / f"mask.{ending}", **({"optimize": False} if ending == "gif" else {}))
+    path = tmp_path / f"mask.{ending}"
+    labels = np.asarray(order, np.uint8)[indices]
+    for backend in BACKENDS:
+        try:
+            mask = sio.read_mask(path, backend=backend)
+        except OSError:
+            assert backend != "auto"
+            continue
+        np.testing.assert_array_equal(mask, labels)
+        np.testing.assert_array_equal(sio.read_mask(path, backend=backend, values="grey"), labels)
+        stored = sio.read_image(path, backend=backend, samples="stored")[..., 0]
+        np.testing.assert_array_equal(sio.read_mask(path, backend=backend, values="index"), stored)
+    np.testing.assert_array_equal(sio.read_image(path), labels[..., None])
+    np.testing.assert_array_equal(sio.read_mask(path, window=(0, 0, 2, 2)), labels[:2, :2])
+
+
+@pytest.mark.filterwarnings("ignore:'mode' parameter is deprecated")
+def test_indices_that_look_alike_and_coloured_palettes_stay_indices(tmp_path):
+    indices = np.kron(np.array([[0, 1], [2, 1]]), np.ones((4, 4), int)).astype(np.uint8)
+    palette_image(indices, [0, 0, 9]).save(tmp_path / "alike.png")
+    np.testing.assert_array_equal(sio.read_mask(tmp_path / "alike.png"), indices)
+    sio.write_mask(tmp_path / "color.png", indices, colors={(0, 0, 0): 0, (9, 9, 9): 1, (200, 0, 0): 2})
+    np.testing.assert_array_equal(sio.read_mask(tmp_path / "color.png"), indices)
+    with pytest.raises(OSError, match="its palette is coloured"):
+        sio.read_mask(tmp_path / "color.png", values="grey")
+
+
+@pytest.mark.filterwarnings("ignore:'mode' parameter is deprecated")
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("plain.png", {}),
+        ("plain.tif", {}),
+        ("fax.tif", {"compression": "group4"}),
+        ("white_is_zero.tif", {"compression": "group4", "tiffinfo": {262: 0}}),
+        ("plain.pbm", {}),
+        ("plain.bmp", {}),
+        ("swapped.png", {"bits": 1}),
+    ],
+)
+def test_one_bit_is_1_where_white_is_shown(tmp_path, name, options):
+    path = tmp_path / name
+    if name.startswith("swapped"):
+        palette_image(~SQUARE, [255, 0]).save(path, **options)
+    else:
+        Image.fromarray(SQUARE).save(path, **options)
+    assert sio.image_info(path).bits_per_sample == 1
+    np.testing.assert_array_equal(sio.read_mask(path), SQUARE.astype(np.uint8))
+    np.testing.assert_array_equal(sio.read_mask(path, values="grey"), SQUARE * 255)
+    np.testing.assert_array_equal(sio.read_mask(path, values="index"), sio.read_image(path, samples="stored")[..., 0])
+
+
+def test_one_label_in_several_channels_is_read_where_one_reading_is_possible(tmp_path):
+    zero, full = np.zeros_like(LABELS), np.full_like(LABELS, 255)
+    equal = np.repeat(LABELS[..., None], 3, axis=2)
+    sio.write_image(tmp_path / "equal.png", equal)
+    sio.write_image(tmp_path / "equal.tif", equal.astype(np.uint16))
+    sio.write_image(tmp_path / "opaque.png", np.dstack([equal, full]))
+    sio.write_image(tmp_path / "clear.png", np.dstack([LABELS, np.where(LABELS > 0, 255, 0).astype(np.uint8)]))
+    for name in ("equal.png", "equal.tif", "opaque.png", "clear.png"):
+        np.testing.assert_array_equal(sio.read_mask(tmp_path / name), LABELS)
+    sio.write_image(tmp_path / "red.png", np.dstack([LABELS, zero, zero]))
+    with pytest.raises(OSError, match='if its red channel holds the classes, values="index"'):
+        sio.read_mask(tmp_path / "red.png")
+    np.testing.assert_array_equal(sio.read_mask(tmp_path / "red.png", values="index"), LABELS)
+    sio.write_image(tmp_path / "faint.png", np.dstack([equal, full // 2]))
+    with pytest.raises(OSError, match="it has 4 channels"):
+        sio.read_mask(tmp_path / "faint.png")
+
+
+def test_colors_see_grey_pictures_and_through_a_clear_background(tmp_path):
+    painted = np.where(LABELS[..., None] == 1, [255, 0, 0], 0).astype(np.uint8)
+    sio.write_image(tmp_path / "clear.png", np.dstack([painted, np.where(LABELS == 1, 255, 0).astype(np.uint8)]))
+    np.testing.assert_array_equal(sio.read_mask(tmp_path / "clear.png", colors=COLORS), LABELS == 1)
+    sio.write_mask(tmp_path / "grey.png", LABELS)
+    grey = {(0, 0, 0): 0, (1, 1, 1): 1, (2, 2, 2): 2}
+    with pytest.raises(OSError, match=r"the colour \(255, 255, 255\).*unknown=255"):
+        sio.read_mask(tmp_path / "grey.png", colors=grey)
+    np.testing.assert_array_equal(sio.read_mask(tmp_path / "grey.png", colors=grey, unknown=255), LABELS)
+    assert sio.read_mask(tmp_path / "grey.png", colors=grey, unknown=999).dtype == np.uint16
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize(
+    ("values", "expected"), [([0, 1, 255], "uint8"), ([0, 2000], "uint16"), ([-1, 3], "int8"), ([-1, 200], "int16")]
+)
+def test_whole_numbers_in_floats_are_classes(tmp_path, dtype, values, expected):
+    mask = np.resize(values, (6, 7)).astype(dtype)
+    tifffile.imwrite(tmp_path / "mask.tif", mask)
+    got = sio.read_mask(tmp_path / "mask.tif")
+    assert got.dtype == expected
+    np.testing.assert_array_equal(got, mask)
+
+
+def test_fractions_are_no_classes_and_nan_is_one_on_request(tmp_path):
+    mask = np.ones((4, 4), np.float32)
+    mask[1, 2] = np.nan
+    tifffile.imwrite(tmp_path / "mask.tif", mask)
+    with pytest.raises(OSError, match="nan at row 1, column 2 is no class.*unknown=255 ignores NaN"):
+        sio.read_mask(tmp_path / "mask.tif")
+    assert sio.read_mask(tmp_path / "mask.tif", unknown=255)[1].tolist() == [1, 1, 255, 1]
+    for wrong in (0.5, np.inf, -np.inf):
+        mask[1, 2] = wrong
+        tifffile.imwrite(tmp_path / "mask.tif", mask)
+        with pytest.raises(OSError, match="at row 1, column 2 is no class"):
+            sio.read_mask(tmp_path / "mask.tif", unknown=255)
+
+
+@pytest.mark.parametrize("options", [{"values": "gray"}, {"unknown": "skip"}, {"unknown": -1}, {"unknown": True}])
+def test_wrong_choices_of_a_reading_are_refused(folder, options):
+    with pytest.raises(ValueError, match="^read_mask: (values|unknown) must be"):
+        sio.read_mask(folder / "mask.png", **options)

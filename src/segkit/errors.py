@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["DataError", "ImageReadError", "ImageWriteError", "SegkitError"]
+__all__ = ["DataError", "ImageReadError", "ImageReadWarning", "ImageWriteError", "SegkitError"]
 
 
 class SegkitError(Exception):
@@ -71,6 +71,15 @@ class ImageReadError(_FileError):
     """
 
     _verb = "read"
+
+
+class ImageReadWarning(UserWarning):
+    """A file holds more than what was read: further pages. The message names the choices.
+
+    Example:
+        >>> issubclass(ImageReadWarning, UserWarning)
+        True
+    """
 
 
 class ImageWriteError(_FileError):

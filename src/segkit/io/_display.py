@@ -88,8 +88,8 @@ def decoders_give_rgb(header: Header) -> bool:
 def display(stored: np.ndarray, header: Header) -> np.ndarray:
     """Stored samples [H, W, C] as they are meant to be seen.
 
-    Palettes become RGB (RGBA where the palette is transparent), miniswhite is inverted, fewer than 8 bits fill 0..255,
-    CMYK and YCbCr become RGB. All else stays as it is.
+    Palettes become RGB (RGBA where the palette is transparent, grey where all its colours are), miniswhite is inverted,
+    fewer than 8 bits fill 0..255, CMYK and YCbCr become RGB. All else stays as it is.
 
     Raises:
         ImageReadError: it is not known how these samples look.
@@ -130,7 +130,21 @@ def _expand(stored: np.ndarray, header: Header) -> np.ndarray:
         reason = f"a pixel names colour {int(index.max())}, but its palette has {len(palette)}"
         raise ImageReadError(header.path, reason, 'read its indices with samples="stored"')
     colors = palette.take(index, axis=0)
+    if grey_levels(palette) is not None:
+        colors = colors[..., :1]
     return np.concatenate([colors, stored[..., 1:]], axis=2) if stored.shape[2] > 1 else colors
+
+
+def grey_levels(palette: np.ndarray | None) -> np.ndarray | None:
+    """The level of each entry of a palette that holds shades of grey only and no transparency; else None.
+
+    Example:
+        >>> grey_levels(np.array([[9, 9, 9], [0, 0, 0]], np.uint8)).tolist()
+        [9, 0]
+    """
+    if palette is None or palette.shape[1] != 3 or (palette != palette[:, :1]).any():
+        return None
+    return palette[:, 0]
 
 
 def _cmyk_to_rgb(stored: np.ndarray, header: Header) -> np.ndarray:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
-from collections.abc import Iterator, Sequence
-from typing import Literal
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
 
 import numpy as np
 
-from segkit.errors import ImageReadError
+from segkit.errors import ImageReadError, ImageReadWarning
 from segkit.io._backends.choose import backends, choose
 from segkit.io._backends.request import Backend, Request
 from segkit.io._display import changes_channels, display, upright, upright_size, window_in_stored
 from segkit.io._headers.info import Header, ImageInfo
 from segkit.io._headers.parse import parse
-from segkit.io._headers.source import Source
+from segkit.io._headers.source import File, Source
 
 Window = tuple[int, int, int, int]
 
@@ -36,11 +36,11 @@ def naming(function: str) -> Iterator[None]:
 
 @naming("read_image")
 def read_image(
-    path: str | os.PathLike[str],
+    path: File,
     *,
     window: Window | None = None,
     channels: Sequence[int] | None = None,
-    page: int = 0,
+    page: int | Literal["channels"] | None = None,
     level: int = 0,
     samples: Literal["display", "stored"] = "display",
     backend: str | Backend = "auto",
@@ -53,10 +53,12 @@ def read_image(
     orientation in silence. Every backend gives the same array or refuses.
 
     Args:
-        path: a file, or an fsspec address such as ``s3://bucket/scan.tif``.
+        path: a file, an fsspec address such as ``s3://bucket/scan.tif``, the bytes of a file, or a file that is open in
+            binary mode (read from its start).
         window: (top, left, height, width) of the part to read. A TIFF decodes only the blocks it touches.
         channels: which channels, in this order; all by default.
-        page: page of a multi-page TIFF, counted from 0.
+        page: page of a multi-page TIFF, counted from 0; or "channels": all pages, whose size must be the same, become
+            channels, one after another. By default the first, with a warning if there are others.
         level: resolution of a pyramid, 0 is the full one.
         samples: "display" is what a person would see: palettes become RGB(A), miniswhite is inverted, CMYK and YCbCr
             become RGB, 1, 2 and 4 bits fill 0..255. "stored" is the very samples of the file: indices, 1-bit as 0/1.
@@ -81,9 +83,9 @@ def read_image(
         [[[19], [23]]]
     """
     with Source(path) as source:
-        header = parse(source, page, level, backend=backend)
-        return read_header(
-            header,
+        return read_pages(
+            lambda number, survey=False: parse(source, number, level, survey=survey, backend=backend),
+            page,
             window=window,
             channels=channels,
             samples=samples,
@@ -91,6 +93,57 @@ def read_image(
             orientation=orientation,
             max_pixels=max_pixels,
         )
+
+
+def read_pages(
+    find: Callable[..., Header], page: int | str | None, *, channels: Sequence[int] | None, **options: Any
+) -> np.ndarray:
+    """`read_image` for a file that is open.
+
+    Args:
+        find: ``find(page, survey=False)`` is the header of a page.
+        page: as in `read_image`.
+        channels: as in `read_image`.
+        options: the rest of it.
+    """
+    if page != "channels":
+        header = find(page)
+        warn_of_others(header)
+        return read_header(header, channels=channels, **options)
+    first = find(0, survey=True)
+    count, each = first.info.pages, first.info.channels
+    pages = [first, *(find(number) for number in range(1, count))]
+    for header in pages:
+        if (header.info.height, header.info.width, header.info.channels, header.info.dtype) != (
+            first.info.height,
+            first.info.width,
+            each,
+            first.info.dtype,
+        ):
+            info = header.info
+            reason = (
+                f"its pages cannot become channels: page {header.page} has {info.height} x {info.width} x "
+                f"{info.channels} {info.dtype}, the first {first.info.height} x {first.info.width} x {each} "
+                f"{first.info.dtype}"
+            )
+            raise ImageReadError(header.path, reason, f"read its pages one by one: page=0 to page={count - 1}")
+    read = [read_header(header, channels=None, **options) for header in pages]
+    whole = np.concatenate(read, axis=2)
+    return whole if channels is None else whole[..., list(_channels(channels, whole.shape[2]))]
+
+
+def warn_of_others(header: Header) -> None:
+    """Warn that a file has further pages, if none was asked for. The text is the same for all files of a kind."""
+    if not header.several:
+        return
+    choices = "only the first can be read. Say page=0 if it is wanted."
+    if header.info.format in ("TIFF", "BigTIFF"):
+        choices = (
+            'the first was read. Say page=0 if it is wanted, another number, or page="channels" for all as channels.'
+        )
+    axes = f" (axes {header.info.axes})" if header.info.axes else ""
+    message = f"this {header.info.format} has several pages{axes}, see image_info(path).pages; {choices}"
+    warnings.warn(ImageReadWarning(message), stacklevel=5)  # the caller of the caller, whom `naming` wraps
 
 
 def read_header(
@@ -164,11 +217,11 @@ def _decode(header: Header, request: Request, reader: Backend) -> np.ndarray:
 
 
 @naming("image_info")
-def image_info(path: str | os.PathLike[str]) -> ImageInfo:
+def image_info(path: File) -> ImageInfo:
     """What the header of an image file says, without decoding a pixel.
 
     Args:
-        path: a file, or an fsspec address.
+        path: as in `read_image`.
 
     Returns:
         The facts about the first page, with the number of pages and of resolution levels.
@@ -189,11 +242,11 @@ def image_info(path: str | os.PathLike[str]) -> ImageInfo:
 
 
 @naming("explain_backends")
-def explain_backends(path: str | os.PathLike[str]) -> list[tuple[str, bool, str]]:
+def explain_backends(path: File) -> list[tuple[str, bool, str]]:
     """Which backends give the stored samples of a file, and what would be wrong with the others.
 
     Args:
-        path: a file, or an fsspec address.
+        path: as in `read_image`.
 
     Returns:
         (backend, verdict, reason) for each: the verdict is True if it reads the file exactly, else the reason says

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from segkit.errors import ImageWriteError
+from segkit.io._headers.source import at_home, is_remote
 
 TIFF_DTYPES = (
     "uint8",
@@ -114,11 +115,13 @@ def _check_array(function: str, name: str, value: object) -> None:
 
 
 def _write(path: str, pixels: np.ndarray, palette: np.ndarray | None) -> None:
-    if "://" in path:
+    if is_remote(path):
         raise ImageWriteError(path, "only local files can be written", "write it locally, then copy it")
+    path = at_home(path)
     data = _encode(path, pixels, palette)
     folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f".{name}.{secrets.token_hex(8)}.tmp")
+    start = os.fsdecode(os.fsencode(name)[:200])  # a name may have 255 bytes, and the dots come on top
+    temporary = os.path.join(folder, f".{start}.{secrets.token_hex(8)}.tmp")
     try:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
         try:

@@ -50,10 +50,10 @@ def block_ranges(page: TiffPage, numbers: Sequence[int]) -> list[tuple[int, int]
     rows, columns = page.grid
     ranges = []
     for number in numbers:
-        offset = int(offsets[number - low])
+        offset = int(offsets[number - low]) + page.shift
         size = int(sizes[number - low]) if number - low < len(sizes) else 0
         need = page.row_bytes(page.tile[1]) * page.block_rows(number // columns % rows)
-        if offset == 0 and size == 0:
+        if offset == page.shift and size == 0:
             ranges.append((0, 0))
             continue
         if size == 0:  # some writers leave the size out
@@ -71,7 +71,7 @@ def block_ranges(page: TiffPage, numbers: Sequence[int]) -> list[tuple[int, int]
                 "it is truncated: copy or export it again",
             )
         limit = EXPANSION.get(page.compression, 0) * (size + 16) if page.compression in EXPANSION else LIMIT_UNKNOWN
-        if size == 0 or offset == 0:
+        if size == 0 or offset == page.shift:
             raise ImageReadError(
                 path,
                 f"its block {number} has no {'size' if offset else 'place'}",

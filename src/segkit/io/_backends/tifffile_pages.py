@@ -230,7 +230,7 @@ def _fill(
             plane : plane + 1 if page.planar else None,
         ]
         if not size:
-            target[...] = page.nodata
+            target[...] = page.nodata or 0
             return
         data = blocks.decode(number, offset, size)
         block = data[max(top - y, 0) :, max(left - x, 0) :][: target.shape[0], : target.shape[1]]

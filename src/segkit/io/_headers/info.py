@@ -25,11 +25,15 @@ class ImageInfo:
         planar: whether channels are stored one after another.
         tiled: whether the samples are stored in tiles.
         compression: "none", "deflate", "lzw", "jpeg", ...
-        pages: number of pages (frames of a GIF or an APNG).
+        pages: number of pages: full-resolution directories of a TIFF, or the planes that ImageJ, tifffile and MetaMorph
+            store behind a single one; frames of a GIF or an APNG. Thumbnails, reduced copies and masks are no pages.
         levels: number of resolution levels of this page; 1 when there is no pyramid.
         orientation: EXIF orientation, 1 to 8; 1 is upright.
         icc: the embedded colour profile, or None. It is reported, never applied.
         level_shapes: (height, width) of each level, the largest first.
+        axes: what the pages are, where the file says so (OME, ImageJ, tifffile): "CYX" are channels, "ZYX" slices,
+            "TYX" times, the slowest first. Empty if there is one page, or nothing is said.
+        nodata: the value that means "nothing was measured here" (GDAL_NODATA), or None.
 
     Example:
         >>> from segkit.io import image_info, write_image
@@ -55,6 +59,8 @@ class ImageInfo:
     orientation: int = 1
     icc: bytes | None = field(default=None, repr=False)
     level_shapes: tuple[tuple[int, int], ...] = field(default=(), repr=False)
+    axes: str = ""
+    nodata: float | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,7 @@ class Header:
     page: int = 0
     palette: np.ndarray | None = None  # uint8 or uint16 [entries, 3 or 4], for photometric "palette"
     alpha: str = "none"  # what the last channel is: "none", "straight", "premultiplied"
+    several: bool = False  # whether there are further pages, when none was asked for
 
     @property
     def path(self) -> str:

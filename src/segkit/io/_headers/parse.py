@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -23,12 +24,15 @@ class HeaderReader(Protocol):
     def header(self, source: Source, page: int, level: int) -> Header: ...
 
 
-def parse(source: Source, page: int = 0, level: int = 0, *, survey: bool = False, backend: object = "auto") -> Header:
+def parse(
+    source: Source, page: int | None = 0, level: int = 0, *, survey: bool = False, backend: object = "auto"
+) -> Header:
     """The header of one page, from a bounded number of bytes.
 
     Args:
         source: the file.
-        page: which page; only TIFFs have more than one that can be read.
+        page: which page; only TIFFs have more than one that can be read. None is the first, and ``header.several`` then
+            says whether there are others.
         level: which resolution of a pyramid.
         survey: count all pages and levels.
         backend: who is going to read it. One that parses headers itself is asked for this one.
@@ -36,9 +40,9 @@ def parse(source: Source, page: int = 0, level: int = 0, *, survey: bool = False
     Raises:
         ImageReadError: the format is unknown, or the header is damaged.
     """
-    page, level = _index("page", page), _index("level", level)
+    page, level = None if page is None else _index("page", page), _index("level", level)
     if isinstance(backend, HeaderReader):
-        return backend.header(source, page, level)
+        return backend.header(source, page or 0, level)
     start = source.pread(0, min(64, source.size))
     if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return parse_tiff(source, page, level, survey=survey)
@@ -65,10 +69,11 @@ def parse(source: Source, page: int = 0, level: int = 0, *, survey: bool = False
         what = f"page {page}" if page else f"level {level}"
         reason = f"{what} was asked for, but only the first image of a {header.info.format} can be read"
         raise ImageReadError(source.path, reason, "use page=0 and level=0")
-    return header
+    return replace(header, several=True) if page is None and header.info.pages > 1 else header
 
 
 def _index(name: str, value: int) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
-        raise ValueError(f"{name} must be an integer of at least 0, got {value!r}. The first is 0.")
+        choices = "an integer of at least 0 or 'channels'" if name == "page" else "an integer of at least 0"
+        raise ValueError(f"{name} must be {choices}, got {value!r}. The first is 0.")
     return int(value)

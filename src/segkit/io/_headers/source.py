@@ -1,4 +1,4 @@
-"""Bytes of a file at an offset, wherever the file is: a local path by `os.pread`, anything else through fsspec.
+"""Bytes of a file at an offset, wherever the file is: a local path by `os.pread`, an address through fsspec, or memory.
 
 `pread` has no file position, so threads share one source. A source pickles as its path, and one that finds itself in
 another process (after a fork) opens the file again there: no descriptor is ever shared between processes.
@@ -7,14 +7,19 @@ another process (after a fork) opens the file again there: no descriptor is ever
 from __future__ import annotations
 
 import contextlib
+import io
 import os
+import re
 import stat
 import threading
-from typing import Any
+from typing import Any, BinaryIO, Union
 
 import numpy as np
 
 from segkit.errors import ImageReadError
+
+# What can be read: a path, an fsspec address, the contents of a file, or a file that is open in binary mode.
+File = Union[str, "os.PathLike[str]", bytes, bytearray, memoryview, "BinaryIO"]
 
 HEAD = 1 << 16  # most headers fit in the first read
 
@@ -23,19 +28,25 @@ def is_remote(path: str) -> bool:
     """Whether a path names another file system (``s3://...``) rather than a local file.
 
     Example:
-        >>> is_remote("s3://bucket/scan.tif"), is_remote("C:/scan.tif")
-        (True, False)
+        >>> is_remote("s3://bucket/scan.tif"), is_remote("C:/scan.tif"), is_remote("D://data//scan.tif")
+        (True, False, False)
     """
-    return "://" in path
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:(:.*:)?//", path, re.DOTALL) is not None  # one letter is a drive
+
+
+def at_home(path: str) -> str:
+    """A path whose ``~`` is the home folder, unless a file of that very name is there."""
+    return os.path.expanduser(path) if path.startswith("~") and not os.path.lexists(path) else path
 
 
 class Source:
     """One file, read by offset. `size` is its length in bytes; use it in a ``with`` block or call `close`."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = os.fspath(path)
-        if not isinstance(self.path, str):
-            raise TypeError(f"path must be text, got {type(path).__name__}. Decode bytes with os.fsdecode(path).")
+    def __init__(self, file: File) -> None:
+        file = _path_of(file)
+        self.origin: str | bytes = file  # from which another process makes the same source
+        self.path = file if isinstance(file, str) else f"<{len(file)} bytes>"
+        self.found: dict[str, Any] = {}  # what a parser keeps for its next page
         self._lock = threading.Lock()
         self._fd = -1
         self._remote: Any = None
@@ -44,7 +55,9 @@ class Source:
     def _open(self) -> None:
         self._closed = False
         self._whole: bytes | None = None
-        if is_remote(self.path):
+        if isinstance(self.origin, bytes):
+            self._whole, self.size = self.origin, len(self.origin)
+        elif is_remote(self.path):
             self._fd = -1
             self._remote, self._key, self.size = _open_remote(self.path)
         else:
@@ -53,7 +66,7 @@ class Source:
         if self.size == 0:
             self.close()
             raise ImageReadError(self.path, "the file is empty", "delete it or copy it again")
-        self._head = self._fetch(0, min(HEAD, self.size))
+        self._head = self._fetch(0, min(HEAD, self.size)) if self._whole is None else b""
         self._pid = os.getpid()  # last: another thread takes it as the sign that all is ready
 
     def _fetch(self, offset: int, count: int) -> bytes:
@@ -143,8 +156,32 @@ class Source:
         with contextlib.suppress(Exception):
             self.close()
 
-    def __reduce__(self) -> tuple[type[Source], tuple[str]]:
-        return type(self), (self.path,)
+    def __reduce__(self) -> tuple[type[Source], tuple[str | bytes]]:
+        return type(self), (self.origin,)
+
+
+def _path_of(file: File) -> str | bytes:
+    """The path of a file, or its contents where it has none."""
+    if isinstance(file, (bytes, bytearray, memoryview)):
+        return bytes(file)
+    if isinstance(file, (str, os.PathLike)):
+        path = os.fspath(file)
+        return at_home(os.fsdecode(path))
+    if isinstance(file, (io.BufferedReader, io.BufferedRandom, io.FileIO)) and isinstance(file.name, str):
+        return os.path.abspath(file.name)  # read by offset, from any process, wherever its position is
+    if not hasattr(file, "read") or isinstance(file, io.TextIOBase):  # type: ignore[unreachable]
+        raise TypeError(
+            "path must be a path, the bytes of a file, or a file that is open in binary mode, got "
+            f"{type(file).__name__}. Read one file at a time, and open it with mode 'rb'."
+        )
+    if not (hasattr(file, "seekable") and file.seekable()):
+        return bytes(file.read())
+    place = file.tell()
+    file.seek(0)
+    try:
+        return bytes(file.read())
+    finally:
+        file.seek(place)
 
 
 def _open_local(path: str) -> tuple[int, int]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from segkit.errors import ImageReadError
 from segkit.io._headers.info import Header, ImageInfo
 from segkit.io._headers.source import Source
-from segkit.io._headers.tiff_tags import Ifd, open_tiff, read_ifd, walk
+from segkit.io._headers.tiff_pages import described, group, is_page, sub_levels
+from segkit.io._headers.tiff_tags import Ifd, TiffFile, open_tiff, read_ifd, walk
 
 PHOTOMETRICS = {
     0: "miniswhite", 1: "minisblack", 2: "rgb", 3: "palette", 4: "mask", 5: "cmyk", 6: "ycbcr", 8: "cielab",
@@ -47,7 +48,8 @@ class TiffPage:
     extra: tuple[int, ...]
     subsampling: tuple[int, int]
     luma: tuple[float, float, float] | None = None  # YCbCr coefficients; None if the samples are not of full range
-    nodata: float = 0  # what a block that the file leaves out is filled with, as GDAL does
+    nodata: float | None = None  # what a block that the file leaves out is filled with, as GDAL does
+    shift: int = 0  # bytes from the blocks that the directory lists to those of this plane, which has no directory
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -68,12 +70,13 @@ class TiffPage:
         return self.tile[0] if self.tiled else min(self.tile[0], self.height - row * self.tile[0])
 
 
-def parse_tiff(source: Source, page: int = 0, level: int = 0, *, survey: bool = False) -> Header:
+def parse_tiff(source: Source, page: int | None = 0, level: int = 0, *, survey: bool = False) -> Header:
     """The facts of one page at one resolution.
 
     Args:
         source: the file.
-        page: counted over the full-resolution directories.
+        page: counted over the full-resolution directories, or over the planes of a single one. None is the first one,
+            and ``header.several`` then says whether there are more.
         level: 0 is the full resolution, 1 the first reduced one.
         survey: count pages and levels too. Reading page 0 does without and looks at one directory only.
 
@@ -81,23 +84,71 @@ def parse_tiff(source: Source, page: int = 0, level: int = 0, *, survey: bool = 
         ImageReadError: the directory is damaged, or there is no such page or level.
     """
     file = open_tiff(source)
-    if page == level == 0 and not survey:
-        pages = [[read_ifd(file, file.first)]]
+    axes, planes, several, number = "", 1, False, page or 0
+    first = read_ifd(file, file.first)
+    if not page and level == 0 and not survey and is_page(first):
+        pages = [[file.first]]
+        size = first.int(257, 0), first.int(256, 0)
+        # Smaller ones are thumbnails and levels of writers that do not flag them.
+        several = page is None and any(is_page(ifd, at_least=size) for ifd in itertools.islice(walk(file), 1, None))
     else:
-        pages = _group(walk(file))
-    if not pages:
-        raise ImageReadError(source.path, "it has no image directory", "the file is damaged: copy or export it again")
-    if page >= len(pages):
-        raise ImageReadError(source.path, f"page {page} was asked for, but it has {len(pages)}", "pages count from 0")
-    levels = pages[page] + (_sub_levels(pages[page][0]) if survey or level else [])
+        pages, _ = _directories(file)
+        first = read_ifd(file, pages[0][0])
+    facts = _page(first)
+    if survey or page != 0:
+        planes, axes = described(first, facts.samples)
+        planes = planes if len(pages) == 1 and _may_continue(facts) else 1
+        several = page is None and (several or planes > 1)
+    count = max(planes, len(pages))
+    if number >= count:
+        raise ImageReadError(source.path, f"page {number} was asked for, but it has {count}", "pages count from 0")
+    levels = [read_ifd(file, offset) for offset in pages[0 if planes > 1 else number]]
+    levels += sub_levels(levels[0]) if survey or level else []
     if level >= len(levels):
         reason = f"level {level} was asked for, but this page has {len(levels)}"
         raise ImageReadError(source.path, reason, "levels count from 0, the full resolution")
-    facts = _page(levels[level])
+    facts = facts if level == 0 and levels[0].offset == first.offset else _page(levels[level])
+    if planes > 1 and level == 0:
+        facts = replace(facts, shift=number * facts.height * facts.planes * facts.row_bytes(facts.width))
+    header = _header(source, facts, number)
     shapes = tuple((ifd.int(257, 0), ifd.int(256, 0)) for ifd in levels)
+    info = replace(header.info, pages=count, levels=len(levels), level_shapes=shapes, axes=axes)
+    return replace(header, info=info, several=several)
+
+
+def parse_mask_page(source: Source, page: int = 0) -> Header | None:
+    """The validity mask that belongs to a page, where the file has one: nonzero is valid."""
+    file = open_tiff(source)
+    _, masks = _directories(file)
+    return _header(source, _page(read_ifd(file, masks[page])), page) if page in masks else None
+
+
+def _directories(file: TiffFile) -> tuple[list[list[int]], dict[int, int]]:
+    """Offsets of the directories of each page and of the masks; kept by the source, for its next page."""
+    kept = file.source.found
+    if "tiff" not in kept:
+        found = group(walk(file))
+        kept["tiff"] = (
+            [[ifd.offset for ifd in page] for page in found.pages],
+            {number: ifd.offset for number, ifd in found.masks.items()},
+        )
+    pages, masks = kept["tiff"]
+    return pages, masks
+
+
+def _may_continue(page: TiffPage) -> bool:
+    """Whether further planes can lie behind the first one: uncompressed strips, one after another."""
+    if page.compression != 1 or page.tiled or page.fill_order != 1:
+        return False
+    places, sizes = (page.ifd.array(tag).astype(np.int64) for tag in block_tags(page))
+    whole = page.height * page.planes * page.row_bytes(page.width)
+    return len(places) == 1 or (len(sizes) == len(places) and int(places[-1] + sizes[-1] - places[0]) == whole)
+
+
+def _header(source: Source, facts: TiffPage, page: int) -> Header:
     photometric = PHOTOMETRICS.get(facts.photometric, f"photometric {facts.photometric}")
     info = ImageInfo(
-        "BigTIFF" if file.big else "TIFF",
+        "BigTIFF" if facts.ifd.file.big else "TIFF",
         facts.height,
         facts.width,
         facts.samples,
@@ -107,44 +158,15 @@ def parse_tiff(source: Source, page: int = 0, level: int = 0, *, survey: bool = 
         planar=facts.planar,
         tiled=facts.tiled,
         compression=COMPRESSIONS.get(facts.compression, f"compression {facts.compression}"),
-        pages=len(pages),
-        levels=len(levels),
         orientation=_orientation(facts.ifd),
         icc=_icc(facts.ifd),
-        level_shapes=shapes,
+        level_shapes=((facts.height, facts.width),),
+        nodata=facts.nodata,
     )
     alpha = "none"
     if len(facts.extra) == 1 and facts.extra[0] in (1, 2):
         alpha = "premultiplied" if facts.extra[0] == 1 else "straight"
     return Header(info, source, facts, page, _palette(facts) if photometric == "palette" else None, alpha)
-
-
-def _group(chain: Iterator[Ifd]) -> list[list[Ifd]]:
-    """Directories by page: a reduced-resolution directory belongs to the page (or mask) before it."""
-    pages: list[list[Ifd]] = []
-    last: dict[int, list[Ifd]] = {}
-    for ifd in chain:
-        kind = ifd.int(254, 0)
-        if kind & 1 and kind & 4 in last:
-            last[kind & 4].append(ifd)
-        else:
-            pages.append([ifd])
-            last[kind & 4] = pages[-1]
-    return pages
-
-
-def _sub_levels(ifd: Ifd) -> list[Ifd]:
-    """Reduced resolutions that hang below a page (tag SubIFDs), the largest first."""
-    found = []
-    for offset in ifd.ints(330, most=1024):
-        try:
-            child = read_ifd(ifd.file, offset)
-        except ImageReadError:
-            continue
-        width, height = child.int(256, 0), child.int(257, 0)
-        if 0 < width < ifd.int(256, 0) and 0 < height <= ifd.int(257, 0):
-            found.append(child)
-    return sorted(found, key=lambda child: -child.int(256, 0))
 
 
 def _page(ifd: Ifd) -> TiffPage:
@@ -247,13 +269,13 @@ def _luma(ifd: Ifd) -> tuple[float, float, float] | None:
     return (red, green, blue) if limits in ([], [0, 255, 128, 255, 128, 255]) else None
 
 
-def _nodata(ifd: Ifd) -> float:
+def _nodata(ifd: Ifd) -> float | None:
     if ifd.tags.get(42113, (0, 999, 0))[1] > 64:
-        return 0
+        return None
     try:
         return float(ifd.raw(42113).split(b"\0")[0])
     except (ValueError, ImageReadError):
-        return 0
+        return None
 
 
 def _orientation(ifd: Ifd) -> int:
