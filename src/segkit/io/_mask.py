@@ -132,10 +132,11 @@ def _meant(mask: np.ndarray, header: Header, values: str | None) -> np.ndarray:
         if values is None:
             return mask
         raise ImageReadError(header.path, "its palette is coloured", 'take its indices: values="index"')
-    other = np.flatnonzero(levels != levels[-1])
-    used = levels[: other[-1] + 2] if other.size else levels[:1]  # the last colour, repeated, only fills the table
-    if values is None and (len(np.unique(used)) < len(used) or len(used) == 1):
-        return mask  # two indices that look alike: the difference is meant
+    # The last colour, repeated, fills up many a table. Other indices that look alike differ on purpose.
+    filling = int((np.append(levels[::-1] == levels[-1], False)).argmin())
+    used = levels[: len(levels) - filling]
+    if values is None and (len(np.unique(used)) < len(used) or len(used) < int(mask.max(initial=0)) < len(levels)):
+        return mask
     if int(mask.max(initial=0)) >= len(levels):
         reason = f"a pixel names colour {int(mask.max())}, but its palette has {len(levels)}"
         raise ImageReadError(header.path, reason, 'read its indices with values="index"')
