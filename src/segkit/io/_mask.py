@@ -135,7 +135,7 @@ def _meant(mask: np.ndarray, header: Header, values: str | None) -> np.ndarray:
     # The last colour, repeated, fills up many a table. Other indices that look alike differ on purpose.
     filling = int((np.append(levels[::-1] == levels[-1], False)).argmin())
     used = levels[: len(levels) - filling]
-    if values is None and (len(np.unique(used)) < len(used) or len(used) < int(mask.max(initial=0)) < len(levels)):
+    if values is None and (len(np.unique(used)) < len(used) or len(used) < int(mask.max(initial=0))):
         return mask
     if int(mask.max(initial=0)) >= len(levels):
         reason = f"a pixel names colour {int(mask.max())}, but its palette has {len(levels)}"
