@@ -72,3 +72,13 @@ for axis, (name, picture) in zip(
         name if name == "truth" else f'blend="{name}": mean error {error:.3f}', fontsize=9
     )
     axis.set_axis_off()
+
+# %%
+# A scene that is too large for memory
+# ------------------------------------
+# ``CropMerger`` gives the same map from crops that come one after the other, and keeps
+# only what a later crop still touches.
+merger = T.CropMerger(crop.geometry(size), size)
+for box, answer in zip(crop.geometry(size), answers, strict=True):
+    merger.add(answer[None], box)
+print(torch.equal(merger.finish()[0], merged["gaussian"]))

@@ -22,7 +22,7 @@ from segkit.transforms._color import ColorJitter, Cutout, GaussianBlur, Gaussian
 from segkit.transforms._compose import Compose
 from segkit.transforms._crops import CropBox, FiveCrop, GridCrop, TenCrop
 from segkit.transforms._flip import HorizontalFlip, Rotate90, VerticalFlip
-from segkit.transforms._merge import merge_crops, stack_crops, unstack_crops
+from segkit.transforms._merge import CropMerger, merge_crops, stack_crops, unstack_crops
 from segkit.transforms._plan import Plan
 from segkit.transforms._resampling.geometry import Geometry
 from segkit.transforms._size import CenterCrop, PadTo, PadToMultiple, RandomCrop, Resize
@@ -35,6 +35,7 @@ __all__ = [
     "ColorJitter",
     "Compose",
     "CropBox",
+    "CropMerger",
     "Cutout",
     "DistanceMaps",
     "ElasticDeform",

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import zlib
 from collections.abc import Sequence
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from segkit.errors import DataError
+from segkit.labels import from_logits
 from segkit.transforms._crops import CropBox
 from segkit.transforms._inputs import as_size
+from segkit.transforms._merging.cells import Cell, Cells, uncovered
+from segkit.transforms._merging.scene_file import SceneFile
 from segkit.transforms._resampling.geometry import Size
 
 
@@ -68,10 +76,11 @@ def merge_crops(logits: Tensor, geometry: Sequence[CropBox], size: int | Size, *
     """One map for the whole picture from the maps of its crops, averaged where they overlap.
 
     The average is a running one, so that equal values stay exactly what they are; the only memory needed beside the
-    result is that of one crop.
+    result is that of the overlaps. For a picture whose crops do not fit into memory at once there is `CropMerger`.
 
     Args:
-        logits: [B*K, C, h, w] or [B, K, C, h, w], floating point: one map a crop, at the crop's own size.
+        logits: [B*K, C, h, w] or [B, K, C, h, w], floating point: one map a crop, at the crop's own size or smaller by
+            a whole factor (a network's stride; it is then resized, bilinear).
         geometry: the K boxes, from the transform that made the crops: `FiveCrop(size).geometry((H, W))`.
         size: (H, W) of the whole picture.
         blend: "gaussian" trusts the centre of a crop more than its edge (standard deviation: an eighth of the side),
@@ -93,65 +102,9 @@ def merge_crops(logits: Tensor, geometry: Sequence[CropBox], size: int | Size, *
 
     Source: Isensee et al. 2021 (nnU-Net) for the Gaussian; theirs sums and divides at the end.
     """
-    height, width = as_size("merge_crops", size)
-    boxes = [CropBox(*box) for box in geometry]
-    logits = _check_logits(logits, boxes)
-    if blend not in ("gaussian", "mean"):
-        raise ValueError(f'merge_crops: `blend` must be "gaussian" or "mean", got {blend!r}.')
-    dtype = torch.float32 if logits.dtype in (torch.float16, torch.bfloat16) else logits.dtype
-    merged = logits.new_zeros((logits.shape[0], logits.shape[2], height, width), dtype=dtype)
-    weight = torch.zeros((height, width), dtype=dtype, device=logits.device)
-    for k, box in enumerate(boxes):
-        rows, columns = slice(box.top, box.top + box.height), slice(box.left, box.left + box.width)
-        held = weight[rows, columns]
-        if held.shape != (box.height, box.width) or box.top < 0 or box.left < 0:
-            raise ValueError(
-                f"merge_crops: `geometry` at {k} must lie inside `size` {(height, width)}, got {box}. "
-                "Ask the crop transform for the geometry of this very size."
-            )
-        added = _window(box.height, box.width, blend, held)
-        held += added
-        share = added / held  # of this crop in the average so far; exactly 1 where it is the first
-        for image in range(len(logits)):
-            crop = logits[image, k].flip(-1) if box.mirrored else logits[image, k]
-            _average_in(merged[image, :, rows, columns], crop.to(dtype), share)
-    uncovered = int((weight == 0).sum())
-    if uncovered:
-        raise ValueError(
-            f"merge_crops: `geometry` must cover the picture of {height} x {width}, got {len(boxes)} crops that leave "
-            f"{uncovered} pixels out. Use larger crops, or GridCrop, which covers every size."
-        )
-    return merged
-
-
-def _average_in(held: Tensor, crop: Tensor, share: Tensor) -> None:
-    """Take a share of the crop into the average; exactly the crop where it comes first or is equal, even infinite."""
-    mixed = torch.lerp(held, crop, share)
-    held.copy_(torch.where((share == 1) | (held == crop), crop, mixed))
-
-
-def _window(height: int, width: int, blend: str, like: Tensor) -> Tensor:
-    """The weight of each pixel of a crop, positive everywhere."""
-    if blend == "mean":
-        return torch.ones_like(like)
-    sides = []
-    for length in (height, width):
-        place = torch.arange(length, dtype=torch.float64, device=like.device) - (length - 1) / 2
-        # The floor keeps corners away from zero, where a quotient of two weights would lose its digits.
-        sides.append(torch.exp(-0.5 * (place / (length / 8)) ** 2).clamp_(min=1e-3))
-    return torch.outer(*sides).to(like.dtype)
-
-
-def _check_logits(logits: Tensor, boxes: list[CropBox]) -> Tensor:
-    """[B, K, C, h, w]."""
-    k = len(boxes)
-    if k == 0:
-        raise ValueError("merge_crops: `geometry` must hold at least one box, got none.")
-    if not logits.is_floating_point():
-        raise TypeError(
-            f"merge_crops: `logits` must be floating point, got {logits.dtype}. "
-            "Merge logits, and take .argmax(1) after."
-        )
+    merging = _Merging("merge_crops", geometry, size, blend, "logits")
+    k = len(merging.boxes)
+    logits = _as_logits("merge_crops", logits)
     shape = list(logits.shape)
     if logits.ndim == 4 and shape[0] % k == 0:
         logits = unstack_crops(logits, k)
@@ -160,10 +113,278 @@ def _check_logits(logits: Tensor, boxes: list[CropBox]) -> Tensor:
             f"merge_crops: `logits` must have the shape [B*{k}, C, h, w] or [B, {k}, C, h, w] for {k} boxes, "
             f"got {shape}. Pass all crops of each image, in order."
         )
-    for place, box in enumerate(boxes):
-        if (box.height, box.width) != tuple(logits.shape[-2:]):
+    for number in merging.order:
+        merging.take(number, logits[:, number])
+    return merging.result
+
+
+class CropMerger:
+    """The map of a picture from crops that come one batch after the other, in constant memory.
+
+    What comes out equals `merge_crops` bit for bit, in whatever order and batches the crops come: they are averaged in
+    the order of their places, and one that comes before its turn waits. Rows are finished, and with `out` written and
+    forgotten, as soon as no crop can touch them; then memory holds the overlaps of one row of crops, whatever
+    the height.
+
+    Args:
+        geometry: the boxes of all crops, from `GridCrop(size, overlap).geometry((H, W))` for instance.
+        size: (H, W) of the whole picture.
+        blend: "gaussian" or "mean", as in `merge_crops`.
+        keep: what comes out: the averaged "logits", their softmax as "probabilities", or "argmax", the class of each
+            pixel in uint8 (int16 for more than 256 classes).
+        out: a path ending in .tif or .tiff: a tiled TIFF, losslessly compressed, that appears when it is whole. If the
+            process is stopped, the same call goes on after the rows that were finished: see `missing`. None: a tensor.
+        scene: a TIFF whose resolution and georeference `out` gets.
+        tag: a line that says of what the crops are, a checksum of the network for instance: a file that was left
+            unfinished is gone on with only if it is the same.
+
+    Example:
+        >>> from segkit.transforms import GridCrop
+        >>> image = torch.rand(3, 70, 90)
+        >>> crop = GridCrop(32, 8)
+        >>> merger = CropMerger(crop.geometry((70, 90)), (70, 90), keep="argmax")
+        >>> for box in merger.missing:
+        ...     top, left, height, width, _ = box
+        ...     merger.add(image[None, :, top : top + height, left : left + width], [box])
+        >>> torch.equal(merger.finish(), image.argmax(0).to(torch.uint8))
+        True
+    """
+
+    def __init__(
+        self,
+        geometry: Sequence[CropBox],
+        size: int | Size,
+        *,
+        blend: Literal["gaussian", "mean"] = "gaussian",
+        keep: Literal["logits", "probabilities", "argmax"] = "logits",
+        out: str | os.PathLike[str] | None = None,
+        scene: str | os.PathLike[str] | None = None,
+        tag: str = "",
+    ) -> None:
+        path = None if out is None else os.fspath(out)
+        if path is not None and os.path.splitext(path)[1].lower() not in (".tif", ".tiff"):
             raise ValueError(
-                f"merge_crops: `logits` must be as large as their crops ({box.height}, {box.width}) (box {place}), got "
-                f"{list(logits.shape[-2:])}. Upsample the network's output to its input's size first."
+                f"CropMerger: `out` must end in .tif or .tiff, got {path!r}. Write another format from it."
             )
+        self._merging = _Merging("CropMerger", geometry, size, blend, keep)
+        self._merging.to_file(path, None if scene is None else os.fspath(scene), tag)
+        self._waiting: dict[int, Tensor] = {}
+        self._numbers: dict[CropBox, list[int]] = {}  # equal boxes are taken one after the other
+        for number, box in enumerate(self._merging.boxes):
+            self._numbers.setdefault(box, []).append(number)
+
+    @property
+    def missing(self) -> list[CropBox]:
+        """The boxes whose crops are still needed, in the order that needs the least memory."""
+        merging = self._merging
+        return [merging.boxes[n] for n in merging.order[merging.turn :] if n not in self._waiting and merging.needs(n)]
+
+    def add(self, logits: Tensor, boxes: Any) -> None:
+        """Take in some crops.
+
+        Args:
+            logits: [K, C, h, w] floating point, at the crops' own size or smaller by a whole factor (bilinear then).
+            boxes: their K boxes, as they stand in `geometry`: `CropBox`, or (top, left, height, width), as a list, a
+                tensor [K, 4], or the four tensors that `default_collate` makes of them. One that is already in the file
+                is passed over.
+
+        Raises:
+            ValueError: shapes and boxes do not belong together, or a box is not in the geometry or came before.
+        """
+        merging = self._merging
+        logits = _as_logits("CropMerger.add", logits)
+        wanted = _as_boxes(boxes)
+        if logits.ndim != 4 or len(logits) != len(wanted):
+            raise ValueError(
+                f"CropMerger.add: `logits` must be [K, C, h, w] for {len(wanted)} boxes, got {list(logits.shape)}. "
+                "Add the axis of one crop with logits[None]; flatten [B, K, ...] with stack_crops."
+            )
+        for values, box in zip(logits.detach(), wanted, strict=True):
+            numbers = self._numbers.get(box)
+            if not numbers:
+                why = "came before" if numbers is not None else "is not in `geometry`"
+                raise ValueError(
+                    f"CropMerger.add: each of `boxes` must be one that is missing, got {box}, which {why}."
+                )
+            number = numbers.pop(0)
+            if number == merging.expected:
+                merging.take(number, values)
+            elif merging.needs(number):
+                self._waiting[number] = values.clone()
+            while merging.expected in self._waiting:
+                merging.take(merging.expected, self._waiting.pop(merging.expected))
+
+    def finish(self) -> Any:
+        """The whole map.
+
+        Returns:
+            Logits or probabilities [C, H, W], or classes [H, W]; with `out` the path of the file, which is there now.
+
+        Raises:
+            DataError: crops are missing.
+        """
+        missing = self.missing
+        if missing or self._waiting:
+            raise DataError(
+                f"CropMerger.finish: all crops must have been added, {len(missing)} of {len(self._merging.boxes)} are "
+                f"missing, the first {missing[0]}. Add those that `missing` lists."
+            )
+        return self._merging.finish()
+
+    def close(self) -> None:
+        """Stop here: what is finished stays beside `out` for the next run. `finish` needs no `close`."""
+        self._merging.close()
+
+
+class _Merging:
+    """Crops in the order of their places, cells in between, and where finished rectangles go."""
+
+    def __init__(self, function: str, geometry: Sequence[CropBox], size: int | Size, blend: str, keep: str) -> None:
+        self.function = function
+        self.size = as_size(function, size)
+        self.boxes = [CropBox(*box) for box in geometry]
+        self.keep = keep
+        self.blend = blend
+        if blend not in ("gaussian", "mean"):
+            raise ValueError(f'{function}: `blend` must be "gaussian" or "mean", got {blend!r}.')
+        if keep not in ("logits", "probabilities", "argmax"):
+            raise ValueError(f'{function}: `keep` must be "logits", "probabilities" or "argmax", got {keep!r}.')
+        self._check_boxes()
+        self.order = sorted(range(len(self.boxes)), key=lambda n: (self.boxes[n][:2], n))
+        self.turn = 0
+        self.result: Tensor = torch.empty(0)  # all of the map, or the rows of it that are not in the file
+        self._first = 0  # the row of the map that `result` begins with
+        self._file: SceneFile | None = None
+        self._cells = Cells([self.boxes[n][:4] for n in self.order], blend, self._keep_cell)
+
+    def _check_boxes(self) -> None:
+        height, width = self.size
+        if not self.boxes:
+            raise ValueError(f"{self.function}: `geometry` must hold at least one box, got none.")
+        for place, box in enumerate(self.boxes):
+            inside = 0 <= box.top < box.top + box.height <= height and 0 <= box.left < box.left + box.width <= width
+            if not inside:
+                raise ValueError(
+                    f"{self.function}: `geometry` at {place} must lie inside `size` {(height, width)}, got {box}. "
+                    "Ask the crop transform for the geometry of this very size."
+                )
+        pixels = uncovered([box[:4] for box in self.boxes], self.size)
+        if pixels:
+            raise ValueError(
+                f"{self.function}: `geometry` must cover the picture of {height} x {width}, got {len(self.boxes)} "
+                f"crops that leave {pixels} pixels out. Use larger crops, or GridCrop, which covers every size."
+            )
+
+    def to_file(self, path: str | None, scene: str | None, tag: str) -> None:
+        """Hand finished rows to a file, and pass over those that it has."""
+        if path is None:
+            return
+        places = zlib.crc32(repr([*self.boxes, self.blend, self.keep]).encode())
+        self._file = SceneFile(path, self.size, scene, f"{places:08x} {tag}")
+        self._first = self._file.done
+        self.turn = self._next(0)
+
+    def needs(self, number: int) -> bool:
+        """Whether a crop touches a row that the file does not have."""
+        return self._file is None or self.boxes[number].top + self.boxes[number].height > self._file.done
+
+    def _next(self, turn: int) -> int:
+        while turn < len(self.order) and not self.needs(self.order[turn]):
+            turn += 1
+        return turn
+
+    @property
+    def expected(self) -> int:
+        """The crop whose turn it is; -1 when all have come."""
+        return self.order[self.turn] if self.turn < len(self.order) else -1
+
+    def take(self, number: int, values: Tensor) -> None:
+        """Average in the crop whose turn it is, [..., C, h, w]."""
+        box = self.boxes[number]
+        values = self._of_full_size(values, number)
+        if values.dtype in (torch.float16, torch.bfloat16):
+            values = values.float()
+        row = min(self._cells.add(self.turn, values.flip(-1) if box.mirrored else values), self.size[0])
+        self.turn = self._next(self.turn + 1)
+        if self._file is not None and row > self._first:
+            rows = self.result[: row - self._first].cpu().numpy()
+            self._file.write(self._first, rows[..., None] if rows.ndim == 2 else rows)
+            self._first = row
+
+    def _of_full_size(self, values: Tensor, number: int) -> Tensor:
+        box = self.boxes[number]
+        height, width = values.shape[-2:]
+        if (height, width) == (box.height, box.width):
+            return values
+        if height and width and box.height % height == 0 and box.width % width == 0:
+            flat = values.reshape(-1, *values.shape[-3:])
+            resized = torch.nn.functional.interpolate(flat, (box.height, box.width), mode="bilinear")
+            return resized.view(*values.shape[:-2], box.height, box.width)
+        lost = box.height - height, box.width - width
+        hint = "Resize the network's output to its input's size first."
+        if min(lost) > 0 and lost[0] % 2 == 0 and lost[1] % 2 == 0:
+            down, over = lost[0] // 2, lost[1] // 2
+            hint = (
+                f"If the network throws a border of {(down, over)} away, pad the picture by it, and let `geometry` be "
+                f"what comes out: GridCrop({(height, width)}, overlap).geometry(size)."
+            )
+        raise ValueError(
+            f"{self.function}: `logits` must be as large as their crops {(box.height, box.width)} (box {number}), or "
+            f"smaller by a whole factor, got {[height, width]}. {hint}"
+        )
+
+    def _keep_cell(self, cell: Cell) -> None:
+        """Put a finished rectangle where it belongs."""
+        values = cell.values
+        if self.keep == "argmax":
+            values = from_logits(values, axis=-3)
+        elif self.keep == "probabilities":
+            values = values.softmax(-3)
+        if not self.result.numel():
+            height = self.size[0] if self._file is None else max(box.height for box in self.boxes)
+            if self._file is not None and self.keep != "argmax":
+                # Channels last, as the file has them.
+                self.result = values.new_empty(height, self.size[1], values.shape[-3])
+            else:
+                self.result = values.new_empty(*values.shape[:-2], height, self.size[1])
+        top = cell.top - self._first
+        if top < 0:  # the file has these rows
+            values, top = values[..., -top:, :], 0
+        if self._file is not None and self.keep != "argmax":
+            values = values.movedim(-3, -1)
+            self.result[top : top + values.shape[0], cell.left : cell.left + cell.width] = values
+        else:
+            self.result[..., top : top + values.shape[-2], cell.left : cell.left + cell.width] = values
+
+    def finish(self) -> Any:
+        """The result, or the path of the file, which is whole now."""
+        if self._file is None:
+            return self.result
+        self._file.finish()
+        return self._file.path
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+def _as_logits(function: str, logits: Any) -> Tensor:
+    if not isinstance(logits, Tensor):
+        hint = "Pass the output that counts, for instance out['out'] or out[0]."
+        raise TypeError(f"{function}: `logits` must be a tensor, got {type(logits).__name__}. {hint}")
+    if not logits.is_floating_point():
+        raise TypeError(
+            f"{function}: `logits` must be floating point, got {logits.dtype}. Merge logits, and take .argmax(1) after."
+        )
     return logits
+
+
+def _as_boxes(boxes: Any) -> list[CropBox]:
+    """A list of boxes from what loaders make of them."""
+    if isinstance(boxes, (Tensor, np.ndarray)):
+        boxes = boxes.reshape(-1, boxes.shape[-1]).tolist()
+    elif len(boxes) and all(isinstance(column, Tensor) and column.ndim == 1 for column in boxes):
+        boxes = torch.stack(list(boxes), 1).tolist() if len(boxes) in (4, 5) else boxes
+    elif len(boxes) and not isinstance(boxes[0], Sequence):
+        boxes = [boxes]  # one box
+    return [CropBox(int(box[0]), int(box[1]), int(box[2]), int(box[3]), any(box[4:])) for box in boxes]
