@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 
@@ -156,6 +157,26 @@ class Annotations:
             raise DataError(f"mask: {picture.name!r}, {error}.") from None
         return out
 
+    def masks(
+        self,
+        *,
+        classes: Classes,
+        background: int = 0,
+        unknown: Literal["error", "skip"] | int = "error",
+        crowd: Literal["class", "ignore"] = "class",
+    ) -> Callable[[str, tuple[int, int]], np.ndarray]:
+        """What `datasets.PairDataset` takes instead of mask files: a function of an image's path and size. It pickles.
+
+        Args:
+            classes: as for `mask`; checked here, for all pictures.
+            background: as for `mask`.
+            unknown: as for `mask`.
+            crowd: as for `mask`.
+        """
+        self.check_classes(classes, unknown=unknown)
+        options = {"classes": classes, "background": background, "unknown": unknown, "crowd": crowd}
+        return functools.partial(_mask_of, self, options)
+
     def check(
         self,
         image: str | os.PathLike[str],
@@ -278,6 +299,10 @@ class Annotations:
 
     def __repr__(self) -> str:
         return f"Annotations({self._path!r}, format={self._kind!r}, {len(self)} images, classes={self.classes})"
+
+
+def _mask_of(annotations: Annotations, options: dict[str, Any], image: str, size: tuple[int, int]) -> np.ndarray:
+    return annotations.mask(image, size=size, **options)
 
 
 def class_numbers(function: str, classes: Classes) -> dict[str, int]:

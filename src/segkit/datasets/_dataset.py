@@ -41,6 +41,9 @@ class PairDataset:
         unknown: the class of any other colour, or ``"error"`` to refuse it.
         remap: old class -> new class, applied to every mask. 255 stays 255 unless it is named, too.
         unmapped: the class of what `remap` does not name: ``"error"``, ``"keep"``, or a class such as 255.
+        masks: what draws the masks instead of files, `pairs` being paths of images: ``Annotations.masks(classes=...)``,
+            or your own. Called ``masks(image path, (height, width))``, it gives integers [height, width] in classes.
+            It has to pickle for workers.
         transform: called ``transform(image, mask)``, or with the keywords ``generator``, ``size`` and ``focus_class``
             as far as the index carries them (see `segkit.samplers.SampleKey`); returns (image, mask).
         scale: True gives float32 images in [0, 1], divided by the largest value of their *stored* depth (12 bits:
@@ -81,12 +84,13 @@ class PairDataset:
 
     def __init__(
         self,
-        pairs: Iterable[tuple[Files, Files]],
+        pairs: Iterable[tuple[Files, Files]] | Iterable[str | os.PathLike[str]],
         *,
         colors: Mapping[tuple[int, int, int], int] | None = None,
         unknown: Literal["error"] | int = "error",
         remap: Mapping[int, int] | None = None,
         unmapped: Literal["error", "keep"] | int = "error",
+        masks: Callable[[str, tuple[int, int]], np.ndarray] | None = None,
         transform: Callable[..., Any] | None = None,
         scale: bool = True,
         channels: Literal["rgb"] | Sequence[int] | None = None,
@@ -100,13 +104,14 @@ class PairDataset:
     ) -> None:
         name = type(self).__name__
         check_transform(name, transform)
-        self._paths = FlatStrings(_flattened(name, pairs))
+        self._paths = FlatStrings(_flattened(name, pairs, drawn=masks is not None))
         self._reading = Reading(
             name,
             colors=dict(colors) if colors is not None else None,
             unknown=unknown,
             remap={IGNORE_INDEX: IGNORE_INDEX, **remap} if remap is not None else None,
             unmapped=unmapped,
+            masks=masks,
             channels=_channels(name, channels),
             orientation=orientation,
             nodata=nodata,
@@ -213,7 +218,7 @@ class PairDataset:
         with self._reading.open(image_files, mask_files, page) as opened:
             image, mask = read_sample(opened, self.transform, carried_by(key))
         if self._two_values is not None:
-            self._two_values.look(mask, mask_files[0])
+            self._two_values.look(mask, (mask_files or image_files)[0])
         if self.mask_dtype is not None and hasattr(mask, "to"):
             mask = mask.to(self.mask_dtype)
         index = number if told is None else told
@@ -228,7 +233,8 @@ class PairDataset:
         return np.cumsum([image_info(path).pages for path in images], dtype=np.int64)
 
     def __repr__(self) -> str:
-        names = ("colors", "unknown", "remap", "unmapped", "channels", "orientation", "nodata", "pages", "mask_scale")
+        names = ["colors", "unknown", "remap", "unmapped", "masks", "channels", "orientation", "nodata", "pages"]
+        names += ["mask_scale"]
         told = [f"{name}={getattr(self._reading, name)!r}" for name in names]
         told += [f"{name}={getattr(self, name)!r}" for name in ("transform", "scale", "keys", "as_tuple", "mask_dtype")]
         return f"{type(self).__name__}({len(self)} pairs, {', '.join(told)})"
@@ -289,10 +295,18 @@ def carried_by(index: int) -> dict[str, Any]:
     return {name: value for name, value in keywords.items() if value is not None}
 
 
-def _flattened(name: str, pairs: Iterable[Any]) -> list[bytes]:
-    """Image, mask, image, mask, ..."""
+def _flattened(name: str, pairs: Iterable[Any], *, drawn: bool = False) -> list[bytes]:
+    """Image, mask, image, mask, ...; where masks are drawn there are no files of them."""
     flat: list[bytes] = []
     for number, pair in enumerate(pairs):
+        if drawn:
+            if not isinstance(pair, str | bytes | os.PathLike):
+                raise ValueError(
+                    f"{name}: with `masks` item {number} of `pairs` must be the path of an image, got {pair!r}. "
+                    "Pass datasets.find_images(images)."
+                )
+            flat += [packed(files_of(pair)), b""]
+            continue
         if isinstance(pair, str | bytes) or not hasattr(pair, "__len__") or len(pair) != 2:
             raise ValueError(
                 f"{name}: `pairs` item {number} must be (image path, mask path), got {pair!r}. "

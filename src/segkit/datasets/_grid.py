@@ -76,7 +76,7 @@ class GridDataset(PairDataset):
         if pages not in (None, "first", "channels"):
             raise ValueError(f"GridDataset: `pages` must be 'first', 'channels' or None, got {pages!r}.")
         super().__init__(
-            [(item, ()) if isinstance(item, str) or hasattr(item, "__fspath__") else item for item in pairs],  # type: ignore[misc]
+            [(item, ()) if isinstance(item, str) or hasattr(item, "__fspath__") else item for item in pairs],  # type: ignore[arg-type]
             colors=colors,
             unknown=unknown,
             remap=remap,

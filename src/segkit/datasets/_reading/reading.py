@@ -31,6 +31,7 @@ class Reading:
     unknown: str | int = "error"
     remap: Mapping[int, int] | None = None
     unmapped: str | int = "error"
+    masks: Callable[[str, tuple[int, int]], np.ndarray] | None = None
     channels: str | tuple[int, ...] | None = None
     orientation: str | None = None
     nodata: str = "keep"
@@ -81,6 +82,10 @@ class OpenPair:
             raise
 
     @property
+    def _has_mask(self) -> bool:
+        return bool(self.mask_files) or self.reading.masks is not None
+
+    @property
     def size(self) -> tuple[int, int]:
         """(height, width) of both."""
         return self._picture.size
@@ -100,7 +105,7 @@ class OpenPair:
         ignores = self.reading.nodata == "ignore"
         pixels, clear = self._picture.read(window, drop_clear=ignores)
         self._check_top(pixels)
-        mask = self.read_mask(window) if self.mask_files else np.zeros(pixels.shape[:2], np.uint8)
+        mask = self.read_mask(window) if self._has_mask else np.zeros(pixels.shape[:2], np.uint8)
         if ignores:
             empty = _without_data(pixels, getattr(self._picture.info, "nodata", None))
             for where in (empty, clear):
@@ -154,9 +159,13 @@ class OpenPair:
         try:
             return remap(stored, self.reading.remap, unmapped=self.reading.unmapped)  # type: ignore[arg-type]
         except DataError as error:
-            raise DataError(f"{self.reading.name}: {self.mask_files[0]!r}: {error}") from error
+            raise DataError(f"{self.reading.name}: {(self.mask_files or self.image_files)[0]!r}: {error}") from error
 
     def _stored_mask(self, window: Window | None) -> np.ndarray:
+        if self.reading.masks is not None:
+            drawn = self._drawn_mask()
+            top, left, height, width = window or (0, 0, *drawn.shape)
+            return drawn[top : top + height, left : left + width]
         scale = self.reading.mask_scale
         if window is None or scale == 1:
             return _enlarged(self._joined_masks(window), scale)
@@ -170,6 +179,17 @@ class OpenPair:
             return np.ascontiguousarray(fine)
         k = round(1 / scale)
         return _enlarged(self._joined_masks((window[0] * k, window[1] * k, window[2] * k, window[3] * k)), scale)
+
+    def _drawn_mask(self) -> np.ndarray:
+        """The mask that is made instead of read."""
+        assert self.reading.masks is not None
+        mask = np.asarray(self.reading.masks(self.image_files[0], self.size))
+        if mask.shape != self.size or mask.dtype.kind not in "biu":
+            raise DataError(
+                f"{self.reading.name}: `masks` must give integers of the size of {self.image_files[0]!r}, {self.size}, "
+                f"got {mask.dtype} {mask.shape}."
+            )
+        return mask
 
     def _joined_masks(self, window: Window | None) -> np.ndarray:
         """The mask file; of several, one for each object, 1 where any is not 0."""
