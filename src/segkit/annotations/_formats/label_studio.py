@@ -7,6 +7,7 @@ their centre. Predictions of models are no annotations.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -39,14 +40,23 @@ _NO_REGION = (
 
 def read_label_studio(path: str, *, annotator: str | int | None = None) -> Found:
     """The picture of each task. Of several annotations, the one by `annotator` counts, or the latest for "latest"."""
-    tasks = [element.value for element in elements(path) if element.item and element.key is None]
-    if not tasks:  # one task by itself
-        tasks = [{element.key: element.value for element in elements(path) if not element.item}]
-        for element in elements(path):
-            if element.item and element.key is not None and element.key in tasks[0]:
-                tasks[0].setdefault(element.key, []).append(element.value)
-    pictures = [_picture(path, task, position, annotator) for position, task in enumerate(tasks)]
+    # One by one: what a task's brushes are as a list of numbers takes tens of times the room of what is kept of them.
+    pictures = [_picture(path, task, position, annotator) for position, task in enumerate(_tasks(path))]
     return Found(tell_apart(pictures, path), in_order(s.name for picture in pictures for s in picture.shapes))
+
+
+def _tasks(path: str) -> Iterator[Any]:
+    """The tasks of a list, or the only one, by itself."""
+    alone: dict[str, Any] = {}
+    for element in elements(path):
+        if element.key is None:
+            yield element.value
+        elif element.item:
+            alone[element.key].append(element.value)
+        else:
+            alone[element.key] = element.value
+    if alone:
+        yield alone
 
 
 def _picture(path: str, task: Any, position: int, annotator: str | int | None) -> Picture:
