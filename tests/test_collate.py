@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import pathlib
 import types
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict, deque
 from typing import NamedTuple
 
 import numpy as np
@@ -175,6 +175,111 @@ def test_ragged_samples_are_resized_with_masks_nearest():
     assert torch.allclose(resize_collate([ramp], size=4)[0, 0, 1, 1:3], torch.tensor([2.5, 4.5]))  # edges stay edges
 
 
+IMAGE = torch.rand(3, 2, 3)
+GREY = torch.zeros(1, 2, 3, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("beside", "tensor", "is_mask"),
+    [
+        ("seg", torch.ones(2, 3, dtype=torch.uint8), True),
+        ("gt", torch.ones(1, 2, 3, dtype=torch.int64), True),
+        ("x", torch.ones(5, 2, 3, dtype=torch.uint8), True),  # labels that overlap, or one mask an object
+        ("x", torch.ones(3, 2, 3, dtype=torch.int16), True),
+        ("probabilities", torch.rand(4, 2, 3), False),
+        ("mask_logits", torch.rand(4, 2, 3), False),
+        ("weights", torch.rand(2, 3), False),
+        ("depth", torch.rand(1, 2, 3), False),
+        ("depth", torch.ones(2, 3, dtype=torch.int32), False),
+        ("label", torch.ones(1, 2, 3), True),  # MONAI's masks
+        ("GT", torch.ones(2, 3), True),
+    ],
+)
+@pytest.mark.parametrize("kind", ["dict", "nested"])
+def test_what_is_a_mask_is_decided_by_dtype_and_shape_beside_the_image(kind, beside, tensor, is_mask):
+    parts = {beside: tensor} if kind == "dict" else {"others": {beside: tensor}}
+    batch = [{"image": IMAGE, **parts}] * 2
+    padded = pad_collate(batch, multiple_of=4, image_fill=7)
+    padded = padded[beside] if kind == "dict" else padded["others"][beside]
+    assert (padded[..., 2:, :] == (255 if is_mask else 7)).all()
+    resized = resize_collate([{"image": IMAGE, **parts}], size=(3, 5))
+    resized = resized[beside] if kind == "dict" else resized["others"][beside]
+    assert set(resized.unique().tolist()) <= set(tensor.unique().tolist()) or not is_mask
+
+
+@pytest.mark.parametrize(
+    ("sample", "name"),
+    [
+        ({"image": IMAGE, "x": torch.ones(1, 2, 3)}, "'x'"),
+        ({"image": IMAGE, "x": torch.ones(2, 3)}, "'x'"),
+        ((IMAGE, torch.ones(1, 2, 3)), "1"),
+        ({"image": GREY, "x": GREY}, "'x'"),
+        ({"image": {"a": IMAGE}, "b": [torch.ones(2, 3)]}, None),
+    ],
+)
+def test_what_may_be_a_mask_or_an_image_is_refused_until_it_is_said(sample, name):
+    for collate in (functools.partial(pad_collate, multiple_of=4), functools.partial(resize_collate, size=3)):
+        with pytest.raises(ValueError, match=r"must be known as a mask or as an image, got .* Say images=\("):
+            collate([sample])
+        if name is None:
+            continue
+        place = int(name) if name.isdigit() else name.strip("'")
+        both = [collate([sample], **{said: (place,)}) for said in ("masks", "images")]
+        if collate.func is pad_collate:
+            assert [batch[place].max().item() for batch in both] == [255, sample[place].max().item()]
+
+
+def test_what_is_said_of_a_tensor_must_be_there():
+    with pytest.raises(ValueError, match=r"`masks` must name tensors of a sample, got \['gt'\]; there are \['image'"):
+        pad_collate([sample()], masks=("gt",))
+    with pytest.raises(TypeError, match=r"`masks` must be several names, got 'mask'. Write \('mask',\)"):
+        pad_collate([sample()], masks="mask")
+    with pytest.raises(ValueError, match="`lists` must name tensors"):
+        stack_collate([sample()], lists=("boxes",))
+
+
+def test_boxes_and_instance_masks_stay_lists_beside_stacked_images():
+    batch = [
+        sample(4, 5, index=0, boxes=torch.ones(2, 4), objects=torch.ones(2, 4, 5, dtype=torch.uint8)),
+        sample(4, 5, index=1, boxes=torch.zeros(0, 4), objects=torch.zeros(0, 4, 5, dtype=torch.uint8)),
+    ]
+    with pytest.raises(ValueError, match=r"'boxes' must have one shape .* give lists=\('boxes',\), or use"):
+        stack_collate(batch)
+    stacked = stack_collate(batch, lists=("boxes", "objects"))
+    assert stacked["image"].shape == (2, 3, 4, 5)
+    assert [boxes.shape for boxes in stacked["boxes"]] == [(2, 4), (0, 4)]
+    padded = pad_collate(batch, multiple_of=8, lists=("boxes", "objects"))
+    assert [objects.shape for objects in padded["objects"]] == [(2, 8, 8), (0, 8, 8)]
+    assert (padded["objects"][0][:, 4:] == 255).all()
+    resized = resize_collate(batch, size=(8, 10), lists=("boxes", "objects"))
+    assert [objects.shape for objects in resized["objects"]] == [(2, 8, 10), (0, 8, 10)]
+    pairs = stack_collate([(IMAGE, torch.ones(1, 4)), (IMAGE, torch.ones(3, 4))], lists=(1,))
+    assert [len(boxes) for boxes in pairs[1]] == [1, 3]
+
+
+def test_numbers_and_containers_are_kept_as_torch_keeps_them():
+    batch = [{"a": 0.1, "b": [1, 2], "c": defaultdict(int, n=1), "d": deque([1.5])}] * 2
+    ours, theirs = stack_collate(batch), default_collate(batch)
+    for key in "ab":
+        one, other = (part[key] if key == "a" else part[key][0] for part in (ours, theirs))
+        assert one.dtype == other.dtype
+        assert torch.equal(one, other)
+    assert ours["a"].tolist() == [0.1, 0.1], "a Python float is not rounded"
+    assert type(ours["c"]) is defaultdict
+    assert type(ours["d"]) is deque
+    assert stack_collate([1, 2.5]).tolist() == [1, 2.5]
+    assert stack_collate([range(2)] * 2)[1].tolist() == [1, 1]
+
+
+def test_tensors_of_other_classes_become_plain_ones():
+    class Meta(torch.Tensor):
+        pass
+
+    image, mask = torch.rand(1, 2, 2).as_subclass(Meta), torch.ones(2, 2, dtype=torch.uint8).as_subclass(Meta)
+    for collate in (stack_collate, pad_collate, functools.partial(resize_collate, size=3)):
+        assert {type(part) for part in collate([(image, mask)] * 2)} == {torch.Tensor}
+
+
 def test_samples_of_any_kind_are_kept_in_lists():
     batch = list_collate([sample(path="a.png"), sample(7, 3, channels=5, index=4, path="b.png")])
     assert [image.shape for image in batch["image"]] == [(3, 4, 5), (5, 7, 3)]
@@ -304,6 +409,9 @@ def test_gradients_pass_through():
             TypeError,
             r"'x' must hold tensors, arrays, numbers, text or containers",
         ),
+        (lambda: stack_collate([{"x": 2**70}]), TypeError, r"'x' must hold numbers that torch has, got 1180591"),
+        (lambda: stack_collate([{"x": np.datetime64("2020")}]), TypeError, r"'x' must hold numbers that torch has"),
+        (lambda: stack_collate([torch.eye(2).to_sparse()]), TypeError, r"must be a dense tensor, got torch.sparse_coo"),
         (lambda: stack_collate([np.array(["a"])]), TypeError, r"must be an array of numbers, got <U1"),
         (
             lambda: stack_collate([torch.zeros(2), torch.zeros(2, dtype=torch.int64)]),

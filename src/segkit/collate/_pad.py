@@ -9,8 +9,8 @@ from torch import Tensor
 
 from segkit import IGNORE_INDEX
 from segkit.collate._batch import padded, valid_mask
-from segkit.collate._pictures import check_fill, is_mask, pictures
-from segkit.collate._samples import Batch
+from segkit.collate._pictures import Names, Pictures, check_fill
+from segkit.collate._samples import Batch, as_lists
 from segkit.collate._stack import stack_or_explain
 
 
@@ -21,13 +21,18 @@ def pad_collate(
     image_fill: float = 0,
     mask_fill: int = IGNORE_INDEX,
     return_valid: bool = False,
+    masks: Names = (),
+    images: Names = (),
+    lists: Names = (),
 ) -> Any:
     """Samples of different sizes, padded below and to the right to the largest height and width among them.
 
-    The picture of a sample is its tensor named "image", or else its first with three axes or more. Every tensor that
-    has the picture's height and width is padded with it: masks with `mask_fill`, others with `image_fill`. A tensor is
-    a mask if it holds integers and its name says so (mask, label, target, segmentation) or it has two axes only.
-    Tensors of any other size are stacked as they are.
+    The picture of a sample is its tensor named "image", or else its first of floats with three axes or more. Every
+    tensor that has the picture's height and width is padded with it: masks with `mask_fill`, others with `image_fill`.
+    Which is a mask is decided by dtype and shape: integers are, but for a second image of the image's dtype and
+    channels; floats of several channels are not. Floats of one channel beside an image may be either: a name that is
+    plain decides (label, gt, weights, depth), any other is refused until `masks` or `images` says it. Tensors of any
+    other size are stacked as they are.
 
     Args:
         batch: the samples.
@@ -37,12 +42,17 @@ def pad_collate(
         mask_fill: value of the margin in masks.
         return_valid: also give a bool tensor [B, H, W], True on pictures and False on margins: under the key "valid" of
             a dict, as last item of a tuple or list, else as (batch, valid).
+        masks: names of tensors that are masks, whatever their dtype: ``("gt",)``; "a.b" inside a nested sample; of
+            tuples, positions.
+        images: names of tensors that are images or maps of numbers.
+        lists: names of tensors that stay a list of B, since each sample has its own number of them: boxes ``[n, 4]``,
+            instance masks ``[n, H, W]``. Those with the picture's size are padded each.
 
     Returns:
         The structure of one sample, with tensors [B, ..., H, W].
 
     Raises:
-        ValueError: something else than height and width differs.
+        ValueError: something else than height and width differs, or a tensor may be a mask or an image.
 
     Example:
         >>> import torch
@@ -53,10 +63,11 @@ def pad_collate(
         >>> valid[0].tolist()
         [[True, True, False], [True, True, False]]
     """
-    if isinstance(multiple_of, bool) or not isinstance(multiple_of, int) or multiple_of < 1:
+    if isinstance(multiple_of, bool) or not hasattr(multiple_of, "__index__") or multiple_of < 1:
         raise ValueError(f"pad_collate: `multiple_of` must be an int of at least 1, got {multiple_of!r}.")
     samples = Batch("pad_collate", batch)
-    named, sizes = pictures(samples)
+    pictures = Pictures(samples, masks=masks, images=images)
+    named, sizes = pictures.named, pictures.sizes
     height, width = (-(-max(lengths) // multiple_of) * multiple_of for lengths in zip(*sizes, strict=True))
 
     def pad(name: str, tensors: list[Tensor]) -> Tensor:
@@ -67,11 +78,11 @@ def pad_collate(
                 f"pad_collate: {name!r} must differ in height and width only, got {samples.shapes(tensors)}. "
                 "Use list_collate, or bring them to the same channels in the data set."
             )
-        fill = mask_fill if is_mask(name, tensors[0]) else image_fill
+        fill = mask_fill if pictures.is_mask(name) else image_fill
         check_fill("pad_collate", name, tensors[0], fill)
         return padded(tensors, (height, width), fill)
 
-    combined = samples.combine(pad)
+    combined = samples.combine(as_lists(samples, lists, pad, lambda n, t: pad(n, [t])[0] if n in named else t))
     if not return_valid:
         return combined
     return _with_valid(combined, valid_mask(sizes, (height, width), next(iter(named.values()))[0]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,12 +11,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from segkit.collate._batch import empty_batch
-from segkit.collate._pictures import is_mask, pictures
-from segkit.collate._samples import Batch
+from segkit.collate._pictures import Names, Pictures
+from segkit.collate._samples import Batch, as_lists
 from segkit.collate._stack import stack_or_explain
 
 
-def resize_collate(batch: Sequence[Any], *, size: int | tuple[int, int]) -> Any:
+def resize_collate(
+    batch: Sequence[Any],
+    *,
+    size: int | tuple[int, int],
+    masks: Names = (),
+    images: Names = (),
+    lists: Names = (),
+) -> Any:
     """Samples of different sizes, all resized to one: images bilinear with antialiasing, masks nearest.
 
     Every tensor that has the height and width of its sample's picture is resized with it; `pad_collate` says which
@@ -24,12 +32,16 @@ def resize_collate(batch: Sequence[Any], *, size: int | tuple[int, int]) -> Any:
     Args:
         batch: the samples.
         size: (height, width) of the batch in pixels; an int is a square.
+        masks: names of tensors that are masks, as in `pad_collate`.
+        images: names of tensors that are images or maps of numbers, as in `pad_collate`.
+        lists: names of tensors that stay a list of B, as in `pad_collate`. Those with the picture's size are resized
+            each; boxes stay as they are, in pixels of the picture before.
 
     Returns:
         The structure of one sample, with tensors [B, ..., height, width] in their own dtypes.
 
     Raises:
-        ValueError: something else than height and width differs.
+        ValueError: something else than height and width differs, or a tensor may be a mask or an image.
 
     Example:
         >>> batch = resize_collate([(torch.ones(3, 4, 6), torch.tensor([[1, 2]] * 4).repeat_interleave(3, 1))], size=2)
@@ -38,7 +50,8 @@ def resize_collate(batch: Sequence[Any], *, size: int | tuple[int, int]) -> Any:
     """
     height, width = _as_size(size)
     samples = Batch("resize_collate", batch)
-    named, _ = pictures(samples)
+    pictures = Pictures(samples, masks=masks, images=images)
+    named = pictures.named
 
     def resize(name: str, tensors: list[Tensor]) -> Tensor:
         if name not in named:
@@ -48,14 +61,14 @@ def resize_collate(batch: Sequence[Any], *, size: int | tuple[int, int]) -> Any:
                 f"resize_collate: {name!r} must differ in height and width only, got {samples.shapes(tensors)}. "
                 "Use list_collate, or bring them to the same channels in the data set."
             )
-        nearest = is_mask(name, tensors[0]) or tensors[0].dtype == torch.bool
+        nearest = pictures.is_mask(name) or tensors[0].dtype == torch.bool
         resized = _nearest if nearest else _bilinear
         result = empty_batch((len(tensors), *tensors[0].shape[:-2], height, width), tensors[0])
         for i, tensor in enumerate(tensors):
             result[i] = tensor if tensor.shape[-2:] == (height, width) else resized(tensor, height, width)
         return result
 
-    return samples.combine(resize)
+    return samples.combine(as_lists(samples, lists, resize, lambda n, t: resize(n, [t])[0] if n in named else t))
 
 
 def _nearest(mask: Tensor, height: int, width: int) -> Tensor:
@@ -77,10 +90,12 @@ def _bilinear(image: Tensor, height: int, width: int) -> Tensor:
 
 
 def _as_size(size: int | tuple[int, int]) -> tuple[int, int]:
-    pair = (size, size) if isinstance(size, int) else size
-    numbers = (
-        isinstance(pair, (tuple, list)) and len(pair) == 2 and all(type(side) is int and side >= 1 for side in pair)
-    )
+    pair: Any = (size, size) if hasattr(size, "__index__") else size
+    numbers = isinstance(pair, (tuple, list)) and len(pair) == 2 and all(map(_is_side, pair))
     if not numbers:
         raise ValueError(f"resize_collate: `size` must be an int or (height, width), each at least 1, got {size!r}.")
-    return pair[0], pair[1]
+    return operator.index(pair[0]), operator.index(pair[1])
+
+
+def _is_side(side: Any) -> bool:
+    return hasattr(side, "__index__") and not isinstance(side, bool) and operator.index(side) >= 1

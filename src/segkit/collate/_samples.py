@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,23 @@ from torch import Tensor
 
 # What to do with the tensors that all samples hold at one place: (name of the place, the tensors) -> the batch's value.
 Leaf = Callable[[str, list[Tensor]], Any]
+
+
+def as_lists(samples: Batch, lists: Collection[str | int], leaf: Leaf, one: Callable[[str, Tensor], Tensor]) -> Leaf:
+    """What `leaf` does, but a list of tensors, each changed by `one`, for the places that `lists` names.
+
+    Raises:
+        ValueError: a name is not there.
+    """
+    if isinstance(lists, str):
+        raise TypeError(f"{samples.function}: `lists` must be several names, got {lists!r}. Write ({lists!r},).")
+    places = {f"[{name}]" if isinstance(name, int) else name for name in lists}
+    if places and (missing := sorted(places - samples.tensors().keys())):
+        raise ValueError(
+            f"{samples.function}: `lists` must name tensors of a sample, got {missing}; there are "
+            f"{list(samples.tensors())}."
+        )
+    return lambda name, tensors: [one(name, t) for t in tensors] if name in places else leaf(name, tensors)
 
 
 class Batch:
@@ -72,10 +90,10 @@ class Batch:
             return leaf(name, self._as_tensors(name, values))
         if isinstance(first, (bool, int, float, complex, np.generic)):
             self._same_kind(name, values, (bool, int, float, complex, np.generic))
-            return _numbers(values)
+            return self._numbers(name, values)
         if isinstance(first, Mapping):
             return self._mappings(name, values, leaf)
-        if isinstance(first, (tuple, list)):
+        if isinstance(first, (tuple, list, deque, range)):
             return self._sequences(name, values, leaf)
         raise TypeError(
             f"{self.function}: {_called(name)} must hold tensors, arrays, numbers, text or containers of them, got "
@@ -112,6 +130,13 @@ class Batch:
                 if not (value.flags.writeable and value.dtype.isnative and min(value.strides, default=0) >= 0):
                     value = value.astype(value.dtype.newbyteorder("="), order="C")  # torch takes no others
                 value = torch.from_numpy(value)
+            if type(value) is not Tensor:  # MetaTensor, tv_tensors, Parameter: a batch is a plain tensor
+                value = value.as_subclass(Tensor)
+            if value.layout is not torch.strided:
+                raise TypeError(
+                    f"{self.function}: {_called(name)} must be a dense tensor, got {value.layout} in "
+                    f"{self.describe(i)}. Convert it with .to_dense()."
+                )
             if value.dtype != (tensors[0] if tensors else value).dtype:
                 raise TypeError(
                     f"{self.function}: {_called(name)} must have one dtype, got {tensors[0].dtype} in "
@@ -119,6 +144,15 @@ class Batch:
                 )
             tensors.append(value)
         return tensors
+
+    def _numbers(self, name: str, values: list[Any]) -> Tensor:
+        try:
+            return _as_tensor(values)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise TypeError(
+                f"{self.function}: {_called(name)} must hold numbers that torch has, got {values[0]!r} in "
+                f"{self.describe(0)} ({error}). Pass it as str, or leave it out of the sample."
+            ) from None
 
     def _mappings(self, name: str, values: list[Any], leaf: Leaf) -> Any:
         self._same_kind(name, values, (Mapping,))
@@ -153,25 +187,32 @@ class Batch:
         ]
         if fields:
             return type(first)(*combined)
-        return combined if isinstance(first, list) else tuple(combined)
+        if isinstance(first, (list, deque)) and type(first) is not list:
+            return _rebuilt(first, combined)
+        return tuple(combined) if isinstance(first, tuple) else combined
 
 
 def _called(name: str) -> str:
     return f"{name!r}" if name else "a sample"
 
 
-def _numbers(values: list[Any]) -> Tensor:
-    """Numbers as a tensor; a NumPy scalar keeps its dtype, and an int that carries more (a SampleKey) is its value."""
+def _as_tensor(values: list[Any]) -> Tensor:
+    """Numbers as a tensor: NumPy's keep their dtype, Python's floats are float64 as `default_collate` keeps them.
+
+    An int that carries more (a SampleKey) is its value.
+    """
     if isinstance(values[0], np.generic):
         return torch.from_numpy(np.array(values))
-    return torch.tensor(
-        [int(value) if isinstance(value, int) and type(value) is not bool else value for value in values]
-    )
+    plain = [int(value) if isinstance(value, int) and type(value) is not bool else value for value in values]
+    floats = any(isinstance(value, float) for value in plain) and not any(isinstance(v, complex) for v in plain)
+    return torch.tensor(plain, dtype=torch.float64 if floats else None)
 
 
-def _rebuilt(first: Mapping[Any, Any], combined: dict[Any, Any]) -> Any:
-    """The user's own kind of mapping where it can be made from a dict, else a dict."""
+def _rebuilt(first: Any, combined: Any) -> Any:
+    """The user's own kind of container where it can be made from a plain one, else the plain one."""
     try:
-        return type(first)(combined)  # type: ignore[call-arg]
+        if isinstance(first, defaultdict):
+            return defaultdict(first.default_factory, combined)
+        return type(first)(combined)
     except TypeError:
         return combined

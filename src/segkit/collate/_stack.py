@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from segkit.collate._batch import joined, stacked
-from segkit.collate._pictures import pictures
-from segkit.collate._samples import Batch
+from segkit.collate._pictures import Pictures
+from segkit.collate._samples import Batch, Leaf, as_lists
 
 
-def stack_collate(batch: Sequence[Any]) -> Any:
+def stack_collate(batch: Sequence[Any], *, lists: Collection[str | int] = ()) -> Any:
     """Samples of one size along a new first axis, as `default_collate` does, with errors that say what to do.
 
     Args:
         batch: the samples. None stands for "not there" and must then be None in all of them.
+        lists: names of tensors that stay a list of B, as each sample has its own number of them: boxes ``[n, 4]``,
+            instance masks ``[n, H, W]``. Of tuples, positions.
 
     Returns:
         The structure of one sample: tensors and arrays [B, *shape], numbers [B], text as a list.
@@ -33,7 +35,8 @@ def stack_collate(batch: Sequence[Any]) -> Any:
         tensor([7, 9])
     """
     samples = Batch("stack_collate", batch)
-    return samples.combine(lambda name, tensors: stack_or_explain(samples, name, tensors))
+    stack: Leaf = lambda name, tensors: stack_or_explain(samples, name, tensors)  # noqa: E731
+    return samples.combine(as_lists(samples, lists, stack, lambda _, tensor: tensor))
 
 
 def crop_stack_collate(batch: Sequence[Any]) -> Any:
@@ -57,7 +60,7 @@ def crop_stack_collate(batch: Sequence[Any]) -> Any:
         (torch.Size([10, 3, 8, 8]), torch.Size([10, 8, 8]), torch.Size([2]))
     """
     samples = Batch("crop_stack_collate", batch)
-    named, _ = pictures(samples, axes=4)
+    named = Pictures(samples, axes=4).named
 
     def join(name: str, tensors: list[Tensor]) -> Tensor:
         if name not in named:
@@ -104,6 +107,10 @@ def stack_or_explain(samples: Batch, name: str, tensors: list[Tensor]) -> Tensor
         only_size = len({shape[:-2] for shape in shapes}) == 1 and min(map(len, shapes)) >= 2
         others = [each for each in ("pad_collate", "resize_collate") if only_size and each != samples.function]
         fix = f"Use {', '.join([*others, 'list_collate'][:-1])} or list_collate." if others else "Use list_collate."
+        own_number = len({shape[1:] for shape in shapes}) == 1 and min(map(len, shapes)) >= 1
+        if name and own_number and (tensors[0].ndim < 3 or not tensors[0].is_floating_point()):
+            place = name.strip("[]") if name.startswith("[") else repr(name)
+            fix = f"Where each sample has its own number of them, give lists=({place},), or u{fix[1:]}"
         raise ValueError(
             f"{samples.function}: {name or 'a sample'!r} must have one shape in all samples, got "
             f"{samples.shapes(tensors)}. {fix}"
