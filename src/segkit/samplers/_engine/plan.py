@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from segkit.samplers._key import Size
-from segkit.samplers._permutation import KeyedPermutation
+from segkit.samplers._engine.permutation import KeyedPermutation
 
+Size = tuple[int, int]
 SCALES = 2  # the stream of the scales' order, beside the samples' own
 
 
@@ -37,6 +37,7 @@ class Plan:
         world_size: int,
         tail: str,
     ) -> None:
+        self.total = total
         self._seed, self._epoch, self._world_size = seed, epoch, world_size
         if every is None:
             scale = int(KeyedPermutation(len(sizes), seed, epoch // len(sizes), SCALES).at(epoch % len(sizes)))
@@ -60,6 +61,11 @@ class Plan:
     def size(self, step: int) -> Size:
         """The size of a step's samples."""
         return self._sizes[self._scale(step)]
+
+    def before(self, step: int) -> int:
+        """Samples, over all ranks, of the steps before this one."""
+        moved = self._moved if step == self.steps - 1 else 0
+        return min(self._first(step) - moved, self.total)
 
     def share(self, step: int, rank: int) -> tuple[int, int]:
         """The positions [first, last) of the order that a rank takes at a step; a pad goes beyond the order's end."""

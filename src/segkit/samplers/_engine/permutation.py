@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from segkit.samplers._key import keyed_words
+from segkit.samplers._engine.words import keyed_words
 
 TABLE = 4096  # up to here the shuffled table itself is kept: 32 KiB, and every order is possible
 ROUNDS = 6
