@@ -31,6 +31,7 @@ class Reading(Protocol):
     asked: bool  # by set_epoch, before it began
     finished: bool  # the last item was drawn
     sent: bool  # keys went to worker processes, which may be ahead of the training loop
+    workers: bool  # there were worker processes when it began, so keys may be on their way to them
     followed: bool  # the reader keeps its own place
 
     @property
@@ -83,7 +84,7 @@ class Clock:
         reading = self.reading
         if reading is None or not (reading.finished and reading.released):
             return False
-        return not reading.sent or self.used == reading.stop
+        return not reading.workers or self.used == reading.stop
 
     def begin(self, reading: Reading, loaded: Place | None) -> Place:
         """A pass draws its first item; it may have a place of its own."""
@@ -116,19 +117,19 @@ class Clock:
         if reading is None or not (reading.asked and reading.finished) or epoch <= reading.epoch + 1:
             return None
         return (
-            f"`epoch` must count passes, got {number} after that of {reading.epoch - self.shift}: those between are left "
-            "out. Where a loop counts iterations, give iteration // len(loader), or leave set_epoch out: each pass moves "
-            "on to the next epoch."
+            f"`epoch` must count passes, got {number} after that of {reading.epoch - self.shift}: those between are "
+            "left out. Where a loop counts iterations, give iteration // len(loader), or leave set_epoch out: each "
+            "pass moves on to the next epoch."
         )
 
     def _still_read(self, reading: Reading) -> bool:
         """Is it this pass that set_epoch, with its very epoch, speaks of, and not another one of the same epoch?"""
         if not reading.finished:
             return not reading.released
-        if self.used is not None:
-            return self.used < reading.stop
-        if reading.released and not reading.sent:
+        if reading.released and (not reading.workers or self.used == reading.stop):
             return False
+        if self.used is not None and self.used < reading.stop:
+            return True
         return not reading.asked  # it may be in use: a framework says the epoch after it has begun to read
 
     def copy(self) -> Clock:
@@ -149,7 +150,7 @@ class Clock:
         reading = self.reading
         if self.pending is not None or reading is None:
             return self.next
-        if reading.finished and (self.used is None or (reading.released and not reading.sent)):
+        if reading.finished and (self.used is None or (reading.released and not reading.workers)):
             return self.next
         if self.used is not None:
             return self.at(self.used)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import operator
+import sys
 import weakref
 from collections import deque
 from collections.abc import Iterator
@@ -46,6 +47,7 @@ class Pass(Generic[Item]):
         self.loaded: Place | None = None
         self.begun = self.finished = self.asked = False
         self.sent = False  # a key of this pass was pickled: it went to a worker process
+        self.workers = False  # there were worker processes when it began
         self.followed = False  # the reader keeps this iterator's own state, so it knows what it drew ahead
         self.epoch = self.origin = self.start = self.stop = self.made = 0
         self.left: Iterator[Any] = iter(())  # its length hint: items made but not drawn
@@ -65,7 +67,7 @@ class Pass(Generic[Item]):
         self.epoch, self.start, self.origin = place
         self.made = self.start
         self.stop = self.source._stop(self.epoch, self.origin)
-        self.begun = True
+        self.begun, self.workers = True, _has_workers()
 
     def runs(self) -> Iterator[Iterator[Item]]:
         self._begin()
@@ -91,6 +93,12 @@ class Pass(Generic[Item]):
             deque(self.left, maxlen=0)  # what was made and not drawn belongs to the old place
             self._begin()
             self.kinds.clear()
+
+
+def _has_workers() -> bool:
+    """Has this process any child? Keys are pickled in a thread, some time after they were drawn: too late to tell."""
+    multiprocessing = sys.modules.get("multiprocessing")
+    return multiprocessing is not None and bool(multiprocessing.active_children())
 
 
 class Items(itertools.chain[Item]):
