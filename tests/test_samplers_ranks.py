@@ -245,6 +245,52 @@ def test_accelerate_prepares_loaders_even_and_uneven():
             assert {row[1] for steps in ranks for rows in steps for row in rows} == {epoch}
 
 
+def accelerated_resume(rank, world):
+    """What the second loop of epoch 2 and the one after it give, stopped after two steps, in each order of calls."""
+    from accelerate import Accelerator
+
+    accelerator, found = Accelerator(cpu=True), []
+    for kind in ("batches", "shuffle"):
+
+        def make(kind=kind):
+            if kind == "batches":
+                sampler = MultiScaleBatchSampler(40, scales=[8, 16], multiple_of=8, batch_size=4, every=2, seed=5)
+                return sampler, DataLoader(Recorder(40), batch_sampler=sampler)
+            sampler = ShuffleSampler(40, seed=5)
+            return sampler, DataLoader(Recorder(40), sampler=sampler, batch_size=4)
+
+        _, loader = make()
+        loader = accelerator.prepare(loader)
+        whole = [[facts.tolist() for _, facts in loader] for _ in range(4)]
+        stopped = make()[0]
+        stopped.set_epoch(2)
+        next(iter(stopped))
+        state = stopped.state_dict(consumed=2 * world * (1 if kind == "batches" else 4))
+        for order in ("load prepare", "prepare load", "prepare load loader", "prepare load sampler"):
+            sampler, loader = make()
+            for call in order.split():
+                if call == "prepare":
+                    loader = accelerator.prepare(loader)
+                elif call == "load":
+                    sampler.load_state_dict(state)
+                else:
+                    (loader if call == "loader" else sampler).set_epoch(2)
+            rest = [[facts.tolist() for _, facts in loader] for _ in range(2)]
+            found.append((kind, order, rest == [whole[2][2:], whole[3]]))
+    accelerator.wait_for_everyone()
+    if world > 1:
+        dist.destroy_process_group()
+    return found
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_accelerate_goes_on_in_the_middle_of_a_later_epoch_whatever_the_order_of_calls(world):
+    pytest.importorskip("accelerate")
+    for found in run_ranks(accelerated_resume, world):
+        assert len(found) == 8
+        assert [(kind, order) for kind, order, right in found if not right] == []
+
+
 # Lightning ----------------------------------------------------------------------------------------------------------
 
 LIGHTNING = """

@@ -46,10 +46,10 @@ left.set(ylabel="samples in a batch")
 right.set(ylabel="% of the budget")
 
 # %%
-# Not every scale need be square, and each is rounded to a multiple of what the
-# network's strides ask for.
+# Not every scale need be square. Each side is a multiple of what the network's
+# strides ask for; with ``multiple_of=1`` any size comes as it is.
 print(
     MultiScaleBatchSampler(
-        100, scales=[(200, 300), 333], batch_size=4, every=1, multiple_of=32
+        100, scales=[(200, 300), 333], batch_size=4, every=1, multiple_of=1
     ).scales
 )

@@ -12,7 +12,7 @@ import numpy as np
 
 from segkit import IGNORE_INDEX
 from segkit.datasets._pairs import Pair
-from segkit.datasets._reading.keys import asked_for, check_size, number_told
+from segkit.datasets._reading.keys import all_asked_for, asked_for, check_size, number_told
 from segkit.datasets._reading.reading import Reading, files_of, read_sample
 from segkit.datasets._reading.strings import FlatStrings, packed, unpacked
 from segkit.datasets._reading.transform import check_transform
@@ -151,7 +151,12 @@ class PairDataset:
         return Pair(image[0] if len(image) == 1 else image, mask[0] if len(mask) == 1 else mask)
 
     def __getitem__(self, index: int) -> Any:
-        key = asked_for(type(self).__name__, index)
+        return self._keyed(asked_for(type(self).__name__, index))
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
+        return [self._keyed(key) for key in all_asked_for(type(self).__name__, indices)]
+
+    def _keyed(self, key: int) -> Any:
         check_size(type(self).__name__, key, self.transform)
         return self._sample(self._number(key), key, number_told(key))
 

@@ -22,6 +22,12 @@ class Sampler(ABC, Generic[Item]):
 
     A *pass* is one iteration. It takes its epoch when its first item is drawn, not when `iter` is called: loaders call
     `iter` more often than they read. Each pass moves on to the next epoch unless `set_epoch` says otherwise.
+
+    Example:
+        >>> from segkit.samplers import ShuffleSampler
+        >>> sampler = ShuffleSampler(4, seed=0)
+        >>> [{key.epoch for key in sampler} for _ in range(2)], sampler.epoch
+        ([{0}, {1}], 2)
     """
 
     _first_run = 256  # items made before the first is handed out ...

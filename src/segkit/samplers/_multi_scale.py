@@ -167,11 +167,13 @@ class MultiScaleBatchSampler(Sampler[list[SampleKey]]):
         sizes, world = self._scales_of(place.epoch), state["world_size"]
         before = [_fitting(size, state["batch_size"], state["max_pixels"]) for size in sizes]
         now = [self._batch(size) for size in sizes]
+        left = self.sampler._total(place.epoch) - place.origin
+        plan = self._make_plan(place.epoch, left, sizes, before, world)
+        done = left if place.consumed >= plan.steps else plan.before(place.consumed)
         if [each * world for each in before] == [each * self.world_size for each in now]:
-            return place  # the same batches over all ranks: the same steps
-        total = self.sampler._total(place.epoch)
-        plan = self._make_plan(place.epoch, total - place.origin, sizes, before, world)
-        done = total - place.origin if place.consumed >= plan.steps else plan.before(place.consumed)
+            same = self._make_plan(place.epoch, left, sizes, now, self.world_size)
+            if place.consumed < same.steps and same.before(place.consumed) == done:
+                return place  # the same batches over all ranks: the same steps
         return Place(place.epoch, 0, place.origin + done)
 
     def _stop(self, epoch: int, origin: int) -> int:

@@ -18,7 +18,19 @@ from segkit.samplers._key import SampleKey, Size, key_class
 
 
 class Order(Protocol):
-    """The order of one epoch, before it is dealt out: `total` draws, each computed from its position."""
+    """The order of one epoch, before it is dealt out: `total` draws, each computed from its position.
+
+    Example:
+        Every number below a million, backwards, and nothing stored:
+
+        >>> class Backwards:
+        ...     total, once = 10**6, True
+        ...
+        ...     def take(self, positions):
+        ...         return self.total - 1 - positions, None
+        >>> Backwards().take(np.array([0, 999_999]))[0].tolist()
+        [999999, 0]
+    """
 
     total: int
     once: bool  # each index at most once, so that the index tells the draws apart

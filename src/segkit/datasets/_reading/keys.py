@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Sequence
+from types import FrameType
 from typing import Any
 
 # Where a data set that wraps another one asks it on; the last two are comprehensions in Python 3.10 and 3.11.
@@ -31,16 +33,37 @@ def asked_for(name: str, index: Any) -> Any:
         )
     if _is_key(index):
         return index
-    frame = sys._getframe(2)
-    for _ in range(_DEPTH):
-        if frame.f_code.co_name in _ASKING:
-            for value in frame.f_locals.values():
-                if _is_key(value):
-                    return value.at(index)
-        if frame.f_back is None:
-            break
-        frame = frame.f_back
+    for local in _locals_of_wrappers():
+        if _is_key(local):
+            return local.at(index)
+        if isinstance(local, list) and local and all(map(_is_key, local)):
+            raise TypeError(
+                f"{name}: `index` must be a sampler's key, got {index}, which a data set around it took out of a list "
+                "for a whole batch. Give the sampler the numbers instead, ShuffleSampler(indices), and the loader "
+                "this data set."
+            )
     return index
+
+
+def all_asked_for(name: str, indices: Sequence[Any]) -> list[Any]:
+    """`asked_for` of a whole batch: several Subsets hand it on as lists, each as long as the batch of keys."""
+    given = list(indices)
+    if not any(map(_is_key, given)) and not any(isinstance(index, list) for index in given):
+        for local in _locals_of_wrappers():
+            if isinstance(local, list) and len(local) == len(given) and local and all(map(_is_key, local)):
+                return [key.at(index) for key, index in zip(local, given, strict=True)]
+    return [asked_for(name, index) for index in given]
+
+
+def _locals_of_wrappers() -> Iterator[Any]:
+    """What the data sets that ask this one hold in their frames of the call, the nearest first."""
+    frame: FrameType | None = sys._getframe(3)
+    for _ in range(_DEPTH):
+        if frame is None:
+            return
+        if frame.f_code.co_name in _ASKING:
+            yield from frame.f_locals.values()
+        frame = frame.f_back
 
 
 def number_told(index: Any) -> int | None:
