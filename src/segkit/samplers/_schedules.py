@@ -96,7 +96,7 @@ class GrowingScales:
     Example:
         >>> scales = GrowingScales(64, (256, 320), epochs=4)
         >>> [scales(epoch) for epoch in (0, 1, 2, 3, 9)]
-        [[(64, 64)], [(128, 128)], [(192, 224)], [(256, 320)], [(256, 320)]]
+        [[(64, 64)], [(128, 160)], [(192, 224)], [(256, 320)], [(256, 320)]]
 
     Source: Fischer et al. 2025 (arXiv 2510.23241), who grow each axis in turn; here all grow at once.
     """
