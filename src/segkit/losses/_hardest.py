@@ -14,6 +14,7 @@ from segkit.losses._engine.operator import pixel_sums, with_gradient
 from segkit.losses._engine.reduce import nonzero, sum_over_ranks, weighted_mean
 from segkit.losses._engine.route import all_count, choose
 from segkit.losses._engine.streamed.labels import not_ignored
+from segkit.losses._engine.streamed.blocks import wide_dtype
 from segkit.losses._engine.tracing import in_plain_sight, readable
 from segkit.losses._engine.wanted import Flat, Inputs, Spec
 from segkit.losses._module import Loss
@@ -130,7 +131,8 @@ def hardest(
         return loss, walk.backward(inputs, spec, flat.size, (slope, None, None), buffer)
 
     route = choose(inputs, spec, flat.size)
-    if seen and route.call == "function" and process_group is None and reduction != "none":
+    wide = wide_dtype(inputs.logits) == inputs.logits.dtype  # else it is rounded when the scale of the loss is known
+    if seen and wide and route.call == "function" and process_group is None and reduction != "none":
         return with_gradient(flat.source, inputs, make), numbers[0]
     found = pixel_sums(inputs, spec, flat.size, route)
     assert found.terms is not None

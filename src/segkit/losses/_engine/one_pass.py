@@ -52,8 +52,10 @@ Part = Pixelwise | Regionwise
 
 def evaluate(flat: Flat, part: Part, reduction: str, group: Any) -> Tensor:
     """What a loss of one part returns."""
-    if reduction != "none" or flat.asked is not None:
+    if flat.asked is not None:
         return total(flat, [(1.0, part)], reduction, group)
+    if reduction != "none":
+        return _one_pass(flat, [(1.0, part)], reduction, group)
     spec, inputs = _spec([(1.0, part)], flat, "map")
     sums, terms, _ = pixel_sums(inputs, spec, flat.size)
     if isinstance(part, Regionwise):
@@ -133,37 +135,36 @@ def _one_pass(flat: Flat, parts: Sequence[tuple[float, Part]], reduction: str, g
 def reduce_region(part: Regionwise, sums: Sums, reduction: str, group: Any) -> Tensor:
     """Apply a formula to the sums of a pass, and bring images and classes together."""
     entries = part.entries
-    sums = entries.gather(sums, group)
-    loss, truth, pixels = part.formula(sums), sums.truth, sums.pixels
+    inter, pred, truth, pixels = entries.gather(sums, group)
+    loss = part.formula(Sums(inter, pred, truth, pixels))
     if loss.shape[1] == 1 < truth.shape[1]:  # one number for all classes of an image
         truth, pixels = truth.sum(1, keepdim=True), pixels.amax(1, keepdim=True)
         entries = Entries(entries.scope, None, entries.absent, None, entries.every)
-    if entries.absent != "skip":
+    if entries.absent in ("zero", "one"):
         loss = torch.where(truth > 0, loss, float(entries.absent == "one"))
     return reduce_entries(loss, entries.weights(truth, pixels), reduction, group if entries.scope == "image" else None)
 
 
 def _regions(parts: Sequence[tuple[float, Regionwise, Sloped]], reduction: str, truth: Tensor) -> Region:
     """How losses depend on the intersections and predictions of some images, for a truth [B, C] of hard labels."""
-    pixels = truth.sum(1, keepdim=True)
-    all_sums = Sums(truth, truth, truth, pixels)
-    factors = []
+    all_pixels = truth.sum(1, keepdim=True)
+    known = []
     for factor, part, _ in parts:
-        weights = part.entries.weights(*part.entries.gather(all_sums)[2:])
-        factors.append(factor / float(divisor(weights)) if reduction == "mean" else factor)
+        own_truth, pixels = part.entries.gather((truth, all_pixels))
+        weights = part.entries.weights(own_truth, pixels)
+        factor = factor / float(divisor(weights)) if reduction == "mean" else factor
+        known.append((own_truth, pixels, weights.to(truth.dtype).mul(factor)))
 
     def region(rows: slice, intersection: Tensor, prediction: Tensor) -> tuple[float, Tensor, Tensor]:
-        found = Sums(intersection, prediction, truth[rows], pixels[rows])
         loss, slopes = 0.0, []
-        for factor, (_, part, formula) in zip(factors, parts, strict=True):
-            entries = part.entries
-            sums = entries.gather(found)
-            share = entries.weights(sums.truth, sums.pixels).to(truth.dtype) * factor
-            there = sums.truth > 0
-            of_formula = share if entries.absent == "skip" else torch.where(there, share, 0)
-            each, *by = formula.slopes(sums, of_formula)
-            loss += float((each if entries.absent != "one" else each + torch.where(there, 0, share)).sum())
-            slopes.append([entries.spread(b, *intersection.shape) for b in by])
+        for (_, part, formula), of_batch in zip(parts, known, strict=True):
+            inter, pred = part.entries.gather((intersection, prediction))
+            own_truth, pixels, share = (t if len(t) == len(inter) else t[rows] for t in of_batch)
+            sums, absent = Sums(inter, pred, own_truth, pixels), part.entries.absent
+            there = own_truth > 0 if absent in ("zero", "one") else None
+            each, *by = formula.slopes(sums, share if there is None else torch.where(there, share, 0))
+            loss += float((each if absent != "one" else torch.where(own_truth > 0, each, share)).sum())
+            slopes.append([part.entries.spread(b, *intersection.shape) for b in by])
         by_inter, by_pred = (functools.reduce(torch.add, by) for by in zip(*slopes, strict=True))
         return loss, by_inter, by_pred
 

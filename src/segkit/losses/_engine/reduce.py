@@ -8,10 +8,8 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from segkit.losses._engine.wanted import Sums
-
 Scope = Literal["image", "batch"]
-Absent = Literal["skip", "zero", "one"]
+Absent = Literal["skip", "zero", "one", "include"]
 
 
 class _AllReduce(torch.autograd.Function):
@@ -63,18 +61,15 @@ class Entries(NamedTuple):
     class_weights: Tensor | None = None
     every: bool = False
 
-    def gather(self, sums: Sums, group: Any = None) -> Sums:
-        """The sums of the chosen classes, over the batch and over ranks if the scope says so."""
-        if self.scope == "image" and self.classes is None:
-            return sums
-        parts: list[Tensor] = list(sums)
+    def gather(self, parts: Sequence[Tensor], group: Any = None) -> Sequence[Tensor]:
+        """Some `Sums`, in order, of the chosen classes, and over the batch and over ranks if the scope says so."""
         if self.scope == "batch":
             parts = sum_over_ranks([part.sum(0, keepdim=True) for part in parts], group)
         if self.classes is not None:
-            number = sums.truth.shape[1]
-            index = torch.tensor(list(self.classes), device=sums.truth.device)
+            number = parts[0].shape[1]
+            index = torch.tensor(list(self.classes), device=parts[0].device)
             parts = [part if part.shape[1] != number else part.index_select(1, index) for part in parts]
-        return Sums(parts[0], parts[1], parts[2], parts[3])
+        return parts
 
     def weights(self, truth: Tensor, pixels: Tensor) -> Tensor:
         """How much each entry of gathered sums [B, C] counts; bool if nothing but whether it does matters."""

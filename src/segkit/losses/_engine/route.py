@@ -103,12 +103,14 @@ def by_index(inputs: Inputs, spec: Spec) -> bool:
 
 
 def cut(inputs: Inputs, spec: Spec, size: Sequence[int], by_image: bool, gradient: bool) -> Cut | None:
-    """How to cut a pass; None if the gradient cannot be made before the whole pass is over."""
+    """How to cut a pass; None if the gradient cannot be made before the whole pass, or what comes after it, is over."""
     x = inputs.logits
     pixels = inputs.target.shape[1]
     in_place = gradient and not size and x.dtype == wide_dtype(x)
     row = pixels // size[0] if len(size) > 1 else 1
     found = list(blocks(x.shape[0], x.shape[1], pixels, row, lean=not in_place))
+    if gradient and x.dtype != wide_dtype(x):
+        return None  # a gradient in half precision is rounded once, when the scale of the loss is known
     if not spec.region:
         return Cut([[block] for block in found], in_place)
     groups: dict[int, list[Block]] = {}

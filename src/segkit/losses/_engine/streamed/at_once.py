@@ -61,7 +61,7 @@ class _Pass:
             region = self.goal.region(truth.to(self.logits.dtype))
         for group in self.cut.groups:
             self.one_group(group, region)
-        loss = torch.full((), self.loss, dtype=self.logits.dtype)
+        loss = torch.full((), self.loss, dtype=self.logits.dtype, device="cpu")
         if not self.gradient:
             return loss, None
         return loss, self.logits.gradient().view(self.inputs.logits.shape) if self.buffer is None else self.buffer

@@ -99,13 +99,13 @@ def one_hot(y: Tensor, classes: int, dtype: torch.dtype) -> Tensor | None:
     """Labels [b, n] as 0 and 1, [b, C, n]; None where that takes longer or memory that matters."""
     if not fits_one_hot(y, classes):
         return None
-    hot = torch.empty((y.shape[0], classes, y.shape[1]), dtype=dtype)
+    hot = torch.empty((y.shape[0], classes, y.shape[1]), dtype=dtype, device="cpu")
     return torch.eq(y[:, None], _column(classes, y.dtype), out=hot)
 
 
 def sums_by_class(y: Tensor, values: Tensor | None, classes: int, dtype: torch.dtype) -> Tensor:
     """[b, C] sums by class of values [b, n], or of ones."""
-    hot = torch.empty(y.shape, dtype=dtype)
+    hot = torch.empty(y.shape, dtype=dtype, device="cpu")
     sums: list[Tensor] = []
     for name in _names(classes, y.dtype):
         torch.eq(y, name, out=hot)  # into numbers, which is 5 times as fast as into bools
@@ -115,17 +115,17 @@ def sums_by_class(y: Tensor, values: Tensor | None, classes: int, dtype: torch.d
 
 def add_by_class_(p: Tensor, y: Tensor, values: Tensor) -> None:
     """Add values [b, n] to p [b, C, n] at the class of each pixel."""
-    hot = torch.empty(y.shape, dtype=p.dtype)
+    hot = torch.empty(y.shape, dtype=p.dtype, device="cpu")
     for c, name in enumerate(_names(p.shape[1], y.dtype)):
         p[:, c].addcmul_(torch.eq(y, name, out=hot), values)
 
 
 @functools.lru_cache(maxsize=32)
 def _column(classes: int, dtype: torch.dtype) -> Tensor:
-    return torch.arange(classes, dtype=dtype)[:, None]
+    return torch.arange(classes, dtype=dtype, device="cpu")[:, None]
 
 
 @functools.lru_cache(maxsize=32)
 def _names(classes: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
     """The numbers of all classes, which need no conversion."""
-    return tuple(torch.arange(classes, dtype=dtype))
+    return tuple(torch.arange(classes, dtype=dtype, device="cpu"))

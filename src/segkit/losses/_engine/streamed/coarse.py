@@ -27,12 +27,14 @@ class Piece(NamedTuple):
 
 def piece(size_in: int, size_out: int, start: int, stop: int, like: Logits) -> Piece:
     """The rows [start, stop) of R for one axis; pixel centres aligned, as ``align_corners=False``."""
-    place = ((torch.arange(start, stop, dtype=torch.float64) + 0.5) * (size_in / size_out) - 0.5).clamp_min(0)
+    place = (
+        (torch.arange(start, stop, dtype=torch.float64, device="cpu") + 0.5) * (size_in / size_out) - 0.5
+    ).clamp_min(0)
     low = place.floor().clamp_max(size_in - 1)
     share = (place - low)[:, None]
     first = int(max(0.0, (start + 0.5) * size_in / size_out - 0.5))
     last = int(max(0.0, (stop - 0.5) * size_in / size_out - 0.5)) + 2
-    source = torch.arange(first, min(last, size_in), dtype=torch.float64)
+    source = torch.arange(first, min(last, size_in), dtype=torch.float64, device="cpu")
     high = (low + 1).clamp_max(size_in - 1)
     matrix = (source == low[:, None]) * (1 - share) + (source == high[:, None]) * share
     return Piece(slice(start, stop), slice(first, min(last, size_in)), matrix.to(dtype=like.dtype).to(like.device))
