@@ -287,7 +287,7 @@ def test_gradients_are_those_of_finite_differences(name, reduction):
     upstream = torch.rand(100, dtype=torch.float64, generator=torch.Generator().manual_seed(3)).add(0.5)
 
     def weighted(x):
-        value = loss(x, target, **options)
+        value = loss(x, target, **options).nan_to_num()  # what is left out
         return value * upstream[: value.numel()].view(value.shape)
 
     assert torch.autograd.gradcheck(weighted, logits.requires_grad_())

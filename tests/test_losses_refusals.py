@@ -102,7 +102,7 @@ def test_options_out_of_range_are_refused():
         L.dice(X, Y, classes=[1, 5])
     with pytest.raises(ValueError, match="`power` must be one of 1, 2, got 3"):
         L.dice(X, Y, power=3)
-    with pytest.raises(ValueError, match="`absent` must be one of 'skip', 'zero', 'one', got 'all'"):
+    with pytest.raises(ValueError, match="`absent` must be one of 'skip', 'zero', 'one', 'include', got 'all'"):
         L.dice(X, Y, absent="all")
     with pytest.raises(ValueError, match="`scope` must be one of 'image', 'batch'"):
         L.tversky(X, Y, scope="pixel")

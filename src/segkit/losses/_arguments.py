@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import operator
+import warnings
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from segkit.labels import as_index_target
+from segkit.losses._engine.tracing import has_a_dispatch, readable
 from segkit.losses._engine.wanted import Flat, Inputs
 
 Mode = Literal["multiclass", "binary", "multilabel"]
 Reduction = Literal["mean", "sum", "none"]
 Upsample = Literal["bilinear"]
 Weights = Tensor | Sequence[float]
+Ignored = int | tuple[int, ...] | None
+Classes = int | Sequence[int] | Tensor
+NOTHING = -(2**63)  # the ignored label where nothing is ignored
+WIDER = {torch.bool: torch.uint8, torch.uint16: torch.int32, torch.uint32: torch.int64, torch.uint64: torch.int64}
 
 
 def choice(function: str, argument: str, value: object, choices: tuple[object, ...]) -> None:
@@ -29,10 +36,11 @@ def flatten(
     logits: Tensor | Flat,
     target: Tensor,
     mode: Mode,
-    ignore_index: int,
+    ignore_index: Ignored,
     class_weights: Weights | None,
     pixel_weights: Tensor | None,
     upsample: Upsample | None,
+    shares: bool = True,
 ) -> Flat:
     """Check what every loss takes, and flatten the spatial axes; what a compound has made flat is taken as it is."""
     if isinstance(logits, Flat):
@@ -49,7 +57,9 @@ def flatten(
         raise TypeError(
             f"{function}: `target` must be a tensor, got {type(target).__name__}. Pass torch.as_tensor(...)."
         )
-    if logits.ndim < 2:
+    logits, target = plain(function, "logits", logits), plain(function, "target", target)
+    pixel_weights = None if pixel_weights is None else plain(function, "pixel_weights", pixel_weights)
+    if logits.ndim < 1 or (logits.ndim < 2 and mode != "binary"):
         raise ValueError(f"{function}: `logits` must be [B, C, *spatial], got {list(logits.shape)}.")
     for name, tensor in (("target", target), ("pixel_weights", pixel_weights)):
         if isinstance(tensor, Tensor) and tensor.device != logits.device:
@@ -61,11 +71,12 @@ def flatten(
             raise ValueError(
                 f"{function}: `{name}` must not require a gradient: only the logits get one. Pass {name}.detach()."
             )
+    target, ignored = one_ignored(function, target, ignore_index)
     prepare = {"multiclass": _multiclass, "binary": _binary, "multilabel": _multilabel}[mode]
     source = coarse = logits
     if upsample:
-        logits = _as_if_fine(function, logits, target)
-    logits, target, spatial = prepare(function, logits, target, ignore_index)
+        logits, target = _as_if_fine(function, logits, target, mode)
+    logits, target, spatial = prepare(function, logits, target, ignored)
     batch, classes = logits.shape[:2]
     if upsample:
         coarse = coarse.reshape(batch, classes, *coarse.shape[coarse.ndim - len(spatial) :])
@@ -74,6 +85,8 @@ def flatten(
     weights = None
     if pixel_weights is not None:
         weights = _pixel_weights(function, pixel_weights, batch, spatial)
+    if target.is_floating_point() and shares:
+        _check_shares(function, target.reshape(batch, -1, pixels), weights)
     table = _class_weights(function, class_weights, classes, mode, coarse)
     inputs = Inputs(
         coarse if upsample else coarse.reshape(batch, classes, pixels),
@@ -82,18 +95,74 @@ def flatten(
         table,
     )
     shape = (batch, classes, *spatial) if mode == "multilabel" else (batch, *spatial)
-    return Flat(function, ignore_index, source, inputs, shape, tuple(spatial) if upsample else (), mode)
+    return Flat(function, ignored, source, inputs, shape, tuple(spatial) if upsample else (), mode)
 
 
-def _as_if_fine(function: str, logits: Tensor, target: Tensor) -> Tensor:
-    """A tensor without memory in the shape that the logits will have, for the checks."""
+def plain(function: str, name: str, x: Tensor) -> Tensor:
+    """The tensor without a class of somebody else's, which would come back with the loss and pay for each operator."""
+    if type(x) is Tensor or torch.compiler.is_compiling():
+        return x
+    if hasattr(x, "to_local") and hasattr(x, "placements"):
+        raise TypeError(
+            f"{function}: `{name}` must not be a DTensor: a loss adds up pixels of its own rank. Pass "
+            f"{name}.to_local(), and process_group= for the loss of the whole batch."
+        )
+    return x if has_a_dispatch(x) else x.as_subclass(Tensor)
+
+
+def one_ignored(function: str, target: Tensor, ignore_index: Ignored) -> tuple[Tensor, int]:
+    """A target with a single ignored label, and that label; NOTHING where there is none."""
+    if ignore_index is None:
+        return target, NOTHING
+    try:
+        ids = [
+            operator.index(i) for i in (ignore_index if isinstance(ignore_index, (tuple, list)) else (ignore_index,))
+        ]
+    except TypeError:
+        raise TypeError(
+            f"{function}: `ignore_index` must be a whole number, a tuple of them, or None, got {ignore_index!r}."
+        ) from None
+    if len(ids) == 1 or target.is_floating_point() or target.dtype == torch.bool:
+        return target, ids[0] if ids else NOTHING
+    if target.dtype in WIDER:
+        target = target.to(WIDER[target.dtype])
+    limits = torch.iinfo(target.dtype)
+    ids = [i for i in ids if limits.min <= i <= limits.max]
+    for other in ids[1:]:
+        target = torch.where(target == other, ids[0], target)
+    return target, ids[0] if ids else NOTHING
+
+
+def _check_shares(function: str, target: Tensor, weights: Tensor | None) -> None:
+    """Refuse shares outside of [0, 1] where they count, where looking costs no wait."""
+    if not readable(target) or not target.numel():
+        return
+    low, high = (float(x) for x in torch.aminmax(target))
+    if not (low >= 0 and high <= 1.0001) and weights is not None:
+        low, high = (float(x) for x in torch.aminmax(torch.where(weights[:, None] != 0, target, 0)))
+    if not (low >= 0 and high <= 1.0001):
+        got = "NaN" if math.isnan(low) else f"{low if low < 0 else high:g}"
+        raise ValueError(
+            f"{function}: a floating point `target` must hold shares in [0, 1], got {got}. Integers hold labels and "
+            "ignored pixels: pass target.long(), 255 for foreground as (target > 0); leave pixels out of a soft "
+            "target by a pixel weight of 0."
+        )
+
+
+def _as_if_fine(function: str, logits: Tensor, target: Tensor, mode: Mode) -> tuple[Tensor, Tensor]:
+    """A tensor without memory in the shape that the logits will have, for the checks; and the target, classes first."""
     axes = logits.ndim - 2
+    if mode == "binary" and logits.ndim == target.ndim and logits.shape[1] != 1:
+        axes += 1  # [B, *spatial]: no channel axis
+    elif target.ndim == axes + 2 and target.shape[-1] in (1, logits.shape[1]) and target.shape[1] != logits.shape[1]:
+        target = target.movedim(-1, 1)  # [B, *spatial, 1] or one-hot with classes last
     if axes < 1 or target.ndim - axes not in (1, 2) or 0 in logits.shape[2:]:
         raise ValueError(
             f"{function}: with upsample='bilinear' `logits` must be [B, C, *coarse], with as many spatial axes as "
             f"`target`, got {list(logits.shape)} and {list(target.shape)}."
         )
-    return torch.empty((*logits.shape[:2], *target.shape[-axes:]), dtype=logits.dtype, device="meta")
+    shape = (*logits.shape[: logits.ndim - axes], *target.shape[-axes:])
+    return torch.empty(shape, dtype=logits.dtype, device="meta"), target
 
 
 def _multiclass(function: str, logits: Tensor, target: Tensor, ignore_index: int) -> tuple[Tensor, Tensor, list[int]]:
@@ -110,7 +179,17 @@ def _multiclass(function: str, logits: Tensor, target: Tensor, ignore_index: int
                 f"{target.dtype} {list(target.shape)}. If it holds class indices, pass target.long()."
             )
         return logits, target, spatial
-    return logits, as_index_target(target, logits, ignore_index=ignore_index), spatial
+    if not spatial and target.shape == logits.shape:
+        return logits, target.long().argmax(1), spatial  # one-hot [B, C]: first and last are the same axis
+    return (
+        logits,
+        as_index_target(
+            target.to(WIDER.get(target.dtype, target.dtype)),
+            logits,
+            ignore_index=255 if ignore_index == NOTHING else ignore_index,
+        ),
+        spatial,
+    )
 
 
 def _binary(function: str, logits: Tensor, target: Tensor, ignore_index: int) -> tuple[Tensor, Tensor, list[int]]:
@@ -118,7 +197,9 @@ def _binary(function: str, logits: Tensor, target: Tensor, ignore_index: int) ->
         return [x.shape[0], *x.shape[2:]]
 
     shape, wanted = list(logits.shape), list(target.shape)
-    if shape == wanted or (logits.shape[1] == 1 and without_channel(logits) == wanted):
+    if len(shape) == 1 and wanted in (shape, [*shape, 1]):  # [B]: classification, without an axis for anything else
+        spatial = []
+    elif shape == wanted or (logits.shape[1] == 1 and without_channel(logits) == wanted):
         both = shape == wanted and logits.shape[1] == 1 and logits.ndim > 2
         spatial = wanted[2:] if both else wanted[1:]
     elif target.ndim > 1 and target.shape[1] == 1 and without_channel(target) == shape:
@@ -129,8 +210,8 @@ def _binary(function: str, logits: Tensor, target: Tensor, ignore_index: int) ->
             f"axis of length 1, got {shape} and {wanted}. For one channel for each label pass mode='multilabel', for "
             "logits with two classes mode='multiclass'."
         )
-    if target.dtype == torch.bool:
-        target = target.to(torch.uint8)
+    target = target.to(WIDER.get(target.dtype, target.dtype))
+    _warn_of_no_foreground(function, target, ignore_index)
     return logits.reshape(shape[0], 1, *spatial), target.reshape(shape[0], 1, *spatial), spatial
 
 
@@ -140,9 +221,19 @@ def _multilabel(function: str, logits: Tensor, target: Tensor, ignore_index: int
             f"{function}: in mode 'multilabel' `target` must have the shape of `logits`, {list(logits.shape)}, one 0 "
             f"or 1 for each class, got {list(target.shape)}. If it holds class indices, pass mode='multiclass'."
         )
-    if target.dtype == torch.bool:
-        target = target.to(torch.uint8)
-    return logits, target, list(logits.shape[2:])
+    return logits, target.to(WIDER.get(target.dtype, target.dtype)), list(logits.shape[2:])
+
+
+def _warn_of_no_foreground(function: str, target: Tensor, ignore_index: int) -> None:
+    """Warn where 0 and the ignored label are all there is, and that label is 255: mostly a mask of 0 and 255."""
+    if ignore_index != 255 or target.is_floating_point() or not readable(target) or not target.numel():
+        return
+    if int(target.max()) == 255 and not bool((target == 1).any()) and bool((target == 0).any()):
+        warnings.warn(
+            f"{function}: `target` holds 0 and 255 only, and 255 is ignored: nothing is foreground. If 255 means "
+            "foreground, pass (target > 0); if this is so, there is nothing to do.",
+            stacklevel=1,
+        )
 
 
 def _pixel_weights(function: str, weights: Tensor, batch: int, spatial: list[int]) -> Tensor:
@@ -160,8 +251,7 @@ def _class_weights(function: str, weights: Weights | None, classes: int, mode: s
     """[C] for softmax; [2, C], of a 0 and of a 1, for sigmoid."""
     if weights is None:
         return None
-    table = torch.as_tensor(weights, dtype=torch.float64 if logits.dtype == torch.float64 else torch.float32)
-    table = table.detach().to(logits.device)
+    table = table_of(function, "class_weights", weights, logits)
     lengths = (1, 2) if mode == "binary" else (classes,)
     if table.ndim != 1 or len(table) not in lengths:
         hint = (
@@ -176,3 +266,35 @@ def _class_weights(function: str, weights: Weights | None, classes: int, mode: s
     if mode == "multiclass":
         return table
     return table[:, None] if len(table) == 2 and mode == "binary" else table.expand(2, classes)
+
+
+def table_of(function: str, name: str, weights: Weights | float, logits: Tensor) -> Tensor:
+    """Numbers as a tensor beside the logits, float32 or wider; negative and infinite ones are refused, if readable."""
+    if isinstance(weights, Tensor) and weights.requires_grad:
+        raise ValueError(
+            f"{function}: `{name}` must not require a gradient: only the logits get one. Pass {name}.detach()."
+        )
+    dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    if isinstance(weights, Tensor):
+        table = plain(function, name, weights).to(dtype)
+    else:
+        table = torch.as_tensor(weights, dtype=dtype, device="cpu")
+    if readable(table) and table.numel() and not bool(((table >= 0) & (table < torch.inf)).all()):
+        raise ValueError(
+            f"{function}: `{name}` must be finite and at least 0, got {table.flatten().tolist()}. "
+            "A class that never occurs has the weight 0: stats.class_weights gives such weights."
+        )
+    return table.to(logits.device)
+
+
+def indices_of(function: str, classes: Classes, number: int | None = None) -> tuple[int, ...]:
+    """Chosen classes: one, several, a tensor or a range of them."""
+    if isinstance(classes, Tensor):
+        classes = [int(c) for c in classes.flatten().tolist()]
+    several = classes if isinstance(classes, Iterable) else (classes,)
+    chosen = tuple(operator.index(c) for c in several)
+    wrong = [c for c in chosen if c < 0 or (number is not None and c >= number)]
+    if wrong or not chosen:
+        got = f"{wrong[0]}" if wrong else "none"
+        raise ValueError(f"{function}: `classes` must name classes in [0, {number or 'C'}), got {got}.")
+    return chosen

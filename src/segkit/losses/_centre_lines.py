@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import max_pool1d, max_pool2d, max_pool3d
 
 from segkit import IGNORE_INDEX
-from segkit.losses._arguments import Mode, Reduction, Weights, flatten
+from segkit.losses._arguments import Classes, Ignored, Mode, Reduction, Weights, flatten
 from segkit.losses._engine.one_pass import Regionwise, reduce_region
 from segkit.losses._engine.reduce import Absent, Entries, Scope
 from segkit.losses._engine.streamed import soft
@@ -27,12 +26,12 @@ def cl_dice(
     target: Tensor,
     *,
     mode: Mode = "multiclass",
-    ignore_index: int = IGNORE_INDEX,
+    ignore_index: Ignored = IGNORE_INDEX,
     class_weights: Weights | None = None,
     pixel_weights: Tensor | None = None,
     iterations: int = 3,
     scope: Scope = "image",
-    classes: Sequence[int] | None = None,
+    classes: Classes | None = None,
     absent: Absent = "skip",
     smooth: float = 1.0,
     reduction: Reduction = "mean",
@@ -65,7 +64,7 @@ def cl_dice(
     x, spec = Logits(flat.inputs.logits), Spec(function, mode != "multiclass", flat.ignore_index)
     truth = soft.read_truth(flat.inputs, Block(slice(None), slice(None), True), spec, x)
     clean = soft.clean(flat.inputs.logits, truth, x.dtype)
-    p = clean.sigmoid() if spec.sigmoid else torch.softmax(clean, 1)
+    p = soft.probabilities(clean, spec)
     spatial = flat.shape[2:] if mode == "multilabel" else flat.shape[1:]
 
     def as_image(t: Tensor) -> Tensor:
@@ -110,11 +109,11 @@ class CLDiceLoss(Loss):
         self,
         *,
         mode: Mode = "multiclass",
-        ignore_index: int = IGNORE_INDEX,
+        ignore_index: Ignored = IGNORE_INDEX,
         class_weights: Weights | None = None,
         iterations: int = 3,
         scope: Scope = "image",
-        classes: Sequence[int] | None = None,
+        classes: Classes | None = None,
         absent: Absent = "skip",
         smooth: float = 1.0,
         reduction: Reduction = "mean",

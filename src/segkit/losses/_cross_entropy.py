@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from segkit import IGNORE_INDEX
-from segkit.losses._arguments import Mode, Reduction, Upsample, Weights, choice, flatten
+from segkit.losses._arguments import Ignored, Mode, Reduction, Upsample, Weights, choice, flatten, table_of
 from segkit.losses._engine.one_pass import Pixelwise, evaluate
+from segkit.losses._engine.tracing import readable
 from segkit.losses._engine.wanted import Flat
 from segkit.losses._module import Loss
 
@@ -23,7 +24,7 @@ def cross_entropy(
     target: Tensor,
     *,
     mode: Mode = "multiclass",
-    ignore_index: int = IGNORE_INDEX,
+    ignore_index: Ignored = IGNORE_INDEX,
     class_weights: Weights | None = None,
     pixel_weights: Tensor | None = None,
     upsample: Upsample | None = None,
@@ -85,7 +86,7 @@ class CrossEntropyLoss(Loss):
         self,
         *,
         mode: Mode = "multiclass",
-        ignore_index: int = IGNORE_INDEX,
+        ignore_index: Ignored = IGNORE_INDEX,
         class_weights: Weights | None = None,
         upsample: Upsample | None = None,
         label_smoothing: float = 0.0,
@@ -100,7 +101,7 @@ def binary_cross_entropy(
     target: Tensor,
     *,
     mode: Mode = "binary",
-    ignore_index: int = IGNORE_INDEX,
+    ignore_index: Ignored = IGNORE_INDEX,
     class_weights: Weights | None = None,
     pixel_weights: Tensor | None = None,
     upsample: Upsample | None = None,
@@ -129,7 +130,7 @@ def binary_cross_entropy(
     flat = flatten(function, logits, target, mode, ignore_index, class_weights, pixel_weights, upsample)
     table = None
     if pos_weight is not None:
-        yes = torch.as_tensor(pos_weight, dtype=torch.float32, device=logits.device).reshape(-1)
+        yes = table_of(function, "pos_weight", pos_weight, flat.inputs.logits).reshape(-1)
         if len(yes) not in (1, flat.inputs.logits.shape[1]):
             raise ValueError(
                 f"{function}: `pos_weight` must be one number, or one for each of the {flat.inputs.logits.shape[1]} "
@@ -153,7 +154,7 @@ class BinaryCrossEntropyLoss(Loss):
         self,
         *,
         mode: Mode = "binary",
-        ignore_index: int = IGNORE_INDEX,
+        ignore_index: Ignored = IGNORE_INDEX,
         class_weights: Weights | None = None,
         upsample: Upsample | None = None,
         pos_weight: float | Weights | None = None,
@@ -168,7 +169,7 @@ def focal(
     target: Tensor,
     *,
     mode: Mode = "multiclass",
-    ignore_index: int = IGNORE_INDEX,
+    ignore_index: Ignored = IGNORE_INDEX,
     class_weights: Weights | None = None,
     pixel_weights: Tensor | None = None,
     upsample: Upsample | None = None,
@@ -213,7 +214,7 @@ class FocalLoss(Loss):
         self,
         *,
         mode: Mode = "multiclass",
-        ignore_index: int = IGNORE_INDEX,
+        ignore_index: Ignored = IGNORE_INDEX,
         class_weights: Weights | None = None,
         upsample: Upsample | None = None,
         gamma: float = 2.0,
@@ -241,18 +242,21 @@ def focal_alpha(function: str, flat: Flat, gamma: float, alpha: float | Sequence
         raise ValueError(f"{function}: `gamma` must be at least 0, got {gamma}.")
     if alpha is None:
         return None
-    device, classes = flat.inputs.logits.device, flat.inputs.logits.shape[1]
+    classes, table = flat.inputs.logits.shape[1], table_of(function, "alpha", alpha, flat.inputs.logits)
     if flat.mode == "multiclass":
-        table = torch.as_tensor(alpha, dtype=torch.float32, device=device)
         if table.shape != (classes,):
             raise ValueError(
                 f"{function}: `alpha` must hold one number for each of the {classes} classes in mode 'multiclass', got "
                 f"shape {list(table.shape)}. One number alone is for mode 'binary' or 'multilabel'."
             )
         return table
-    if not isinstance(alpha, (int, float)) or not 0 <= alpha <= 1:
-        raise ValueError(f"{function}: `alpha` must be one number in [0, 1] in the sigmoid modes, got {alpha!r}.")
-    return torch.tensor([[1 - float(alpha)], [float(alpha)]], device=device)
+    table = table.reshape(-1)
+    if len(table) not in (1, classes) or (readable(table) and bool((table > 1).any())):
+        raise ValueError(
+            f"{function}: `alpha` must be one number in [0, 1] in the sigmoid modes, or one for each of the {classes} "
+            f"channels, got {alpha!r}."
+        )
+    return torch.stack([1 - table, table])
 
 
 def pixel_loss(

@@ -86,14 +86,18 @@ def tversky_formula(alpha: float, beta: float, gamma: float, smooth: float, eps:
     return Overlap(1, i=1 - alpha - beta, p=alpha, t=beta, smooth=smooth, eps=eps, gamma=gamma)
 
 
-def generalized_dice_formula(smooth: float, eps: float) -> Formula:
-    """1 - (2 sum_c w_c I_c + smooth) / (sum_c w_c (P_c + T_c) + smooth), with w_c = 1 / T_c**2; one number an image."""
+def generalized_dice_formula(smooth: float, eps: float, class_weights: Tensor | None = None) -> Formula:
+    """1 - (2 sum_c w_c I_c + smooth) / (sum_c w_c (P_c + T_c) + smooth), one number an image.
+
+    w_c = 1 / T_c**2, times the weight of the class.
+    """
 
     def formula(s: Sums) -> Tensor:
         # A class that is not there has no weight; dividing by the smallest T keeps the weights in (0, 1].
         there = s.truth > 0
         smallest = torch.where(there, s.truth, torch.inf).amin(1, keepdim=True)
         weight = torch.where(there, (smallest / torch.where(there, s.truth, 1)) ** 2, 0)
+        weight = weight if class_weights is None else weight * class_weights.to(weight.dtype)
         unit = torch.where(there.any(1, keepdim=True), smallest, 1) ** 2  # smooth is in the units of w_c = 1 / T_c**2
         above = 2 * (weight * s.intersection).sum(1, keepdim=True) + smooth * unit
         below = (weight * (s.prediction + s.truth)).sum(1, keepdim=True) + smooth * unit

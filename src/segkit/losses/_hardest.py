@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from segkit import IGNORE_INDEX
-from segkit.losses._arguments import Mode, Reduction, Upsample, Weights, choice, flatten
+from segkit.losses._arguments import Ignored, Mode, Reduction, Upsample, Weights, choice, flatten
 from segkit.losses._engine import walk
 from segkit.losses._engine.operator import pixel_sums, with_gradient
 from segkit.losses._engine.reduce import nonzero, sum_over_ranks, weighted_mean
 from segkit.losses._engine.route import all_count, choose
-from segkit.losses._engine.streamed.labels import not_ignored
 from segkit.losses._engine.streamed.blocks import wide_dtype
+from segkit.losses._engine.streamed.labels import not_ignored
 from segkit.losses._engine.tracing import in_plain_sight, readable
 from segkit.losses._engine.wanted import Flat, Inputs, Spec
 from segkit.losses._module import Loss
@@ -28,7 +28,7 @@ def ohem_cross_entropy(
     target: Tensor,
     *,
     mode: Mode = "multiclass",
-    ignore_index: int = IGNORE_INDEX,
+    ignore_index: Ignored = IGNORE_INDEX,
     class_weights: Weights | None = None,
     pixel_weights: Tensor | None = None,
     upsample: Upsample | None = None,
@@ -169,7 +169,7 @@ class OHEMCrossEntropyLoss(Loss):
         self,
         *,
         mode: Mode = "multiclass",
-        ignore_index: int = IGNORE_INDEX,
+        ignore_index: Ignored = IGNORE_INDEX,
         class_weights: Weights | None = None,
         upsample: Upsample | None = None,
         keep_ratio: float | None = None,

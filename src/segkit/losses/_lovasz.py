@@ -10,13 +10,12 @@ The gradient by an error is the slope of the Jaccard loss at its level: one tabl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Literal
 
 from torch import Tensor
 
 from segkit import IGNORE_INDEX
-from segkit.losses._arguments import Mode, Reduction, Upsample, Weights, choice, flatten
+from segkit.losses._arguments import Classes, Ignored, Mode, Reduction, Upsample, Weights, choice, flatten, indices_of
 from segkit.losses._engine.levels import lovasz_sums
 from segkit.losses._engine.reduce import Entries, Scope, reduce_entries
 from segkit.losses._engine.route import sorts
@@ -33,12 +32,12 @@ def lovasz(
     target: Tensor,
     *,
     mode: Mode = "multiclass",
-    ignore_index: int = IGNORE_INDEX,
+    ignore_index: Ignored = IGNORE_INDEX,
     class_weights: Weights | None = None,
     pixel_weights: Tensor | None = None,
     upsample: Upsample | None = None,
     scope: Scope = "batch",
-    classes: Literal["present", "all"] | Sequence[int] = "present",
+    classes: Literal["present", "all"] | Classes = "present",
     exact: bool = False,
     reduction: Reduction = "mean",
     process_group: Any = None,
@@ -91,9 +90,9 @@ def lovasz(
     else:
         settings = (*flat.inputs[:3], function, spec.sigmoid, flat.ignore_index, list(flat.size), by_image)
         loss, truth, pixels, _ = lovasz_sums(*settings)
-    if not isinstance(classes, str):
-        loss, truth, pixels = (t[:, list(classes)] for t in (loss, truth, pixels))
-    chosen = None if isinstance(classes, str) else classes
+    chosen = None if isinstance(classes, str) else indices_of(function, classes, flat.inputs.logits.shape[1])
+    if chosen is not None:
+        loss, truth, pixels = (t[:, list(chosen)] for t in (loss, truth, pixels))
     entries = Entries(scope, chosen, class_weights=of_regions(flat), every=classes != "present")
     return reduce_entries(loss, entries.weights(truth, pixels), reduction, process_group)
 
@@ -113,11 +112,11 @@ class LovaszLoss(Loss):
         self,
         *,
         mode: Mode = "multiclass",
-        ignore_index: int = IGNORE_INDEX,
+        ignore_index: Ignored = IGNORE_INDEX,
         class_weights: Weights | None = None,
         upsample: Upsample | None = None,
         scope: Scope = "batch",
-        classes: Literal["present", "all"] | Sequence[int] = "present",
+        classes: Literal["present", "all"] | Classes = "present",
         exact: bool = False,
         reduction: Reduction = "mean",
         process_group: Any = None,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from segkit import IGNORE_INDEX
-from segkit.losses._arguments import Mode, Reduction, Upsample, Weights, flatten
+from segkit.losses._arguments import Classes, Ignored, Mode, Reduction, Upsample, Weights, flatten
 from segkit.losses._engine.reduce import Absent, Entries, Scope, nonzero
 from segkit.losses._engine.wanted import Sums
 from segkit.losses._module import Loss
@@ -26,7 +25,7 @@ def boundary(
     class_weights: Weights | None = None,
     pixel_weights: Tensor | None = None,
     upsample: Upsample | None = None,
-    classes: Sequence[int] | None = None,
+    classes: Classes | None = None,
     reduction: Reduction = "mean",
     process_group: Any = None,
 ) -> Tensor:
@@ -54,7 +53,9 @@ def boundary(
     function = "boundary"
     if not distance_maps.is_floating_point():
         raise TypeError(f"{function}: `distance_maps` must be floating point, got {distance_maps.dtype}.")
-    flat = flatten(function, logits, distance_maps, mode, IGNORE_INDEX, class_weights, pixel_weights, upsample)
+    flat = flatten(
+        function, logits, distance_maps, mode, IGNORE_INDEX, class_weights, pixel_weights, upsample, shares=False
+    )
     # Every class of an image with pixels counts, whatever the sign of its distances.
     entries = Entries("image", classes, every=True)
     return region_formula(lambda s: s.intersection / s.pixels.clamp_min(1e-7), flat, entries, reduction, process_group)
@@ -78,7 +79,7 @@ class BoundaryLoss(Loss):
         mode: Mode = "multiclass",
         class_weights: Weights | None = None,
         upsample: Upsample | None = None,
-        classes: Sequence[int] | None = None,
+        classes: Classes | None = None,
         reduction: Reduction = "mean",
         process_group: Any = None,
     ) -> None:
@@ -90,12 +91,12 @@ def skeleton_recall(
     skeleton: Tensor,
     *,
     mode: Mode = "multiclass",
-    ignore_index: int = IGNORE_INDEX,
+    ignore_index: Ignored = IGNORE_INDEX,
     class_weights: Weights | None = None,
     pixel_weights: Tensor | None = None,
     upsample: Upsample | None = None,
     scope: Scope = "image",
-    classes: Sequence[int] | None = None,
+    classes: Classes | None = None,
     absent: Absent = "skip",
     reduction: Reduction = "mean",
     process_group: Any = None,
@@ -142,11 +143,11 @@ class SkeletonRecallLoss(Loss):
         self,
         *,
         mode: Mode = "multiclass",
-        ignore_index: int = IGNORE_INDEX,
+        ignore_index: Ignored = IGNORE_INDEX,
         class_weights: Weights | None = None,
         upsample: Upsample | None = None,
         scope: Scope = "image",
-        classes: Sequence[int] | None = None,
+        classes: Classes | None = None,
         absent: Absent = "skip",
         reduction: Reduction = "mean",
         process_group: Any = None,

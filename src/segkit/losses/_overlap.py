@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Literal
 
 from torch import Tensor
 
 from segkit import IGNORE_INDEX
-from segkit.losses._arguments import Mode, Reduction, Upsample, Weights, flatten
+from segkit.losses._arguments import Classes, Ignored, Mode, Reduction, Upsample, Weights, flatten, indices_of
 from segkit.losses._engine.reduce import Absent, Entries, Scope
 from segkit.losses._formulas import dice_formula, generalized_dice_formula, jaccard_formula, tversky_formula
 from segkit.losses._module import Loss
-from segkit.losses._region import region_formula
+from segkit.losses._region import Intersection, of_regions, region_formula
 
 __all__ = ["DiceLoss", "GeneralizedDiceLoss", "JaccardLoss", "TverskyLoss"]
 __all__ += ["dice", "jaccard", "tversky", "generalized_dice"]
@@ -23,16 +22,17 @@ def dice(
     target: Tensor,
     *,
     mode: Mode = "multiclass",
-    ignore_index: int = IGNORE_INDEX,
+    ignore_index: Ignored = IGNORE_INDEX,
     class_weights: Weights | None = None,
     pixel_weights: Tensor | None = None,
     upsample: Upsample | None = None,
     scope: Scope = "image",
-    classes: Sequence[int] | None = None,
+    classes: Classes | None = None,
     absent: Absent = "skip",
     smooth: float = 0.0,
     eps: float = 1e-7,
     power: Literal[1, 2] = 1,
+    intersection: Intersection = "product",
     log: bool = False,
     reduction: Reduction = "mean",
     process_group: Any = None,
@@ -42,7 +42,7 @@ def dice(
     Args:
         smooth: pixels added above and below.
         eps: smallest value below the fraction, and under the logarithm.
-        power: 2 squares p below the fraction, as in V-Net.
+        power: 2 squares p and the truth below the fraction, as in V-Net.
         log: minus the logarithm of the overlap instead of one minus it.
 
     All else is as for `region_loss`.
@@ -56,9 +56,8 @@ def dice(
     Source: Milletari et al. 2016 (V-Net) with ``power=2``; absent classes are left out of the mean.
     """
     flat = flatten("dice", logits, target, mode, ignore_index, class_weights, pixel_weights, upsample)
-    return region_formula(
-        dice_formula(smooth, eps, log), flat, Entries(scope, classes, absent), reduction, process_group, power
-    )
+    formula, entries = dice_formula(smooth, eps, log), Entries(scope, classes, absent)
+    return region_formula(formula, flat, entries, reduction, process_group, power, intersection)
 
 
 class DiceLoss(Loss):
@@ -76,15 +75,16 @@ class DiceLoss(Loss):
         self,
         *,
         mode: Mode = "multiclass",
-        ignore_index: int = IGNORE_INDEX,
+        ignore_index: Ignored = IGNORE_INDEX,
         class_weights: Weights | None = None,
         upsample: Upsample | None = None,
         scope: Scope = "image",
-        classes: Sequence[int] | None = None,
+        classes: Classes | None = None,
         absent: Absent = "skip",
         smooth: float = 0.0,
         eps: float = 1e-07,
         power: Literal[1, 2] = 1,
+        intersection: Intersection = "product",
         log: bool = False,
         reduction: Reduction = "mean",
         process_group: Any = None,
@@ -97,15 +97,17 @@ def jaccard(
     target: Tensor,
     *,
     mode: Mode = "multiclass",
-    ignore_index: int = IGNORE_INDEX,
+    ignore_index: Ignored = IGNORE_INDEX,
     class_weights: Weights | None = None,
     pixel_weights: Tensor | None = None,
     upsample: Upsample | None = None,
     scope: Scope = "image",
-    classes: Sequence[int] | None = None,
+    classes: Classes | None = None,
     absent: Absent = "skip",
     smooth: float = 0.0,
     eps: float = 1e-7,
+    power: Literal[1, 2] = 1,
+    intersection: Intersection = "product",
     log: bool = False,
     reduction: Reduction = "mean",
     process_group: Any = None,
@@ -128,9 +130,8 @@ def jaccard(
     Source: Rahman and Wang 2016; absent classes are left out of the mean.
     """
     flat = flatten("jaccard", logits, target, mode, ignore_index, class_weights, pixel_weights, upsample)
-    return region_formula(
-        jaccard_formula(smooth, eps, log), flat, Entries(scope, classes, absent), reduction, process_group
-    )
+    formula, entries = jaccard_formula(smooth, eps, log), Entries(scope, classes, absent)
+    return region_formula(formula, flat, entries, reduction, process_group, power, intersection)
 
 
 class JaccardLoss(Loss):
@@ -148,14 +149,16 @@ class JaccardLoss(Loss):
         self,
         *,
         mode: Mode = "multiclass",
-        ignore_index: int = IGNORE_INDEX,
+        ignore_index: Ignored = IGNORE_INDEX,
         class_weights: Weights | None = None,
         upsample: Upsample | None = None,
         scope: Scope = "image",
-        classes: Sequence[int] | None = None,
+        classes: Classes | None = None,
         absent: Absent = "skip",
         smooth: float = 0.0,
         eps: float = 1e-07,
+        power: Literal[1, 2] = 1,
+        intersection: Intersection = "product",
         log: bool = False,
         reduction: Reduction = "mean",
         process_group: Any = None,
@@ -168,18 +171,20 @@ def tversky(
     target: Tensor,
     *,
     mode: Mode = "multiclass",
-    ignore_index: int = IGNORE_INDEX,
+    ignore_index: Ignored = IGNORE_INDEX,
     class_weights: Weights | None = None,
     pixel_weights: Tensor | None = None,
     upsample: Upsample | None = None,
     scope: Scope = "image",
-    classes: Sequence[int] | None = None,
+    classes: Classes | None = None,
     absent: Absent = "skip",
     alpha: float = 0.5,
     beta: float = 0.5,
     gamma: float = 1.0,
     smooth: float = 0.0,
     eps: float = 1e-7,
+    power: Literal[1, 2] = 1,
+    intersection: Intersection = "product",
     reduction: Reduction = "mean",
     process_group: Any = None,
 ) -> Tensor:
@@ -203,13 +208,8 @@ def tversky(
     Source: Salehi et al. 2017; Abraham and Khan 2019 for gamma, there written 1 / gamma.
     """
     flat = flatten("tversky", logits, target, mode, ignore_index, class_weights, pixel_weights, upsample)
-    return region_formula(
-        tversky_formula(alpha, beta, gamma, smooth, eps),
-        flat,
-        Entries(scope, classes, absent),
-        reduction,
-        process_group,
-    )
+    formula, entries = tversky_formula(alpha, beta, gamma, smooth, eps), Entries(scope, classes, absent)
+    return region_formula(formula, flat, entries, reduction, process_group, power, intersection)
 
 
 class TverskyLoss(Loss):
@@ -227,17 +227,19 @@ class TverskyLoss(Loss):
         self,
         *,
         mode: Mode = "multiclass",
-        ignore_index: int = IGNORE_INDEX,
+        ignore_index: Ignored = IGNORE_INDEX,
         class_weights: Weights | None = None,
         upsample: Upsample | None = None,
         scope: Scope = "image",
-        classes: Sequence[int] | None = None,
+        classes: Classes | None = None,
         absent: Absent = "skip",
         alpha: float = 0.5,
         beta: float = 0.5,
         gamma: float = 1.0,
         smooth: float = 0.0,
         eps: float = 1e-07,
+        power: Literal[1, 2] = 1,
+        intersection: Intersection = "product",
         reduction: Reduction = "mean",
         process_group: Any = None,
     ) -> None:
@@ -249,12 +251,12 @@ def generalized_dice(
     target: Tensor,
     *,
     mode: Mode = "multiclass",
-    ignore_index: int = IGNORE_INDEX,
+    ignore_index: Ignored = IGNORE_INDEX,
     class_weights: Weights | None = None,
     pixel_weights: Tensor | None = None,
     upsample: Upsample | None = None,
     scope: Scope = "image",
-    classes: Sequence[int] | None = None,
+    classes: Classes | None = None,
     absent: Absent = "skip",
     smooth: float = 0.0,
     eps: float = 1e-7,
@@ -278,9 +280,11 @@ def generalized_dice(
     Source: Sudre et al. 2017; classes that are not there have weight 0 instead of infinity.
     """
     flat = flatten("generalized_dice", logits, target, mode, ignore_index, class_weights, pixel_weights, upsample)
-    return region_formula(
-        generalized_dice_formula(smooth, eps), flat, Entries(scope, classes, absent), reduction, process_group
-    )
+    table = of_regions(flat)
+    if table is not None and classes is not None:
+        table = table[list(indices_of("generalized_dice", classes, flat.inputs.logits.shape[1]))]
+    formula = generalized_dice_formula(smooth, eps, table)
+    return region_formula(formula, flat, Entries(scope, classes, absent), reduction, process_group)
 
 
 class GeneralizedDiceLoss(Loss):
@@ -298,11 +302,11 @@ class GeneralizedDiceLoss(Loss):
         self,
         *,
         mode: Mode = "multiclass",
-        ignore_index: int = IGNORE_INDEX,
+        ignore_index: Ignored = IGNORE_INDEX,
         class_weights: Weights | None = None,
         upsample: Upsample | None = None,
         scope: Scope = "image",
-        classes: Sequence[int] | None = None,
+        classes: Classes | None = None,
         absent: Absent = "skip",
         smooth: float = 0.0,
         eps: float = 1e-07,

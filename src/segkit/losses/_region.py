@@ -7,18 +7,19 @@ With p the probability of a class, y the truth and sums over the pixels that cou
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Literal
 
 from torch import Tensor
 
 from segkit import IGNORE_INDEX
-from segkit.losses._arguments import Mode, Reduction, Upsample, Weights, choice, flatten
+from segkit.losses._arguments import Classes, Ignored, Mode, Reduction, Upsample, Weights, choice, flatten, indices_of
 from segkit.losses._engine.one_pass import Formula, Regionwise, evaluate
 from segkit.losses._engine.reduce import Absent, Entries, Scope
 from segkit.losses._engine.wanted import Flat
 
 __all__ = ["region_loss"]
+
+Intersection = Literal["product", "minimum"]
 
 
 def region_loss(
@@ -27,14 +28,15 @@ def region_loss(
     target: Tensor,
     *,
     mode: Mode = "multiclass",
-    ignore_index: int = IGNORE_INDEX,
+    ignore_index: Ignored = IGNORE_INDEX,
     class_weights: Weights | None = None,
     pixel_weights: Tensor | None = None,
     upsample: Upsample | None = None,
     scope: Scope = "image",
-    classes: Sequence[int] | None = None,
+    classes: Classes | None = None,
     absent: Absent = "skip",
     power: Literal[1, 2] = 1,
+    intersection: Intersection = "product",
     reduction: Reduction = "mean",
     process_group: Any = None,
 ) -> Tensor:
@@ -53,10 +55,13 @@ def region_loss(
         upsample: as for `cross_entropy`.
         scope: a loss for each ``"image"``, or one for the sums of the whole ``"batch"``.
         classes: which classes count, chosen after the softmax; None for all.
-        absent: a class that is not in the truth (of the image or the batch) is left out (``"skip"``), or has loss 0
-            (``"zero"``) or 1 (``"one"``). Without any pixel that counts it is left out in each case.
-        power: 1 or 2: ``prediction`` sums p or p squared.
-        reduction: ``"mean"`` over images and classes that count, ``"sum"``, or ``"none"``: [B, C], 0 where left out.
+        absent: a class that is not in the truth (of the image or the batch) is left out (``"skip"``), has loss 0
+            (``"zero"``) or 1 (``"one"``), or that of the formula (``"include"``: with ``smooth`` above 0 false positives
+            cost something, as in MONAI and nnU-Net). Without any pixel that counts it is left out in each case.
+        power: 1 or 2: ``prediction`` sums p or p squared, and ``truth`` likewise.
+        intersection: of a soft target: ``"product"`` sums p t, ``"minimum"`` the smaller of p and t, which makes the
+            loss smallest at p = t (the L1 form of Wang et al. 2023; with hard labels they are the same).
+        reduction: ``"mean"`` over images and classes that count, ``"sum"``, or ``"none"``: [B, C], NaN where left out.
         process_group: ranks of `torch.distributed` that share the sums: the loss is that of the whole batch.
 
     Returns:
@@ -73,36 +78,45 @@ def region_loss(
         tensor([[0.5000, 0.0000]])
     """
     flat = flatten("region_loss", logits, target, mode, ignore_index, class_weights, pixel_weights, upsample)
-    return region_formula(formula, flat, Entries(scope, classes, absent), reduction, process_group, power)
+    return region_formula(formula, flat, Entries(scope, classes, absent), reduction, process_group, power, intersection)
 
 
 def region_formula(
-    formula: Formula, flat: Flat, entries: Entries, reduction: Reduction, group: Any, power: int = 1
+    formula: Formula,
+    flat: Flat,
+    entries: Entries,
+    reduction: Reduction,
+    group: Any,
+    power: int = 1,
+    intersection: str = "product",
 ) -> Tensor:
     """One pass over the pixels, the formula, and the reduction."""
-    return evaluate(flat, region_part(formula, flat, entries, power, reduction), reduction, group)
+    return evaluate(flat, region_part(formula, flat, entries, power, intersection, reduction), reduction, group)
 
 
 def region_part(
-    formula: Formula, flat: Flat, entries: Entries, power: int = 1, reduction: Reduction = "mean"
+    formula: Formula,
+    flat: Flat,
+    entries: Entries,
+    power: int = 1,
+    intersection: str = "product",
+    reduction: Reduction = "mean",
 ) -> Regionwise:
     """What a loss of regions asks of a pass."""
     choice(flat.function, "power", power, (1, 2))
-    return Regionwise(formula, checked(flat, entries, reduction), power)
+    choice(flat.function, "intersection", intersection, ("product", "minimum"))
+    smaller = intersection == "minimum" and flat.inputs.target.is_floating_point()
+    return Regionwise(formula, checked(flat, entries, reduction), power, smaller)
 
 
 def checked(flat: Flat, entries: Entries, reduction: Reduction) -> Entries:
     """The entries with the class weights of a problem, if they can be."""
     function, number = flat.function, flat.inputs.logits.shape[1]
     choice(function, "scope", entries.scope, ("image", "batch"))
-    choice(function, "absent", entries.absent, ("skip", "zero", "one"))
+    choice(function, "absent", entries.absent, ("skip", "zero", "one", "include"))
     choice(function, "reduction", reduction, ("mean", "sum", "none"))
-    if entries.classes is not None:
-        wrong = [c for c in entries.classes if not 0 <= c < number]
-        if wrong or not entries.classes:
-            got = f"{wrong[0]}" if wrong else "none"
-            raise ValueError(f"{function}: `classes` must name classes in [0, {number}), got {got}.")
-    return Entries(entries.scope, entries.classes, entries.absent, of_regions(flat), entries.every)
+    classes = None if entries.classes is None else indices_of(function, entries.classes, number)
+    return Entries(entries.scope, classes, entries.absent, of_regions(flat), entries.every)
 
 
 def of_regions(flat: Flat) -> Tensor | None:

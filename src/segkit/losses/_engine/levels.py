@@ -20,17 +20,22 @@ from segkit.losses._engine.streamed.blocks import Block, Logits, blocks, wide_dt
 from segkit.losses._engine.streamed.by_class import add_at_, in_memory
 from segkit.losses._engine.streamed.coarse import CoarseLogits
 from segkit.losses._engine.streamed.labels import check_range, read_labels, truth_by_class
+from segkit.losses._engine.streamed.surest import mend_, surest
 from segkit.losses._engine.wanted import Inputs, Spec
 
 
 class Levels(NamedTuple):
-    """A block: ``p`` and the flat ``slot`` of each error, [b, C, n]; weight [b, 1 or C, n] or None; truth [b, C]."""
+    """A block: ``p`` and the flat ``slot`` of each error, [b, C, n]; weight [b, 1 or C, n] or None; truth [b, C].
+
+    ``no`` is 1 - p of a sigmoid, with all its digits, and made for a gradient only.
+    """
 
     block: Block
     p: Tensor
     slot: Tensor
     weight: Tensor | None
     truth: Tensor
+    no: Tensor | None = None
 
 
 def levels(logits: Logits, inputs: Inputs, spec: Spec, per_image: bool, count: bool) -> Iterator[Levels]:
@@ -44,6 +49,7 @@ def levels(logits: Logits, inputs: Inputs, spec: Spec, per_image: bool, count: b
     clean = hard_labels and all_count(inputs, spec, logits.shape[1])
     for block in blocks(*logits.shape, logits.row, lean=True):
         x = logits.read(block)
+        no = None
         if hard_labels:
             labels = read_labels(inputs, block, spec, x.shape[1], logits.dtype, clean)
             if not clean:
@@ -60,8 +66,9 @@ def levels(logits: Logits, inputs: Inputs, spec: Spec, per_image: bool, count: b
             p = x.sigmoid() if spec.sigmoid else torch.softmax(x, 1)
             slot, weight = _slots(dense.share - p).to(kind), dense.weight
             truth = (dense.share if weight is None else dense.share * weight).sum(2)
+            no = (-x).sigmoid() if spec.sigmoid and not count else None
         slot += start[block.samples] if per_image else start
-        yield Levels(block, p, slot, weight, truth)
+        yield Levels(block, p, slot, weight, truth, no)
 
 
 def _slots(miss: Tensor) -> Tensor:
@@ -95,7 +102,7 @@ def lovasz_sums(*args: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     )
     truth = torch.zeros((rows, classes), dtype=torch.float64, device=logits.device)
     one = counts.new_ones(())
-    for block, _, slot, weight, mine in levels(source, inputs, spec, per_image, True):
+    for block, _, slot, weight, mine, _ in levels(source, inputs, spec, per_image, True):
         each = one.expand(slot.numel()) if weight is None else weight.to(counts.dtype).expand_as(slot).reshape(-1)
         counts.view(-1).index_add_(0, slot.view(-1), each)
         truth[block.samples if per_image else slice(None)] += mine if per_image else mine.sum(0, keepdim=True)
@@ -143,12 +150,16 @@ def _lovasz_backward(by_loss: Tensor, table: Tensor, *args: Any) -> Tensor:
 
         return launch.lovasz_backward(inputs, spec, size, per_image, by_loss, table)
     source = CoarseLogits(logits, size) if size else Logits(logits)
-    for block, p, slot, weight, _ in levels(source, inputs, spec, per_image, False):
+    for block, p, slot, weight, _, no in levels(source, inputs, spec, per_image, False):
         slope = table.view(-1).index_select(0, slot.view(-1)).view(p.shape)
         slope.mul_(by_loss[block.samples if per_image else slice(None), :, None]).mul_(p)
         if weight is not None:
             slope.mul_(weight)
-        gradient = slope.mul_(1 - p) if spec.sigmoid else slope.addcmul_(p, slope.sum(1, True), value=-1)
+        if no is not None:
+            gradient = slope.mul_(no)
+        else:
+            gradient = slope.addcmul_(p, slope.sum(1, True), value=-1)
+            mend_(gradient, surest(p))
         source.write(block, gradient)
     return source.gradient().view(logits.shape)
 

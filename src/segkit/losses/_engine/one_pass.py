@@ -45,6 +45,7 @@ class Regionwise(NamedTuple):
     formula: Formula
     entries: Entries
     power: int = 1
+    smaller: bool = False
 
 
 Part = Pixelwise | Regionwise
@@ -74,7 +75,7 @@ def total(flat: Flat, parts: Sequence[tuple[float, Part]], reduction: str, group
 
 
 def passes(parts: Sequence[tuple[float, Part]]) -> list[list[tuple[float, Part]]]:
-    """Which parts share a pass: in each is one loss of pixels, and one power of p for all losses of regions."""
+    """Which parts share a pass: in each is one loss of pixels, and one kind of sums for all losses of regions."""
     found: list[list[tuple[float, Part]]] = []
     for weight, part in parts:
         for some in found:
@@ -88,7 +89,7 @@ def passes(parts: Sequence[tuple[float, Part]]) -> list[list[tuple[float, Part]]
 
 def _differ(one: Part, other: Part) -> bool:
     if isinstance(one, Regionwise) and isinstance(other, Regionwise):
-        return one.power != other.power
+        return (one.power, one.smaller) != (other.power, other.smaller)
     return isinstance(one, Pixelwise) and isinstance(other, Pixelwise)
 
 
@@ -97,11 +98,11 @@ def _spec(parts: Sequence[tuple[float, Part]], flat: Flat, how: str) -> tuple[Sp
     logits, target, weights = flat.inputs[0], flat.inputs[1], flat.inputs[2]
     pixelwise = next((part for _, part in parts if isinstance(part, Pixelwise)), None)
     regions = [part for _, part in parts if isinstance(part, Regionwise)]
-    power = regions[0].power if regions else 1
+    power, smaller = (regions[0].power, regions[0].smaller) if regions else (1, False)
     common = (flat.function, flat.mode != "multiclass", flat.ignore_index)
     if pixelwise is None:
-        return Spec(*common, power=power, region=True), Inputs(logits, target, weights)
-    spec = Spec(*common, pixelwise.gamma, pixelwise.smoothing, power, how, len(regions) > 0)
+        return Spec(*common, power=power, region=True, smaller=smaller), Inputs(logits, target, weights)
+    spec = Spec(*common, pixelwise.gamma, pixelwise.smoothing, power, how, len(regions) > 0, smaller)
     return spec, Inputs(logits, target, weights, pixelwise.class_weights, pixelwise.alpha)
 
 

@@ -20,7 +20,7 @@ from segkit.losses._engine.wanted import Found, Inputs, Spec, Sums
 _TENSORS = "Tensor logits, Tensor target, Tensor? pixel_weights, Tensor? class_weights, Tensor? alpha"
 _SETTINGS = (
     "str function, bool sigmoid, int ignore_index, float gamma, float smoothing, int power, str pixelwise, "
-    "bool region, int[] size"
+    "bool region, bool smaller, int[] size"
 )
 # What an operator returns has to be a tensor: an empty one stands for what was not asked for.
 _RESULTS = 6
@@ -37,7 +37,7 @@ def _pixel_sums(*args: Any) -> tuple[Tensor, ...]:
 
 def _apart(args: tuple[Any, ...]) -> tuple[Inputs, Spec, list[int]]:
     """The arguments of the operator as those of a pass."""
-    return Inputs(*args[:5]), Spec(*args[5:13]), args[13]
+    return Inputs(*args[:5]), Spec(*args[5:14]), args[14]
 
 
 def _as_tensors(found: Found, logits: Tensor) -> tuple[Tensor, ...]:
@@ -52,7 +52,7 @@ def _found(parts: Sequence[Tensor], spec: Spec) -> Found:
 
 @_pixel_sums.register_fake
 def _(logits, target, pixel_weights, class_weights, alpha, *settings):  # type: ignore[no-untyped-def]
-    batch, classes, size = logits.shape[0], logits.shape[1], settings[8]
+    batch, classes, size = logits.shape[0], logits.shape[1], settings[9]
     sigmoid, pixelwise, region = settings[1], settings[6], settings[7]
     channels = classes if sigmoid else 1
     regions = [(batch, classes)] * 3 + [(batch, channels)] if region else [(0,)] * 4
@@ -156,7 +156,7 @@ def _gradient(ctx: Any, by_terms: Tensor | None, by_inter: Tensor | None, by_pre
 
 
 def _backward(ctx: Any, by_inter: Any, by_pred: Any, _truth: Any, _pixels: Any, by_terms: Any, _: Any) -> Any:
-    return (_gradient(ctx, by_terms, by_inter, by_pred), *(None,) * 13)
+    return (_gradient(ctx, by_terms, by_inter, by_pred), *(None,) * 14)
 
 
 def refuse_vmap(*_args: Any) -> None:

@@ -56,7 +56,7 @@ class Entries(NamedTuple):
     """
 
     scope: Scope = "image"
-    classes: Sequence[int] | None = None
+    classes: Any = None  # a tuple of numbers, once it is checked
     absent: Absent = "skip"
     class_weights: Tensor | None = None
     every: bool = False
@@ -93,14 +93,14 @@ def reduce_entries(loss: Tensor, weight: Tensor, reduction: str, group: Any) -> 
     Args:
         loss: [B, C]; may be anything, NaN too, where it does not count.
         weight: [B, C] from `Entries.weights`.
-        reduction: ``"mean"`` over the entries that count, ``"sum"``, or ``"none"``.
+        reduction: ``"mean"`` over the entries that count, ``"sum"``, or ``"none"``: NaN where it does not count.
         group: process group whose ranks share the mean.
     """
     plain = weight.dtype == torch.bool
     loss = torch.where(weight if plain else weight != 0, loss, 0)
     loss = loss if plain else loss * weight
-    if reduction == "none":
-        return loss
+    if reduction == "none":  # what is left out is no number, and so not a perfect one
+        return torch.where(weight if plain else weight != 0, loss, torch.nan)
     if group is not None:
         total = weight.sum().to(loss.dtype)
         return weighted_mean(loss, total, group) if reduction == "mean" else sum_over_ranks([loss.sum()], group)[0]

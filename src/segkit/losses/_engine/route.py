@@ -74,11 +74,11 @@ def code_for(inputs: Inputs, spec: Spec, size: Sequence[int]) -> Literal["kernel
 
     | code | where |
     | --- | --- |
-    | ``kernels`` | Triton runs, and `fits` |
+    | ``kernels`` | Triton runs, and `fits`; they know no ``smaller`` |
     | ``hard`` | a softmax and one class a pixel (`by_index`) |
     | ``soft`` | a number for each class: soft targets, smoothing, sigmoid |
     """
-    if runs_kernels(inputs.logits, size):
+    if runs_kernels(inputs.logits, size) and not spec.smaller:
         return "kernels"
     return "hard" if by_index(inputs, spec) else "soft"
 

@@ -24,7 +24,7 @@ def by_sorting(inputs: Inputs, spec: Spec, per_image: bool) -> tuple[Tensor, Ten
     known = plain and by_index(inputs, spec) and all_count(inputs, spec, logits.shape[1])
     truth = soft.read_truth(inputs, Block(slice(None), slice(None), True), spec, logits, known)
     x = soft.clean(logits.x, truth, logits.dtype)
-    p = x.sigmoid() if spec.sigmoid else torch.softmax(x, 1)
+    p = soft.probabilities(x, spec)
     parts = [truth.share - p, truth.share, *([] if truth.weight is None else [truth.weight.expand_as(p)])]
     if not per_image:
         parts = [part.transpose(0, 1).reshape(1, part.shape[1], -1) for part in parts]

@@ -30,3 +30,8 @@ def transformed() -> bool:
 def is_batched(x: Tensor) -> bool:
     """Whether `torch.func.vmap` has put an axis into a tensor."""
     return torch._C._functorch.is_batchedtensor(x)
+
+
+def has_a_dispatch(x: Tensor) -> bool:
+    """Whether a tensor's class runs its operators itself, as that of a fake or traced one does."""
+    return type(x).__torch_dispatch__ is not torch._C._disabled_torch_dispatch_impl

@@ -21,6 +21,7 @@ class Spec:
         power: 1 or 2: ``prediction`` sums p or p squared.
         pixelwise: whether the terms are wanted: ``"none"``, ``"image"`` (their sum in each image), or ``"map"``.
         region: whether `Sums` are wanted.
+        smaller: whether ``intersection`` sums the smaller of p and truth, instead of their product.
     """
 
     function: str
@@ -31,12 +32,13 @@ class Spec:
     power: int = 1
     pixelwise: str = "none"
     region: bool = False
+    smaller: bool = False
 
-    def settings(self) -> tuple[str, bool, int, float, float, int, str, bool]:
+    def settings(self) -> tuple[str, bool, int, float, float, int, str, bool, bool]:
         """The fields in order, as arguments of the operator."""
         return (
             self.function, self.sigmoid, self.ignore_index, self.gamma, self.smoothing, self.power, self.pixelwise,
-            self.region,
+            self.region, self.smaller,
         )  # fmt: skip
 
 
@@ -83,7 +85,7 @@ class Sums(NamedTuple):
     Attributes:
         intersection: sum of p x truth, ``[B, C]``.
         prediction: sum of p (or p squared), ``[B, C]``.
-        truth: sum of the truth, ``[B, C]``.
+        truth: sum of the truth (or its square, which differs for soft targets), ``[B, C]``.
         pixels: sum of weight, ``[B, 1]``; ``[B, C]`` for sigmoid, where a pixel may be ignored for one class only.
     """
 

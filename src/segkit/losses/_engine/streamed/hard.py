@@ -29,6 +29,7 @@ from segkit.losses._engine.streamed.by_class import (
     sums_by_class,
 )
 from segkit.losses._engine.streamed.labels import Labels, check_range, read_labels, term_weight, truth_by_class
+from segkit.losses._engine.streamed.surest import SURE, mend_, surest
 from segkit.losses._engine.streamed.totals import Totals
 from segkit.losses._engine.tracing import readable
 from segkit.losses._engine.wanted import Inputs, Spec, Upstream
@@ -224,6 +225,9 @@ def to_gradient_(pixels: Pixels, slopes: Slopes, power: int) -> None:
         else:
             add_at_(p, in_memory(p, labels.y) if place is None else place, by_nll, -1)
         return
+    # Wrong answers that are sure have little left for y; of right ones y itself is the surest.
+    wrong = surest(p, p_y) if readable(p) and p_y.numel() and float(p_y.min()) < SURE else None
+    right = p_y > 0.5 if readable(p) and bool(((p_y > 1 - SURE) & (p_y < 1)).any()) else None
     if own is not None:
         at_y = torch.bmm(slopes.by_inter[:, None], own, out=p.new_empty((len(p), 1, p.shape[2])))[:, 0]
     else:
@@ -236,6 +240,9 @@ def to_gradient_(pixels: Pixels, slopes: Slopes, power: int) -> None:
         add_by_class_(p, labels.y, at_y)
     else:
         add_at_(p, in_memory(p, labels.y) if place is None else place, at_y)
+    if right is not None:
+        add_at_(p, in_memory(p, labels.y) if place is None else place, p.sum(1).mul_(right), -1)
+    mend_(p, wrong)
 
 
 def multiply_by_slope_(

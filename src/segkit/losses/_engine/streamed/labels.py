@@ -52,6 +52,11 @@ def not_ignored(labels: Tensor, ignore_index: int) -> Tensor:
     return labels != ignore_index if low <= ignore_index <= high else torch.ones_like(labels, dtype=torch.bool)
 
 
+def ignored(spec: Spec) -> str:
+    """What an error says of the ignored label."""
+    return f" or {spec.ignore_index} (ignored)" if spec.ignore_index > -(2**63) else ""
+
+
 def check_range(y: Tensor, classes: int, spec: Spec) -> None:
     """Refuse labels that name no class."""
     if not readable(y):
@@ -59,7 +64,7 @@ def check_range(y: Tensor, classes: int, spec: Spec) -> None:
     low, high = (int(x) for x in torch.aminmax(y)) if y.numel() else (0, 0)
     if low < 0 or high >= classes:
         raise ValueError(
-            f"{spec.function}: `target` must hold labels in [0, {classes}) or {spec.ignore_index} (ignored), got "
+            f"{spec.function}: `target` must hold labels in [0, {classes}){ignored(spec)}, got "
             f"{low if low < 0 else high}. labels.validate_target(target, {classes}) says where; "
             "pass ignore_index=... if that label is to be left out."
         )

@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from segkit.losses._engine.focal import focal_slope, focal_term
-from segkit.losses._engine.streamed.blocks import Block, Logits, blocks
-from segkit.losses._engine.streamed.labels import check_range, read_labels
+from segkit.losses._engine.streamed.blocks import Block, Logits, blocks, sum_dtype
+from segkit.losses._engine.streamed.labels import check_range, ignored, read_labels
+from segkit.losses._engine.streamed.surest import mend_, surest
 from segkit.losses._engine.streamed.totals import Totals
 from segkit.losses._engine.tracing import readable
 from segkit.losses._engine.wanted import Inputs, Spec, Upstream
@@ -44,9 +45,9 @@ def forward(logits: Logits, inputs: Inputs, spec: Spec, totals: Totals) -> None:
             channels = x.shape[1] if spec.sigmoid else 1
             totals.add_region(
                 block,
-                (p * truth.share * weight).sum(2),
+                ((torch.minimum(p, truth.share) if spec.smaller else p * truth.share) * weight).sum(2),
                 ((p if spec.power == 1 else p * p) * weight).sum(2),
-                (truth.share * weight).sum(2),
+                ((truth.share if spec.power == 1 else truth.share**2) * weight).sum(2),
                 weight.expand(len(x), channels, x.shape[2]).sum(2),
             )
 
@@ -101,7 +102,7 @@ def check_yes_or_no(share: Tensor, spec: Spec) -> None:
     low, high = (int(x) for x in torch.aminmax(share)) if share.numel() else (0, 0)
     if low < 0 or high > 1:
         raise ValueError(
-            f"{spec.function}: `target` must hold 0, 1 or {spec.ignore_index} (ignored), got "
+            f"{spec.function}: `target` must hold 0, 1{ignored(spec)}, got "
             f"{low if low < 0 else high}. If it holds class indices, use mode='multiclass'; "
             "255 for foreground becomes 1 with (target > 0)."
         )
@@ -110,6 +111,12 @@ def check_yes_or_no(share: Tensor, spec: Spec) -> None:
 def clean(x: Tensor, truth: Truth, dtype: torch.dtype) -> Tensor:
     """The logits of a block in ``dtype``; 0 where ignored, so that NaN there goes nowhere (the weight is 0 as well)."""
     return (x if truth.valid is None else torch.where(truth.valid, x, 0)).to(dtype)
+
+
+def probabilities(x: Tensor, spec: Spec) -> Tensor:
+    """The probabilities, whose gradient by autograd has its digits where 1 - p is small: it is taken in float64."""
+    wide = x.to(sum_dtype(x.device))
+    return (wide.sigmoid() if spec.sigmoid else torch.softmax(wide, 1)).to(x.dtype)
 
 
 def pixel_losses(x: Tensor, truth: Truth, factors: Tensor, spec: Spec) -> Tensor:
@@ -144,8 +151,14 @@ def gradient(
     p = x.sigmoid() if spec.sigmoid else torch.softmax(x, 1)
     grad = torch.zeros_like(p)
     if by_inter is not None and by_pred is not None:
-        a = truth.share * by_inter + (by_pred if spec.power == 1 else 2 * by_pred * p)  # d loss / d p
-        grad += p * (1 - p) * a if spec.sigmoid else p * (a - (p * a).sum(1, keepdim=True))
+        # d loss / d p: of p t, or of the smaller of p and t
+        of_inter = (p < truth.share).to(p.dtype) if spec.smaller else truth.share
+        a = of_inter * by_inter + (by_pred if spec.power == 1 else 2 * by_pred * p)
+        if spec.sigmoid:
+            grad += p * (-x).sigmoid() * a  # 1 - p, with all its digits
+        else:
+            grad += p * (a - (p * a).sum(1, keepdim=True))
+            mend_(grad, surest(p))
     if by_terms is not None and spec.sigmoid:
         q = (-x).sigmoid()  # 1 - p, with all its digits
         yes = -truth.share * factors[1][:, None] * q * focal_slope(p, spec.gamma)

@@ -103,9 +103,10 @@ def sigmoid_forward(
             sum_inter += tl.sum(p * t * w, 1)
             if POWER == 2:
                 sum_pred += tl.sum(p * p * w, 1)
+                sum_truth += tl.sum(t * t * known(w), 1)
             else:
                 sum_pred += tl.sum(p * w, 1)
-            sum_truth += tl.sum(t * known(w), 1)
+                sum_truth += tl.sum(t * known(w), 1)
             sum_pixels += tl.sum(known(w), 1)
         if counts is not None:
             tally(counts, sizes, bad, scale, row, c, p, t, w, here, C)

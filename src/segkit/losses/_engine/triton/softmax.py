@@ -146,9 +146,10 @@ def softmax_forward(
                 inter = tl.sum(p * t * w[None, :], 1)
                 if POWER == 2:
                     pred = tl.sum(p * p * w[None, :], 1)
+                    truth = tl.sum(t * t * known(w)[None, :], 1)
                 else:
                     pred = tl.sum(p * w[None, :], 1)
-                truth = tl.sum(t * known(w)[None, :], 1)
+                    truth = tl.sum(t * known(w)[None, :], 1)
                 if TILED:
                     to = by_class + program * 3 * C + c
                     tl.store(to, inter, mask=c < C)
