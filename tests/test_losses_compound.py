@@ -50,20 +50,22 @@ SHARED = {
 @pytest.mark.parametrize("parts", SHARED.values(), ids=SHARED)
 def test_formulas_and_losses_share_one_pass_with_cross_entropy(parts, monkeypatch):
     logits, target = sample()
+    loss = losses.CompoundLoss(parts)
     with Passes() as seen:
-        losses.CompoundLoss(parts)(logits, target)
+        loss(logits, target)
     assert seen.number == 1
     made = []  # the same without the operator
     for module, name in ((walk, "forward"), (at_once._Pass, "run")):
         run = getattr(module, name)
         monkeypatch.setattr(module, name, lambda *a, run=run: (made.append(1), run(*a))[1])
-    losses.CompoundLoss(parts)(logits, target).backward()
+    loss(logits, target).backward()
     assert len(made) == 1
 
 
 def test_a_second_loss_of_pixels_takes_one_more_pass():
+    loss = losses.CompoundLoss({"dice": 1.0, "cross_entropy": 1.0, "focal": 1.0})
     with Passes() as seen:
-        losses.CompoundLoss({"dice": 1.0, "cross_entropy": 1.0, "focal": 1.0})(*sample())
+        loss(*sample())
     assert seen.number == 2
 
 

@@ -322,12 +322,11 @@ MODULES = [getattr(losses, n) for n in losses.__all__ if n.endswith("Loss") and 
 
 @pytest.mark.parametrize("module", [*MODULES, lambda **k: losses.CompoundLoss({"dice": 1.0, "focal": 2.0}, **k)])
 def test_modules_pickle_copy_and_show_every_argument(module):
-    loss = module(class_weights=[1.0, 2.0, 0.5, 1.0])
+    several = {"mode": "multilabel"} if module is losses.BinaryCrossEntropyLoss else {}
+    loss = module(class_weights=[1.0, 2.0, 0.5, 1.0], **several)
     logits, target = sample(ignored=False)
     target = logits.detach() if isinstance(loss, losses.BoundaryLoss) else target
     target = target[:, None].expand(-1, 4, -1, -1) % 2 if isinstance(loss, losses.BinaryCrossEntropyLoss) else target
-    if isinstance(loss, losses.BinaryCrossEntropyLoss):
-        loss = losses.BinaryCrossEntropyLoss(mode="multilabel", class_weights=[1.0, 2.0, 0.5, 1.0])
     for other in (pickle.loads(pickle.dumps(loss)), copy.deepcopy(loss)):
         assert torch.equal(other(logits, target), loss(logits, target))
         assert repr(other) == repr(loss)

@@ -24,6 +24,7 @@ from segkit.losses._centre_lines import *
 from segkit.losses._compound import *
 from segkit.losses._cross_entropy import *
 from segkit.losses._deep import *
+from segkit.losses._dice_and import *
 from segkit.losses._hardest import *
 from segkit.losses._lovasz import *
 from segkit.losses._maps import *

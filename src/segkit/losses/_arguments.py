@@ -287,6 +287,13 @@ def table_of(function: str, name: str, weights: Weights | float, logits: Tensor)
     return table.to(logits.device)
 
 
+def at_least_0(function: str, **numbers: float) -> None:
+    """Refuse negative numbers, and what is none."""
+    for name, number in numbers.items():
+        if not number >= 0:
+            raise ValueError(f"{function}: `{name}` must be at least 0, got {number}.")
+
+
 def indices_of(function: str, classes: Classes, number: int | None = None) -> tuple[int, ...]:
     """Chosen classes: one, several, a tensor or a range of them."""
     if isinstance(classes, Tensor):

@@ -6,14 +6,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import max_pool1d, max_pool2d, max_pool3d
+from torch.nn.functional import interpolate, max_pool1d, max_pool2d, max_pool3d
 
 from segkit import IGNORE_INDEX
 from segkit.losses._arguments import Classes, Ignored, Mode, Reduction, Weights, flatten
 from segkit.losses._engine.one_pass import Regionwise, reduce_region
-from segkit.losses._engine.reduce import Absent, Entries, Scope
+from segkit.losses._engine.reduce import Absent, Entries, Scope, resolved
 from segkit.losses._engine.streamed import soft
 from segkit.losses._engine.streamed.blocks import Block, Logits
+from segkit.losses._engine.walk import warn_of_probabilities
 from segkit.losses._engine.wanted import Spec, Sums
 from segkit.losses._module import Loss
 from segkit.losses._region import checked
@@ -61,6 +62,12 @@ def cl_dice(
     if iterations < 1:
         raise ValueError(f"{function}: `iterations` must be at least 1, got {iterations}.")
     flat = flatten(function, logits, target, mode, ignore_index, class_weights, pixel_weights, None)
+    if flat.size or not 1 <= len(flat.shape) - (2 if mode == "multilabel" else 1) <= 3:
+        raise ValueError(
+            f"{function}: `logits` must have 1 to 3 spatial axes, as fine as the target, got {list(flat.source.shape)}. "
+            "Interpolate coarse logits first: thinning needs the whole map."
+        )
+    warn_of_probabilities(flat.inputs.logits, Spec(function, mode != "multiclass", flat.ignore_index))
     x, spec = Logits(flat.inputs.logits), Spec(function, mode != "multiclass", flat.ignore_index)
     truth = soft.read_truth(flat.inputs, Block(slice(None), slice(None), True), spec, x)
     clean = soft.clean(flat.inputs.logits, truth, x.dtype)
@@ -89,7 +96,8 @@ def cl_dice(
         precision, sensitivity = ((s.intersection + smooth) / (s.prediction + smooth).clamp_min(1e-7)).unbind(2)
         return 1 - 2 * precision * sensitivity / (precision + sensitivity).clamp_min(1e-7)
 
-    return reduce_region(Regionwise(harmonic, entries), Sums(found, length, there, pixels), reduction, process_group)
+    sums, group = Sums(found, length, there, pixels), resolved(process_group)
+    return reduce_region(Regionwise(harmonic, entries), sums, reduction, group)
 
 
 class CLDiceLoss(Loss):
@@ -104,6 +112,14 @@ class CLDiceLoss(Loss):
     """
 
     _function = staticmethod(cl_dice)
+
+    def call(self, logits: Tensor, target: Tensor, pixel_weights: Tensor | None, options: dict[str, Any]) -> Tensor:
+        """The function, with the options of one call; coarse logits are interpolated first."""
+        options = dict(options)
+        if options.pop("upsample", None) and logits.shape[2:] != target.shape[2 - logits.ndim :]:
+            mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[logits.ndim - 2]
+            logits = interpolate(logits, list(target.shape[2 - logits.ndim :]), mode=mode, align_corners=False)
+        return super().call(logits, target, pixel_weights, options)
 
     def __init__(
         self,

@@ -17,9 +17,10 @@ from torch import Tensor
 from segkit import IGNORE_INDEX
 from segkit.losses._arguments import Classes, Ignored, Mode, Reduction, Upsample, Weights, choice, flatten, indices_of
 from segkit.losses._engine.levels import lovasz_sums
-from segkit.losses._engine.reduce import Entries, Scope, reduce_entries
+from segkit.losses._engine.reduce import Entries, Scope, reduce_entries, resolved
 from segkit.losses._engine.route import sorts
 from segkit.losses._engine.sort import by_sorting
+from segkit.losses._engine.walk import warn_of_probabilities
 from segkit.losses._engine.wanted import Spec
 from segkit.losses._module import Loss
 from segkit.losses._region import of_regions
@@ -85,6 +86,7 @@ def lovasz(
     if exact and flat.size:
         raise ValueError(f"{function}: `exact` must be False with upsample='bilinear'. Interpolate the logits first.")
     by_image = scope == "image"
+    warn_of_probabilities(flat.inputs.logits, spec)
     if exact or sorts(flat.inputs.logits, flat.size, by_image):
         loss, truth, pixels = by_sorting(flat.inputs, spec, by_image)
     else:
@@ -94,7 +96,7 @@ def lovasz(
     if chosen is not None:
         loss, truth, pixels = (t[:, list(chosen)] for t in (loss, truth, pixels))
     entries = Entries(scope, chosen, class_weights=of_regions(flat), every=classes != "present")
-    return reduce_entries(loss, entries.weights(truth, pixels), reduction, process_group)
+    return reduce_entries(loss, entries.weights(truth, pixels), reduction, resolved(process_group))
 
 
 class LovaszLoss(Loss):

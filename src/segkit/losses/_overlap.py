@@ -7,7 +7,17 @@ from typing import Any, Literal
 from torch import Tensor
 
 from segkit import IGNORE_INDEX
-from segkit.losses._arguments import Classes, Ignored, Mode, Reduction, Upsample, Weights, flatten, indices_of
+from segkit.losses._arguments import (
+    Classes,
+    Ignored,
+    Mode,
+    Reduction,
+    Upsample,
+    Weights,
+    at_least_0,
+    flatten,
+    indices_of,
+)
 from segkit.losses._engine.reduce import Absent, Entries, Scope
 from segkit.losses._formulas import dice_formula, generalized_dice_formula, jaccard_formula, tversky_formula
 from segkit.losses._module import Loss
@@ -55,6 +65,7 @@ def dice(
 
     Source: Milletari et al. 2016 (V-Net) with ``power=2``; absent classes are left out of the mean.
     """
+    at_least_0("dice", smooth=smooth, eps=eps)
     flat = flatten("dice", logits, target, mode, ignore_index, class_weights, pixel_weights, upsample)
     formula, entries = dice_formula(smooth, eps, log), Entries(scope, classes, absent)
     return region_formula(formula, flat, entries, reduction, process_group, power, intersection)
@@ -129,6 +140,7 @@ def jaccard(
 
     Source: Rahman and Wang 2016; absent classes are left out of the mean.
     """
+    at_least_0("jaccard", smooth=smooth, eps=eps)
     flat = flatten("jaccard", logits, target, mode, ignore_index, class_weights, pixel_weights, upsample)
     formula, entries = jaccard_formula(smooth, eps, log), Entries(scope, classes, absent)
     return region_formula(formula, flat, entries, reduction, process_group, power, intersection)
@@ -207,6 +219,7 @@ def tversky(
 
     Source: Salehi et al. 2017; Abraham and Khan 2019 for gamma, there written 1 / gamma.
     """
+    at_least_0("tversky", alpha=alpha, beta=beta, gamma=gamma, smooth=smooth, eps=eps)
     flat = flatten("tversky", logits, target, mode, ignore_index, class_weights, pixel_weights, upsample)
     formula, entries = tversky_formula(alpha, beta, gamma, smooth, eps), Entries(scope, classes, absent)
     return region_formula(formula, flat, entries, reduction, process_group, power, intersection)
@@ -279,6 +292,7 @@ def generalized_dice(
 
     Source: Sudre et al. 2017; classes that are not there have weight 0 instead of infinity.
     """
+    at_least_0("generalized_dice", smooth=smooth, eps=eps)
     flat = flatten("generalized_dice", logits, target, mode, ignore_index, class_weights, pixel_weights, upsample)
     table = of_regions(flat)
     if table is not None and classes is not None:

@@ -56,8 +56,8 @@ def region_loss(
         scope: a loss for each ``"image"``, or one for the sums of the whole ``"batch"``.
         classes: which classes count, chosen after the softmax; None for all.
         absent: a class that is not in the truth (of the image or the batch) is left out (``"skip"``), has loss 0
-            (``"zero"``) or 1 (``"one"``), or that of the formula (``"include"``: with ``smooth`` above 0 false positives
-            cost something, as in MONAI and nnU-Net). Without any pixel that counts it is left out in each case.
+            (``"zero"``) or 1 (``"one"``), or that of the formula (``"include"``: with ``smooth`` above 0 false
+            positives cost something, as in MONAI and nnU-Net). Without any pixel that counts it is always left out.
         power: 1 or 2: ``prediction`` sums p or p squared, and ``truth`` likewise.
         intersection: of a soft target: ``"product"`` sums p t, ``"minimum"`` the smaller of p and t, which makes the
             loss smallest at p = t (the L1 form of Wang et al. 2023; with hard labels they are the same).

@@ -8,6 +8,8 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from segkit.losses._engine.tracing import group_of_name
+
 Scope = Literal["image", "batch"]
 Absent = Literal["skip", "zero", "one", "include"]
 
@@ -27,6 +29,40 @@ class _AllReduce(torch.autograd.Function):
         grad = grad.contiguous().clone()
         torch.distributed.all_reduce(grad, group=ctx.group)
         return grad, None
+
+
+class Group:
+    """A process group that a module holds: it survives copies, and a pickle, where its ranks are looked up by name."""
+
+    def __init__(self, group: Any) -> None:
+        self.group = group
+
+    def __repr__(self) -> str:
+        return repr(self.group)
+
+    def __deepcopy__(self, memo: Any) -> Group:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        world = torch.distributed.is_initialized() and self.group is torch.distributed.group.WORLD
+        return named, ("world" if world else self.group.group_name,)
+
+
+def named(name: str) -> Any:
+    """A group by its name, for what was pickled; the world is looked up at the call."""
+    return name if name == "world" else Group(group_of_name(name))
+
+
+def resolved(group: Any) -> Any:
+    """The group whose ranks share a loss; None for one process, which shares it with nobody."""
+    if isinstance(group, Group):
+        return group.group
+    if not isinstance(group, str):
+        return group
+    if group != "world":
+        raise ValueError(f"segkit.losses: `process_group` must be a group, 'world' or None, got {group!r}.")
+    there = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return torch.distributed.group.WORLD if there and torch.distributed.get_world_size() > 1 else None
 
 
 def sum_over_ranks(parts: Sequence[Tensor], group: Any) -> list[Tensor]:

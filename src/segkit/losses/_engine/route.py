@@ -136,7 +136,7 @@ def sorts(x: Tensor, size: Sequence[int], by_image: bool) -> bool:
 
     On the CPU it takes less time, too; over a whole batch only there.
     """
-    few_errors = not size and math.prod(x.shape[1:]) * (1 if by_image else len(x)) < STEPS
+    few_errors = len(size) == 0 and math.prod(x.shape[1:]) * (1 if by_image else len(x)) < STEPS
     return few_errors and (by_image or plainly_here(x))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _get_current_dispatch_mode
@@ -35,3 +37,10 @@ def is_batched(x: Tensor) -> bool:
 def has_a_dispatch(x: Tensor) -> bool:
     """Whether a tensor's class runs its operators itself, as that of a fake or traced one does."""
     return type(x).__torch_dispatch__ is not torch._C._disabled_torch_dispatch_impl
+
+
+def group_of_name(name: str) -> Any:
+    """The process group that has this name on all its ranks."""
+    from torch.distributed import distributed_c10d
+
+    return distributed_c10d._resolve_process_group(name)  # type: ignore[attr-defined,arg-type]

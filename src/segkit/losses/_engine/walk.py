@@ -18,6 +18,7 @@ from segkit.losses._engine.streamed import hard, soft
 from segkit.losses._engine.streamed.blocks import Logits
 from segkit.losses._engine.streamed.coarse import CoarseLogits
 from segkit.losses._engine.streamed.totals import Totals
+from segkit.losses._engine.tracing import looked_on, readable, transformed
 from segkit.losses._engine.wanted import Found, Inputs, Spec, Upstream
 
 
@@ -65,11 +66,32 @@ def backward(inputs: Inputs, spec: Spec, size: Sequence[int], by: Upstream, buff
     return (logits.gradient() if buffer is None else buffer).view(inputs.logits.shape)
 
 
+def warn_of_yes_probabilities(x: Tensor, spec: Spec) -> None:
+    """The same for a sigmoid: no raw scores are all in [0, 1], unless there are few of them, or all are equal."""
+    if not 0 <= float(x.as_strided((1,), (1,), x.storage_offset())) <= 1:
+        return
+    some = x.flatten(2)[:, :, :1000].float()
+    if (
+        some.numel() >= 100
+        and float(some.min()) >= 0
+        and float(some.max()) <= 1
+        and bool((some != some[0, 0, 0]).any())
+    ):
+        warnings.warn(
+            f"{spec.function}: `logits` look like probabilities (all in [0, 1]). The sigmoid is taken here: pass the "
+            "network's raw scores, without sigmoid.",
+            stacklevel=1,
+        )
+
+
 def warn_of_probabilities(x: Tensor, spec: Spec) -> None:
-    """Warn where the logits of a softmax are probabilities already: one pixel tells, more if it adds up to 1."""
-    if spec.sigmoid or x.device.type != "cpu" or not x.numel():
+    """Warn where the logits are probabilities already: one pixel tells, more if it could be one."""
+    if not (readable(x) or type(x) is torch.nn.Parameter) or not x.numel() or transformed() or looked_on():
         return
     x = x.detach()
+    if spec.sigmoid:
+        warn_of_yes_probabilities(x, spec)
+        return
     first = x.as_strided(x.shape[1:2], x.stride()[1:2], x.storage_offset())  # the classes of one pixel, at little cost
     if abs(float(first.sum()) - 1) > 1e-2:
         return

@@ -27,11 +27,15 @@ Region = Callable[[slice, Tensor, Tensor], tuple[float, Tensor, Tensor]]
 
 
 class Goal(NamedTuple):
-    """The loss: ``factor`` times the sum or mean of the terms; and a loss of regions, made from the truth [B, C]."""
+    """The loss: ``factor`` times the sum or mean of the terms; and a loss of regions, made from the truth [B, C].
+
+    ``by_image`` [B, 2], if it is there, takes the sum of the terms of each image, and their weight.
+    """
 
     factor: float = 0.0
     mean: bool = True
     region: Callable[[Tensor], Region] | None = None
+    by_image: Tensor | None = None
 
 
 def at_once(
@@ -54,6 +58,8 @@ class _Pass:
         self.loss = 0.0
 
     def run(self) -> tuple[Tensor, Tensor | None]:
+        if self.goal.by_image is not None:
+            self.goal.by_image.zero_()  # a second backward comes here again
         truth, number = self.count()
         self.share = self.goal.factor / (number or 1.0) if self.goal.mean else self.goal.factor
         region = None
@@ -70,6 +76,8 @@ class _Pass:
         """Pixels of each image and class [B, C], if needed; and the number that a mean of the terms divides by."""
         inputs, spec = self.inputs, self.spec
         if self.clean and not spec.region and inputs.class_weights is None:
+            if self.goal.by_image is not None:
+                self.goal.by_image[:, 1] = inputs.target.shape[1]
             return None, inputs.target.numel()
         parts: list[Tensor] = []
         number = 0.0
@@ -81,6 +89,9 @@ class _Pass:
                 check_range(labels.y, self.classes, spec)
             weight = term_weight(labels, inputs.class_weights)
             number += labels.y.numel() if weight is None else float(weight.sum())
+            if self.goal.by_image is not None:
+                each = labels.y.shape[1] if weight is None else weight.sum(1)
+                block.rows(self.goal.by_image)[:, 1] += each
             if spec.region:
                 parts.append(truth_by_class(index, labels, (labels.y.shape[0], self.classes, labels.y.shape[1])))
         return torch.cat(parts) if len(parts) > 1 else parts[0] if parts else None, number
@@ -128,7 +139,10 @@ class _Pass:
         if self.spec.pixelwise != "none":
             nll = hard.minus_log(pixels, x)
             weight = term_weight(labels, self.inputs.class_weights, self.inputs.alpha)
-            self.loss += self.share * float(hard.pixel_losses(pixels, nll, weight, self.spec.gamma).sum())
+            losses = hard.pixel_losses(pixels, nll, weight, self.spec.gamma)
+            self.loss += self.share * float(losses.sum())
+            if self.goal.by_image is not None:
+                block.rows(self.goal.by_image)[:, 0] += losses.sum(1)
             if self.gradient:
                 by_nll = hard.slope(pixels.p_y, weight, self.spec, nll)
                 by_nll *= self.share
