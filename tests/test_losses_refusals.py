@@ -127,8 +127,6 @@ def test_compound_losses_name_what_they_know():
         losses.CompoundLoss({"focal": 1.0}, options={"focal": {"gama": 2.0}})
     with pytest.raises(ValueError, match="`parts` must name at least one loss"):
         losses.CompoundLoss({})
-    with pytest.raises(TypeError, match="`outputs` must be a list of tensors, finest first, got one tensor"):
-        losses.DeepSupervision(losses.DiceLoss())(X, Y)
     with pytest.raises(ValueError, match="`outputs` must hold 2, one for each weight, got 1"):
         losses.DeepSupervision(losses.DiceLoss(), weights=[1.0, 0.5])([X], Y)
 

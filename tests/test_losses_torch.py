@@ -164,7 +164,7 @@ def test_modules_have_the_arguments_of_their_functions():
             continue
         function = L.combine if name == "CompoundLoss" else module._function
         wanted = [p for p in inspect.signature(function).parameters.values() if p.kind == p.KEYWORD_ONLY]
-        wanted = [(p.name, p.default) for p in wanted if p.name != "pixel_weights"]
+        wanted = [(p.name, p.default) for p in wanted if p.name not in ("pixel_weights", "labelled")]
         given = [p for p in inspect.signature(module).parameters.values() if p.kind == p.KEYWORD_ONLY]
         assert [(p.name, p.default) for p in given] == wanted, name
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from segkit.labels import as_index_target
-from segkit.losses._engine.tracing import has_a_dispatch, readable
+from segkit.losses._engine.tracing import has_a_dispatch, jit_traces, readable
 from segkit.losses._engine.wanted import Flat, Inputs
 
 Mode = Literal["multiclass", "binary", "multilabel"]
@@ -40,6 +40,7 @@ def flatten(
     class_weights: Weights | None,
     pixel_weights: Tensor | None,
     upsample: Upsample | None,
+    labelled: Tensor | None = None,
     shares: bool = True,
 ) -> Flat:
     """Check what every loss takes, and flatten the spatial axes; what a compound has made flat is taken as it is."""
@@ -48,6 +49,11 @@ def flatten(
         table = _class_weights(function, class_weights, asks.inputs.logits.shape[1], asks.mode, asks.inputs.logits)
         inputs = Inputs(asks.inputs.logits, asks.inputs.target, asks.inputs.pixel_weights, table)
         return Flat(function, asks.ignore_index, asks.source, inputs, asks.shape, asks.size, asks.mode, asks.asked)
+    if jit_traces():
+        raise RuntimeError(
+            f"{function}: torch.jit.trace would keep what this one input makes of the code. Use torch.compile or "
+            "torch.export, or trace the network without its loss."
+        )
     choice(function, "upsample", upsample, (None, "bilinear"))
     choice(function, "mode", mode, ("multiclass", "binary", "multilabel"))
     if not isinstance(logits, Tensor) or not logits.is_floating_point():
@@ -72,6 +78,8 @@ def flatten(
                 f"{function}: `{name}` must not require a gradient: only the logits get one. Pass {name}.detach()."
             )
     target, ignored = one_ignored(function, target, ignore_index)
+    if labelled is not None:
+        logits, target, ignored = _partly(function, logits, target, mode, ignored, labelled, upsample)
     prepare = {"multiclass": _multiclass, "binary": _binary, "multilabel": _multilabel}[mode]
     source = coarse = logits
     if upsample:
@@ -131,6 +139,46 @@ def one_ignored(function: str, target: Tensor, ignore_index: Ignored) -> tuple[T
     for other in ids[1:]:
         target = torch.where(target == other, ids[0], target)
     return target, ids[0] if ids else NOTHING
+
+
+def _partly(
+    function: str,
+    logits: Tensor,
+    target: Tensor,
+    mode: Mode,
+    ignored: int,
+    labelled: Tensor,
+    upsample: Upsample | None,
+) -> tuple[Tensor, Tensor, int]:
+    """The problem of the classes that somebody looked for in each image.
+
+    Sigmoid: the others are ignored. Softmax: they are one class with the background, class 0, since an annotator who
+    does not look for a class draws background there (the marginal loss of Shi et al. 2021).
+    """
+    batch, classes = logits.shape[0], 1 if mode == "binary" else logits.shape[1]
+    looked = torch.as_tensor(labelled, device=logits.device) != 0
+    if list(looked.shape) != [batch, classes]:
+        raise ValueError(f"{function}: `labelled` must be [B, C] = {[batch, classes]}, got {list(looked.shape)}.")
+    if mode == "multiclass":
+        if upsample:
+            raise ValueError(f"{function}: `labelled` needs logits as fine as the target. Interpolate them first.")
+        looked = looked.clone()
+        looked[:, 0] = True  # the background takes the others in
+        other = ~looked.view(batch, classes, *[1] * (logits.ndim - 2))
+        merged = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+        background = torch.where(other, merged, -torch.inf)
+        background = torch.cat([merged[:, :1], background[:, 1:]], 1).logsumexp(1, keepdim=True)
+        return torch.cat([background, merged[:, 1:].masked_fill(other[:, 1:], -torch.inf)], 1), target, ignored
+    if target.is_floating_point():
+        raise TypeError(f"{function}: with `labelled` a `target` must hold 0 and 1, got {target.dtype}.")
+    ignored = 255 if ignored == NOTHING else ignored
+    target = target.to(torch.int64) if target.dtype != torch.uint8 or not 0 <= ignored <= 255 else target
+    mask = looked.view(
+        batch,
+        *([classes] if target.ndim > 1 and mode == "multilabel" else []),
+        *[1] * (target.ndim - (2 if mode == "multilabel" else 1)),
+    )
+    return logits, torch.where(mask, target, ignored), ignored
 
 
 def _check_shares(function: str, target: Tensor, weights: Tensor | None) -> None:
@@ -226,7 +274,7 @@ def _multilabel(function: str, logits: Tensor, target: Tensor, ignore_index: int
 
 def _warn_of_no_foreground(function: str, target: Tensor, ignore_index: int) -> None:
     """Warn where 0 and the ignored label are all there is, and that label is 255: mostly a mask of 0 and 255."""
-    if ignore_index != 255 or target.is_floating_point() or not readable(target) or not target.numel():
+    if ignore_index != 255 or target.is_floating_point() or not readable(target) or target.numel() < 100:
         return
     if int(target.max()) == 255 and not bool((target == 1).any()) and bool((target == 0).any()):
         warnings.warn(

@@ -30,6 +30,7 @@ def cl_dice(
     ignore_index: Ignored = IGNORE_INDEX,
     class_weights: Weights | None = None,
     pixel_weights: Tensor | None = None,
+    labelled: Tensor | None = None,
     iterations: int = 3,
     scope: Scope = "image",
     classes: Classes | None = None,
@@ -61,17 +62,17 @@ def cl_dice(
     function = "cl_dice"
     if iterations < 1:
         raise ValueError(f"{function}: `iterations` must be at least 1, got {iterations}.")
-    flat = flatten(function, logits, target, mode, ignore_index, class_weights, pixel_weights, None)
+    flat = flatten(function, logits, target, mode, ignore_index, class_weights, pixel_weights, None, labelled)
     if flat.size or not 1 <= len(flat.shape) - (2 if mode == "multilabel" else 1) <= 3:
         raise ValueError(
-            f"{function}: `logits` must have 1 to 3 spatial axes, as fine as the target, got {list(flat.source.shape)}. "
-            "Interpolate coarse logits first: thinning needs the whole map."
+            f"{function}: `logits` must have 1 to 3 spatial axes, as fine as the target, got "
+            f"{list(flat.source.shape)}. Interpolate coarse logits first: thinning needs the whole map."
         )
     warn_of_probabilities(flat.inputs.logits, Spec(function, mode != "multiclass", flat.ignore_index))
     x, spec = Logits(flat.inputs.logits), Spec(function, mode != "multiclass", flat.ignore_index)
     truth = soft.read_truth(flat.inputs, Block(slice(None), slice(None), True), spec, x)
     clean = soft.clean(flat.inputs.logits, truth, x.dtype)
-    p = soft.probabilities(clean, spec)
+    p = soft.probabilities(clean, spec).to(x.dtype)
     spatial = flat.shape[2:] if mode == "multilabel" else flat.shape[1:]
 
     def as_image(t: Tensor) -> Tensor:

@@ -29,7 +29,15 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
     name: getattr(file, name) for file in FILES for name in file.__all__ if name.islower()
 }
 WITH_MAPS = ("boundary", "skeleton_recall")  # whose target is made in the loader
-OF_ALL = ("mode", "ignore_index", "upsample", "pixel_weights", "reduction", "process_group")  # not for one part alone
+OF_ALL = (
+    "mode",
+    "ignore_index",
+    "upsample",
+    "pixel_weights",
+    "labelled",
+    "reduction",
+    "process_group",
+)  # not for one part alone
 PartOrWeight: TypeAlias = "float | tuple[Formula | Callable[..., Tensor], float]"
 
 
@@ -86,8 +94,8 @@ def combine(
     All else is as for `cross_entropy`.
 
     Returns:
-        A function of ``(logits, target, *, pixel_weights=None, targets=None, details=False)`` that gives a scalar; with
-        ``details`` the scalar and `Details`. ``targets``: name -> the maps that ``"boundary"`` and
+        A function of ``(logits, target, *, pixel_weights=None, labelled=None, targets=None, details=False)`` that gives
+        a scalar; with ``details`` the scalar and `Details`. ``targets``: name -> the maps that ``"boundary"`` and
         ``"skeleton_recall"`` take instead of the target.
 
     Raises:
@@ -139,6 +147,7 @@ class _Compound:
         target: Tensor,
         *,
         pixel_weights: Tensor | None = None,
+        labelled: Tensor | None = None,
         targets: Mapping[str, Tensor] | None = None,
         details: bool = False,
         **now: Any,
@@ -148,7 +157,7 @@ class _Compound:
         upsample, group = of_all.pop("upsample", None) or self.upsample, of_all["process_group"]
         weights = of_all.pop("class_weights", None)
         mode, ignored = of_all["mode"], of_all["ignore_index"]
-        flat = flatten("combine", logits, target, mode, ignored, None, pixel_weights, upsample)
+        flat = flatten("combine", logits, target, mode, ignored, None, pixel_weights, upsample, labelled)
         notes: dict[str, list[tuple[float, list[Tensor]]]] = {}
         shared: list[Weighted] = []
         alone: list[Tensor] = []
@@ -301,10 +310,13 @@ class CompoundLoss(Loss):
         target: Tensor,
         *,
         pixel_weights: Tensor | None = None,
+        labelled: Tensor | None = None,
         upsample: Upsample | None = None,
         targets: Mapping[str, Tensor] | None = None,
         details: bool = False,
     ) -> Any:
         """The loss, or with ``details`` the loss and its `Details`; the rest is for this call."""
         now = {"upsample": upsample, "class_weights": self.class_weights, "process_group": self.group()}
-        return self._compound(logits, target, pixel_weights=pixel_weights, targets=targets, details=details, **now)
+        given: dict[str, Any] = {"pixel_weights": pixel_weights, "labelled": labelled, "targets": targets}
+        given["details"] = details
+        return self._compound(logits, target, **given, **now)

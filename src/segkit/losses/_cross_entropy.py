@@ -27,6 +27,7 @@ def cross_entropy(
     ignore_index: Ignored = IGNORE_INDEX,
     class_weights: Weights | None = None,
     pixel_weights: Tensor | None = None,
+    labelled: Tensor | None = None,
     upsample: Upsample | None = None,
     label_smoothing: float = 0.0,
     reduction: Reduction = "mean",
@@ -41,9 +42,12 @@ def cross_entropy(
             ``"binary"`` 0 and 1; for ``"multilabel"`` [B, C, *spatial] of 0 and 1. Floats of the logits' shape are soft
             targets, a share in [0, 1] for each class.
         mode: ``"multiclass"``: softmax over C. ``"binary"`` and ``"multilabel"``: a sigmoid for each channel.
-        ignore_index: label of pixels that count nowhere. In soft targets pixels are left out by a pixel weight of 0.
+        ignore_index: label of pixels that count nowhere; several, or None for none. In soft targets pixels are left
+            out by a pixel weight of 0.
         class_weights: C numbers, for ``"binary"`` the weights of label 0 and label 1. The mean divides by the weights.
         pixel_weights: [B, *spatial], at least 0; 0 is the same as ignored.
+        labelled: [B, C], bool: which classes were looked for in each image. The others are ignored (sigmoid modes), or
+            are one class with the background, class 0 (softmax).
         upsample: ``"bilinear"`` if the logits [B, C, *coarse] are coarser than the target: they are interpolated block
             by block (align_corners=False, any number of axes), and never exist in full size.
         label_smoothing: share in [0, 1] of the label that is spread over all C classes (multiclass).
@@ -67,7 +71,7 @@ def cross_entropy(
     """
     function = "cross_entropy"
     smoothing = check_smoothing(function, label_smoothing, mode)
-    flat = flatten(function, logits, target, mode, ignore_index, class_weights, pixel_weights, upsample)
+    flat = flatten(function, logits, target, mode, ignore_index, class_weights, pixel_weights, upsample, labelled)
     return pixel_loss(flat, reduction, process_group, smoothing=smoothing)
 
 
@@ -104,6 +108,7 @@ def binary_cross_entropy(
     ignore_index: Ignored = IGNORE_INDEX,
     class_weights: Weights | None = None,
     pixel_weights: Tensor | None = None,
+    labelled: Tensor | None = None,
     upsample: Upsample | None = None,
     pos_weight: float | Weights | None = None,
     reduction: Reduction = "mean",
@@ -127,7 +132,7 @@ def binary_cross_entropy(
     """
     function = "binary_cross_entropy"
     choice(function, "mode", mode, ("binary", "multilabel"))
-    flat = flatten(function, logits, target, mode, ignore_index, class_weights, pixel_weights, upsample)
+    flat = flatten(function, logits, target, mode, ignore_index, class_weights, pixel_weights, upsample, labelled)
     table = None
     if pos_weight is not None:
         yes = table_of(function, "pos_weight", pos_weight, flat.inputs.logits).reshape(-1)
@@ -172,6 +177,7 @@ def focal(
     ignore_index: Ignored = IGNORE_INDEX,
     class_weights: Weights | None = None,
     pixel_weights: Tensor | None = None,
+    labelled: Tensor | None = None,
     upsample: Upsample | None = None,
     gamma: float = 2.0,
     alpha: float | Sequence[float] | None = None,
@@ -195,7 +201,7 @@ def focal(
     Source: Lin et al. 2017; the mean is over pixels that count, not over positives.
     """
     function = "focal"
-    flat = flatten(function, logits, target, mode, ignore_index, class_weights, pixel_weights, upsample)
+    flat = flatten(function, logits, target, mode, ignore_index, class_weights, pixel_weights, upsample, labelled)
     table = focal_alpha(function, flat, gamma, alpha)
     return pixel_loss(flat, reduction, process_group, gamma=float(gamma), alpha=table)
 

@@ -57,8 +57,8 @@ class DeepSupervision(nn.Module):
         """The loss of all outputs.
 
         Args:
-            outputs: logits [B, C, *spatial], finest first: a list, a dict of them, or stacked [B, K, C, *spatial] at one
-                size. One tensor of logits is one output, as networks give it in evaluation.
+            outputs: logits [B, C, *spatial], finest first: a list, a dict of them, or stacked [B, K, C, *spatial] at
+                one size. One tensor of logits is one output, as networks give it in evaluation.
             target: class indices [B, *spatial] of the finest.
             pixel_weights: [B, *spatial] of the finest.
 
@@ -95,9 +95,10 @@ class DeepSupervision(nn.Module):
         without_channel = binary and (logits.ndim < 3 or (logits.shape[1] != 1 and target.ndim <= logits.ndim))
         axes = logits.ndim - (1 if without_channel else 2)
         size = logits.shape[logits.ndim - axes :]
-        if target.ndim == axes + 2 and target.shape[-1] in (1, logits.shape[1]) and target.shape[2:] != size:
-            if target.shape[1] not in (1, logits.shape[1]) or target.shape[1:-1] == size:
-                target = target.movedim(-1, 1)  # [B, *spatial, 1], or one-hot with classes last
+        channels = (1, logits.shape[1])
+        if target.ndim == axes + 2 and target.shape[-1] in channels and target.shape[2:] != size:
+            first = target.shape[1] in channels and target.shape[1:-1] != size
+            target = target if first else target.movedim(-1, 1)  # [B, *spatial, 1], or one-hot with classes last
         if axes < 1 or target.ndim < axes or size == target.shape[-axes:]:
             return self.loss(logits, target, **weights)
         fine = list(target.shape[-axes:])

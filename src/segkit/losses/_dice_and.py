@@ -27,6 +27,7 @@ def dice_ce(
     ignore_index: Ignored = IGNORE_INDEX,
     class_weights: Weights | None = None,
     pixel_weights: Tensor | None = None,
+    labelled: Tensor | None = None,
     upsample: Upsample | None = None,
     dice_weight: float = 1.0,
     ce_weight: float = 1.0,
@@ -60,7 +61,7 @@ def dice_ce(
     Source: as nnU-Net and MONAI's DiceCELoss; the docs say at which settings the numbers are equal.
     """
     at_least_0("dice_ce", dice_weight=dice_weight, ce_weight=ce_weight, smooth=smooth, eps=eps)
-    flat = flatten("dice_ce", logits, target, mode, ignore_index, class_weights, pixel_weights, upsample)
+    flat = flatten("dice_ce", logits, target, mode, ignore_index, class_weights, pixel_weights, upsample, labelled)
     choice("dice_ce", "reduction", reduction, ("mean", "sum"))
     pixels = Pixelwise(0.0, check_smoothing("dice_ce", label_smoothing, mode), flat.inputs.class_weights)
     overlap = region_part(dice_formula(smooth, eps, log), flat, Entries(scope, classes, absent), power)
@@ -109,6 +110,7 @@ def dice_focal(
     ignore_index: Ignored = IGNORE_INDEX,
     class_weights: Weights | None = None,
     pixel_weights: Tensor | None = None,
+    labelled: Tensor | None = None,
     upsample: Upsample | None = None,
     dice_weight: float = 1.0,
     focal_weight: float = 1.0,
@@ -144,7 +146,7 @@ def dice_focal(
     Source: as MONAI's DiceFocalLoss, whose focal part is a sigmoid by default; the docs compare them.
     """
     at_least_0("dice_focal", dice_weight=dice_weight, focal_weight=focal_weight, smooth=smooth, eps=eps)
-    flat = flatten("dice_focal", logits, target, mode, ignore_index, class_weights, pixel_weights, upsample)
+    flat = flatten("dice_focal", logits, target, mode, ignore_index, class_weights, pixel_weights, upsample, labelled)
     choice("dice_focal", "reduction", reduction, ("mean", "sum"))
     table = focal_alpha("dice_focal", flat, gamma, alpha)
     pixels = Pixelwise(float(gamma), 0.0, flat.inputs.class_weights, table)

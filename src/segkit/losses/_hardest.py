@@ -9,13 +9,14 @@ from torch import Tensor
 
 from segkit import IGNORE_INDEX
 from segkit.losses._arguments import Ignored, Mode, Reduction, Upsample, Weights, choice, flatten
+from segkit.losses._cross_entropy import check_smoothing
 from segkit.losses._engine import walk
 from segkit.losses._engine.operator import pixel_sums, with_gradient
-from segkit.losses._engine.reduce import nonzero, sum_over_ranks, weighted_mean
+from segkit.losses._engine.reduce import nonzero, resolved, sum_over_ranks, weighted_mean
 from segkit.losses._engine.route import all_count, choose
 from segkit.losses._engine.streamed.blocks import wide_dtype
 from segkit.losses._engine.streamed.labels import not_ignored
-from segkit.losses._engine.tracing import in_plain_sight, readable
+from segkit.losses._engine.tracing import in_plain_sight, readable, unwrapped
 from segkit.losses._engine.wanted import Flat, Inputs, Spec
 from segkit.losses._module import Loss
 from segkit.mining import hard_mask
@@ -31,21 +32,23 @@ def ohem_cross_entropy(
     ignore_index: Ignored = IGNORE_INDEX,
     class_weights: Weights | None = None,
     pixel_weights: Tensor | None = None,
+    labelled: Tensor | None = None,
     upsample: Upsample | None = None,
     keep_ratio: float | None = None,
     min_kept: int | None = None,
     threshold: float | None = None,
     scope: str = "batch",
+    label_smoothing: float = 0.0,
     reduction: Reduction = "mean",
     process_group: Any = None,
 ) -> Tensor:
     """Cross-entropy of the hardest pixels only; the others have no loss and no gradient.
 
     Args:
-        mode: ``"multiclass"`` or ``"binary"``.
         ignore_index: label of pixels that count nowhere, not in the quota either.
         class_weights: as for `cross_entropy`; the pixels are chosen by their weighted loss.
-        keep_ratio: share in (0, 1] of the pixels that count to keep; 0.25 if nothing else is given.
+        keep_ratio: share in (0, 1] of the pixels that count to keep, rounded up (nnU-Net's top-k rounds down); 0.25 if
+            nothing else is given.
         min_kept: keep at least as many pixels.
         threshold: keep the pixels whose *loss* is above it (0.7 as a probability is -log 0.7 = 0.357).
         scope: choose in the whole ``"batch"``, or in each ``"image"``.
@@ -62,9 +65,19 @@ def ohem_cross_entropy(
     Source: Shrivastava et al. 2016, on pixels. The selection is `mining.hard_mask`, without a sort.
     """
     function = "ohem_cross_entropy"
-    choice(function, "mode", mode, ("multiclass", "binary"))
-    flat = flatten(function, logits, target, mode, ignore_index, class_weights, pixel_weights, upsample)
-    return hardest(flat, keep_ratio, min_kept, threshold, scope, reduction, process_group)[0]
+    check(function, keep_ratio, min_kept, threshold)
+    smoothing = check_smoothing(function, label_smoothing, mode)
+    flat = flatten(function, logits, target, mode, ignore_index, class_weights, pixel_weights, upsample, labelled)
+    return hardest(flat, keep_ratio, min_kept, threshold, scope, smoothing, reduction, process_group)[0]
+
+
+def check(function: str, keep_ratio: float | None, min_kept: int | None, threshold: float | None) -> None:
+    """Refuse what would keep nothing."""
+    if keep_ratio is not None and not 0 < keep_ratio <= 1:
+        raise ValueError(f"{function}: `keep_ratio` must be in (0, 1], got {keep_ratio}.")
+    least = 1 if keep_ratio is None and threshold is None else 0
+    if min_kept is not None and min_kept < least:
+        raise ValueError(f"{function}: `min_kept` must be at least {least}, got {min_kept}.")
 
 
 def hardest(
@@ -73,6 +86,7 @@ def hardest(
     min_kept: int | None,
     threshold: float | None,
     scope: str,
+    smoothing: float,
     reduction: Reduction,
     process_group: Any,
 ) -> tuple[Tensor, Tensor]:
@@ -81,11 +95,13 @@ def hardest(
     if keep_ratio is None and min_kept is None and threshold is None:
         keep_ratio = 0.25
     inputs = flat.inputs
-    spec = Spec(flat.function, flat.mode != "multiclass", flat.ignore_index, pixelwise="map")
-    pixel_weights, class_weights = inputs.pixel_weights, inputs.class_weights
+    spec = Spec(flat.function, flat.mode != "multiclass", flat.ignore_index, smoothing=smoothing, pixelwise="map")
+    pixel_weights, class_weights, process_group = inputs.pixel_weights, inputs.class_weights, resolved(process_group)
+    if pixel_weights is not None and flat.mode == "multilabel":  # each channel is chosen by itself
+        pixel_weights = pixel_weights[:, None].expand(inputs.target.shape).flatten(1)
     labels = None if inputs.target.is_floating_point() else inputs.target.flatten(1)
     seen = in_plain_sight(inputs.logits) and (labels is None or in_plain_sight(labels)) and readable(inputs.logits)
-    plain = labels is None or (seen and all_count(inputs, spec, inputs.logits.shape[1]))
+    plain = labels is None or (seen and all_count(inputs, spec, 2 if spec.sigmoid else inputs.logits.shape[1]))
     valid = None if plain or labels is None else not_ignored(labels, flat.ignore_index)
     if pixel_weights is not None:
         there = pixel_weights != 0
@@ -104,7 +120,7 @@ def hardest(
         number = count(kept)
         left_out = kept.logical_not_()
         # In place, and not of a view, whose gradient would be copied.
-        return losses.masked_fill_(left_out[:, None], 0).flatten(1), left_out, number
+        return losses.masked_fill_(left_out.view(losses.shape), 0).flatten(1), left_out, number
 
     def divisor(left_out: Tensor, number: Tensor, dtype: torch.dtype) -> Tensor:
         """What a mean divides by: numbers that add up to it."""
@@ -112,8 +128,12 @@ def hardest(
             return number.to(dtype)
         weight = ~left_out if pixel_weights is None else pixel_weights.masked_fill(left_out, 0)
         if class_weights is not None and labels is not None:
-            table = class_weights if class_weights.ndim == 1 else class_weights[:, 0]
-            weight = weight * table[labels.long().masked_fill(left_out, 0)]
+            known = labels.long().masked_fill(left_out, 0)
+            if class_weights.ndim == 1:
+                weight = weight * class_weights[known]
+            else:  # of a no and of a yes in each channel
+                yes = known.view(inputs.target.shape)
+                weight = weight * torch.where(yes == 1, class_weights[1, :, None], class_weights[0, :, None]).flatten(1)
         return weight.to(dtype)
 
     numbers: list[Tensor] = []
@@ -122,11 +142,12 @@ def hardest(
         """The loss and its gradient: the map of losses becomes that by the terms."""
         found, buffer = walk.forward(inputs, spec, flat.size, route.keep)
         assert found.terms is not None
+        of_pixels = found.terms.shape
         losses, left_out, number = select(found.terms)
         numbers.append(number)
         below = nonzero(divisor(left_out, number, losses.dtype).sum()) if reduction == "mean" else losses.new_ones(())
         loss = losses.sum() / below
-        slope = losses.fill_(1).div_(below).masked_fill_(left_out, 0)[:, None]
+        slope = losses.fill_(1).div_(below).masked_fill_(left_out, 0).view(of_pixels)
         del left_out  # a byte a pixel
         return loss, walk.backward(inputs, spec, flat.size, (slope, None, None), buffer)
 
@@ -177,6 +198,7 @@ class OHEMCrossEntropyLoss(Loss):
         min_kept: int | None = None,
         threshold: float | None = None,
         scope: str = "batch",
+        label_smoothing: float = 0.0,
         reduction: Reduction = "mean",
         process_group: Any = None,
     ) -> None:
@@ -186,8 +208,10 @@ class OHEMCrossEntropyLoss(Loss):
     def call(self, logits: Tensor, target: Tensor, pixel_weights: Tensor | None, options: dict[str, Any]) -> Tensor:
         """The function, with the options of one call; keeps the number of pixels."""
         name, options = type(self).__name__, dict(options)
+        check(name, options["keep_ratio"], options["min_kept"], options["threshold"])
         mode, ignored, upsample = (options.pop(key) for key in ("mode", "ignore_index", "upsample"))
-        choice(name, "mode", mode, ("multiclass", "binary"))
-        flat = flatten(name, logits, target, mode, ignored, self.class_weights, pixel_weights, upsample)
-        loss, self.last_kept = hardest(flat, **options)
+        labelled, smoothing = options.pop("labelled", None), options.pop("label_smoothing")
+        flat = flatten(name, logits, target, mode, ignored, self.class_weights, pixel_weights, upsample, labelled)
+        loss, kept = hardest(flat, smoothing=check_smoothing(name, smoothing, mode), **options)
+        self.last_kept = kept if torch.compiler.is_compiling() else unwrapped(kept)
         return loss

@@ -36,6 +36,7 @@ def lovasz(
     ignore_index: Ignored = IGNORE_INDEX,
     class_weights: Weights | None = None,
     pixel_weights: Tensor | None = None,
+    labelled: Tensor | None = None,
     upsample: Upsample | None = None,
     scope: Scope = "batch",
     classes: Literal["present", "all"] | Classes = "present",
@@ -77,7 +78,7 @@ def lovasz(
             f"{function}: `process_group` must be None for scope 'batch': sets of pixels do not add up over ranks. "
             "Pass scope='image', or average the losses of the ranks."
         )
-    flat = flatten(function, logits, target, mode, ignore_index, class_weights, pixel_weights, upsample)
+    flat = flatten(function, logits, target, mode, ignore_index, class_weights, pixel_weights, upsample, labelled)
     if flat.inputs.target.is_floating_point():
         raise TypeError(
             f"{function}: `target` must hold class indices, got {flat.inputs.target.dtype}. Soft targets have no set."
@@ -95,7 +96,7 @@ def lovasz(
     chosen = None if isinstance(classes, str) else indices_of(function, classes, flat.inputs.logits.shape[1])
     if chosen is not None:
         loss, truth, pixels = (t[:, list(chosen)] for t in (loss, truth, pixels))
-    entries = Entries(scope, chosen, class_weights=of_regions(flat), every=classes != "present")
+    entries = Entries(scope, chosen, class_weights=of_regions(flat), every=chosen is not None or classes == "all")
     return reduce_entries(loss, entries.weights(truth, pixels), reduction, resolved(process_group))
 
 

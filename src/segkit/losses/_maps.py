@@ -98,6 +98,7 @@ def skeleton_recall(
     ignore_index: Ignored = IGNORE_INDEX,
     class_weights: Weights | None = None,
     pixel_weights: Tensor | None = None,
+    labelled: Tensor | None = None,
     upsample: Upsample | None = None,
     scope: Scope = "image",
     classes: Classes | None = None,
@@ -125,7 +126,7 @@ def skeleton_recall(
     function = "skeleton_recall"
     if mode == "multiclass" and skeleton.shape == logits.shape and not skeleton.is_floating_point():
         skeleton = skeleton.to(torch.float32)  # planes, which may all be 0: not a one-hot target
-    flat = flatten(function, logits, skeleton, mode, ignore_index, class_weights, pixel_weights, upsample)
+    flat = flatten(function, logits, skeleton, mode, ignore_index, class_weights, pixel_weights, upsample, labelled)
 
     def missed(s: Sums) -> Tensor:
         return 1 - s.intersection / nonzero(s.truth)

@@ -56,9 +56,10 @@ class Loss(nn.Module):
         self._options = options
         table = None
         if weights is not None:  # as they were given: a float64 loss takes all their digits
-            table = (
-                weights.detach().clone() if isinstance(weights, Tensor) else torch.tensor(weights, dtype=torch.float64)
-            )
+            given = isinstance(weights, Tensor)
+            table = weights.detach().clone() if given else torch.tensor(weights, dtype=torch.float64)
+            if table.is_meta and not given:  # a default device without memory
+                table = torch.tensor(weights, dtype=torch.float64, device="cpu")
         self.register_buffer("class_weights", table, persistent=False)
         self.prepare()
         self.try_out()
@@ -100,7 +101,7 @@ class Loss(nn.Module):
         type(self)._function(logits, target, class_weights=self.class_weights, **options)
 
     def interpolates(self) -> bool:
-        """Whether it takes coarse logits: not if it knows none, if a subclass has another ``forward``, or sorts them."""
+        """Whether it takes coarse logits: not if it sorts them, or if a subclass has another ``forward``."""
         own = "upsample" in inspect.signature(type(self).forward).parameters
         return own and "upsample" in self._options and not self._options.get("exact")
 
@@ -109,10 +110,17 @@ class Loss(nn.Module):
         return self._options.get("process_group") if self.training else None
 
     def forward(
-        self, logits: Tensor, target: Tensor, *, pixel_weights: Tensor | None = None, upsample: Upsample | None = None
+        self,
+        logits: Tensor,
+        target: Tensor,
+        *,
+        pixel_weights: Tensor | None = None,
+        labelled: Tensor | None = None,
+        upsample: Upsample | None = None,
     ) -> Tensor:
         """Loss of ``logits`` against ``target``; shapes as for the function. ``upsample`` is for this call."""
-        options = {**self._options, **({"upsample": upsample} if upsample else {})}
+        now = {"upsample": upsample, "labelled": labelled}
+        options = {**self._options, **{name: value for name, value in now.items() if value is not None}}
         if "process_group" in options:
             options["process_group"] = self.group()
         return self.call(logits, target, pixel_weights, options)

@@ -35,6 +35,7 @@ def dice(
     ignore_index: Ignored = IGNORE_INDEX,
     class_weights: Weights | None = None,
     pixel_weights: Tensor | None = None,
+    labelled: Tensor | None = None,
     upsample: Upsample | None = None,
     scope: Scope = "image",
     classes: Classes | None = None,
@@ -66,7 +67,7 @@ def dice(
     Source: Milletari et al. 2016 (V-Net) with ``power=2``; absent classes are left out of the mean.
     """
     at_least_0("dice", smooth=smooth, eps=eps)
-    flat = flatten("dice", logits, target, mode, ignore_index, class_weights, pixel_weights, upsample)
+    flat = flatten("dice", logits, target, mode, ignore_index, class_weights, pixel_weights, upsample, labelled)
     formula, entries = dice_formula(smooth, eps, log), Entries(scope, classes, absent)
     return region_formula(formula, flat, entries, reduction, process_group, power, intersection)
 
@@ -111,6 +112,7 @@ def jaccard(
     ignore_index: Ignored = IGNORE_INDEX,
     class_weights: Weights | None = None,
     pixel_weights: Tensor | None = None,
+    labelled: Tensor | None = None,
     upsample: Upsample | None = None,
     scope: Scope = "image",
     classes: Classes | None = None,
@@ -141,7 +143,7 @@ def jaccard(
     Source: Rahman and Wang 2016; absent classes are left out of the mean.
     """
     at_least_0("jaccard", smooth=smooth, eps=eps)
-    flat = flatten("jaccard", logits, target, mode, ignore_index, class_weights, pixel_weights, upsample)
+    flat = flatten("jaccard", logits, target, mode, ignore_index, class_weights, pixel_weights, upsample, labelled)
     formula, entries = jaccard_formula(smooth, eps, log), Entries(scope, classes, absent)
     return region_formula(formula, flat, entries, reduction, process_group, power, intersection)
 
@@ -186,6 +188,7 @@ def tversky(
     ignore_index: Ignored = IGNORE_INDEX,
     class_weights: Weights | None = None,
     pixel_weights: Tensor | None = None,
+    labelled: Tensor | None = None,
     upsample: Upsample | None = None,
     scope: Scope = "image",
     classes: Classes | None = None,
@@ -220,7 +223,7 @@ def tversky(
     Source: Salehi et al. 2017; Abraham and Khan 2019 for gamma, there written 1 / gamma.
     """
     at_least_0("tversky", alpha=alpha, beta=beta, gamma=gamma, smooth=smooth, eps=eps)
-    flat = flatten("tversky", logits, target, mode, ignore_index, class_weights, pixel_weights, upsample)
+    flat = flatten("tversky", logits, target, mode, ignore_index, class_weights, pixel_weights, upsample, labelled)
     formula, entries = tversky_formula(alpha, beta, gamma, smooth, eps), Entries(scope, classes, absent)
     return region_formula(formula, flat, entries, reduction, process_group, power, intersection)
 
@@ -267,6 +270,7 @@ def generalized_dice(
     ignore_index: Ignored = IGNORE_INDEX,
     class_weights: Weights | None = None,
     pixel_weights: Tensor | None = None,
+    labelled: Tensor | None = None,
     upsample: Upsample | None = None,
     scope: Scope = "image",
     classes: Classes | None = None,
@@ -293,7 +297,9 @@ def generalized_dice(
     Source: Sudre et al. 2017; classes that are not there have weight 0 instead of infinity.
     """
     at_least_0("generalized_dice", smooth=smooth, eps=eps)
-    flat = flatten("generalized_dice", logits, target, mode, ignore_index, class_weights, pixel_weights, upsample)
+    flat = flatten(
+        "generalized_dice", logits, target, mode, ignore_index, class_weights, pixel_weights, upsample, labelled
+    )
     table = of_regions(flat)
     if table is not None and classes is not None:
         table = table[list(indices_of("generalized_dice", classes, flat.inputs.logits.shape[1]))]

@@ -31,6 +31,7 @@ def region_loss(
     ignore_index: Ignored = IGNORE_INDEX,
     class_weights: Weights | None = None,
     pixel_weights: Tensor | None = None,
+    labelled: Tensor | None = None,
     upsample: Upsample | None = None,
     scope: Scope = "image",
     classes: Classes | None = None,
@@ -49,9 +50,11 @@ def region_loss(
         logits: [B, C, *spatial] raw scores; in mode ``"binary"`` [B, *spatial] or [B, 1, *spatial].
         target: as for `cross_entropy`.
         mode: ``"multiclass"``: softmax over C. ``"binary"`` and ``"multilabel"``: a sigmoid for each channel.
-        ignore_index: label of pixels that count nowhere.
+        ignore_index: label of pixels that count nowhere; several, or None for none.
         class_weights: C numbers; the mean over classes divides by them.
         pixel_weights: [B, *spatial], at least 0; 0 is the same as ignored.
+        labelled: [B, C], bool: which classes were looked for in each image. The others are ignored (sigmoid modes), or
+            are one class with the background, class 0 (softmax).
         upsample: as for `cross_entropy`.
         scope: a loss for each ``"image"``, or one for the sums of the whole ``"batch"``.
         classes: which classes count, chosen after the softmax; None for all.
@@ -77,7 +80,7 @@ def region_loss(
         >>> region_loss(missed, logits, torch.tensor([[0, 0]]), reduction="none")
         tensor([[0.5000, 0.0000]])
     """
-    flat = flatten("region_loss", logits, target, mode, ignore_index, class_weights, pixel_weights, upsample)
+    flat = flatten("region_loss", logits, target, mode, ignore_index, class_weights, pixel_weights, upsample, labelled)
     return region_formula(formula, flat, Entries(scope, classes, absent), reduction, process_group, power, intersection)
 
 

@@ -224,7 +224,7 @@ def _on_the_cpu(
     """
     if interpreting() and triton_runs(losses.device):
         return _rule(losses, valid, keep_ratio, min_kept, threshold)
-    kept = torch.zeros(losses.shape, dtype=torch.bool)
+    kept = torch.zeros(losses.shape, dtype=torch.bool, device="cpu")
     wide = losses if losses.dtype == torch.float64 else losses.float()
     for row, values in enumerate(wide.contiguous().numpy()):
         counted = None if valid is None else valid[row].numpy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -75,6 +76,31 @@ def _(by_terms, by_inter, by_pred, logits, *rest):  # type: ignore[no-untyped-de
     return torch.empty_like(logits)
 
 
+FIRST_ORDER_ONLY = (
+    "segkit.losses: jvp, jacrev, jacfwd, hessian and a vectorized jacobian are not supported, since a pass makes one "
+    "gradient of one number. Use torch.func.grad or backward(); for more than that the plain torch losses."
+)
+
+
+def refuse_jvp(_ctx: Any, *_args: Any) -> Any:
+    raise RuntimeError(FIRST_ORDER_ONLY)
+
+
+def _in_words(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """A backward that says what to do, where several gradients at a time are asked for."""
+
+    @functools.wraps(backward)
+    def run(*args: Any) -> Any:
+        try:
+            return backward(*args)
+        except RuntimeError as error:
+            if "vmap" in str(error) or "Batching rule" in str(error):
+                raise RuntimeError(FIRST_ORDER_ONLY) from error
+            raise
+
+    return run
+
+
 class _Once(torch.autograd.Function):
     """Passes a gradient on; says so if somebody wants the gradient of that."""
 
@@ -92,6 +118,9 @@ class _Once(torch.autograd.Function):
             "segkit.losses: a gradient of the gradient is not implemented. Call backward() or autograd.grad() without "
             "create_graph=True; for gradient penalties use the plain torch losses."
         )
+
+    jvp = staticmethod(refuse_jvp)  # type: ignore[assignment]
+    vmap = staticmethod(refuse_jvp)
 
 
 def once(grad: Tensor, logits: Tensor) -> Tensor:
@@ -115,6 +144,9 @@ class _FirstOrder(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         return once(grad, *ctx.saved_tensors)
+
+    jvp = staticmethod(refuse_jvp)  # type: ignore[assignment]
+    vmap = staticmethod(refuse_jvp)
 
 
 def first_order(x: Tensor) -> Tensor:
@@ -155,6 +187,7 @@ def _gradient(ctx: Any, by_terms: Tensor | None, by_inter: Tensor | None, by_pre
     return once(grad, inputs.logits)
 
 
+@_in_words
 def _backward(ctx: Any, by_inter: Any, by_pred: Any, _truth: Any, _pixels: Any, by_terms: Any, _: Any) -> Any:
     return (_gradient(ctx, by_terms, by_inter, by_pred), *(None,) * 14)
 
@@ -188,6 +221,7 @@ class _Eager(torch.autograd.Function):
         return region if found.terms is None else (*region, found.terms)
 
     @staticmethod
+    @_in_words
     def backward(ctx: Any, *grads: Any) -> Any:
         by_inter, by_pred = grads[:2] if ctx.spec.region else (None, None)
         by_terms = grads[-1] if ctx.spec.pixelwise != "none" else None
@@ -210,6 +244,7 @@ class _AtOnce(torch.autograd.Function):
         return loss
 
     @staticmethod
+    @_in_words
     def backward(ctx: Any, *grads: Tensor) -> Any:
         *tensors, gradient = ctx.saved_tensors  # once: checkpointing computes them anew at each look
         # `.data` keeps the version counter: autograd may hand out the gradient once more, and we then compute anew.
@@ -239,6 +274,7 @@ class _Transformed(torch.autograd.Function):
 
     setup_context = staticmethod(_setup)
     backward = staticmethod(_backward)
+    jvp = staticmethod(refuse_jvp)  # type: ignore[assignment]
     vmap = staticmethod(refuse_vmap)
 
 

@@ -34,9 +34,21 @@ def is_batched(x: Tensor) -> bool:
     return torch._C._functorch.is_batchedtensor(x)
 
 
+def jit_traces() -> bool:
+    """Whether `torch.jit.trace` writes down what runs."""
+    return not torch.compiler.is_compiling() and torch._C._get_tracing_state() is not None
+
+
 def has_a_dispatch(x: Tensor) -> bool:
     """Whether a tensor's class runs its operators itself, as that of a fake or traced one does."""
     return type(x).__torch_dispatch__ is not torch._C._disabled_torch_dispatch_impl
+
+
+def unwrapped(x: Tensor) -> Tensor:
+    """A tensor that outlives the transform of `torch.func` in which it was made."""
+    while torch._C._functorch.is_functorch_wrapped_tensor(x):
+        x = torch._C._functorch.get_unwrapped(x)
+    return x.detach()
 
 
 def group_of_name(name: str) -> Any:

@@ -227,7 +227,8 @@ def to_gradient_(pixels: Pixels, slopes: Slopes, power: int) -> None:
         return
     # Wrong answers that are sure have little left for y; of right ones y itself is the surest.
     wrong = surest(p, p_y) if readable(p) and p_y.numel() and float(p_y.min()) < SURE else None
-    right = p_y > 0.5 if readable(p) and bool(((p_y > 1 - SURE) & (p_y < 1)).any()) else None
+    sure = p_y > 1 - SURE
+    right = p_y > 0.5 if readable(p) and bool((sure if labels.valid is None else sure & labels.valid).any()) else None
     if own is not None:
         at_y = torch.bmm(slopes.by_inter[:, None], own, out=p.new_empty((len(p), 1, p.shape[2])))[:, 0]
     else:
@@ -241,7 +242,9 @@ def to_gradient_(pixels: Pixels, slopes: Slopes, power: int) -> None:
     else:
         add_at_(p, in_memory(p, labels.y) if place is None else place, at_y)
     if right is not None:
-        add_at_(p, in_memory(p, labels.y) if place is None else place, p.sum(1).mul_(right), -1)
+        place = in_memory(p, labels.y) if place is None else place
+        add_at_(p, place, at_place(p, place, labels.y.shape).mul_(right), -1)  # 0, so that nothing hides the others
+        add_at_(p, place, p.sum(1).mul_(right), -1)
     mend_(p, wrong)
 
 

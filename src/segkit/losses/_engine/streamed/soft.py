@@ -114,9 +114,9 @@ def clean(x: Tensor, truth: Truth, dtype: torch.dtype) -> Tensor:
 
 
 def probabilities(x: Tensor, spec: Spec) -> Tensor:
-    """The probabilities, whose gradient by autograd has its digits where 1 - p is small: it is taken in float64."""
+    """The probabilities in float64, so that 1 - p has its digits, in the gradient by autograd too."""
     wide = x.to(sum_dtype(x.device))
-    return (wide.sigmoid() if spec.sigmoid else torch.softmax(wide, 1)).to(x.dtype)
+    return wide.sigmoid() if spec.sigmoid else torch.softmax(wide, 1)
 
 
 def pixel_losses(x: Tensor, truth: Truth, factors: Tensor, spec: Spec) -> Tensor:
@@ -158,7 +158,6 @@ def gradient(
             grad += p * (-x).sigmoid() * a  # 1 - p, with all its digits
         else:
             grad += p * (a - (p * a).sum(1, keepdim=True))
-            mend_(grad, surest(p))
     if by_terms is not None and spec.sigmoid:
         q = (-x).sigmoid()  # 1 - p, with all its digits
         yes = -truth.share * factors[1][:, None] * q * focal_slope(p, spec.gamma)
@@ -167,9 +166,9 @@ def gradient(
     elif by_terms is not None:
         u = spread(truth.share, spec) * factors[:, None] * focal_slope(p, spec.gamma)  # d loss / d (-log p_c)
         grad += (p * u.sum(1, keepdim=True) - u) * by_terms
-    if truth.weight is not None:
-        grad = grad * truth.weight
-    return grad
+    if by_inter is not None and not spec.sigmoid:
+        mend_(grad, surest(p))
+    return grad if truth.weight is None else grad * truth.weight
 
 
 def spread(share: Tensor, spec: Spec) -> Tensor:
