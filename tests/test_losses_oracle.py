@@ -58,7 +58,8 @@ def ours(function, logits, target, options, **more):
     labels = torch.tensor(target)
     if target.dtype.kind != "f" and options["ignore_index"] == 255:
         labels = labels.to(torch.uint8)
-    return function(torch.tensor(logits), labels, **options, **more).numpy()
+    found = function(torch.tensor(logits), labels, **options, **more)
+    return found.nan_to_num(0).numpy()  # the loops say 0 of what is left out
 
 
 def close(actual, expected):

@@ -286,7 +286,7 @@ def _warn_of_no_foreground(function: str, target: Tensor, ignore_index: int) -> 
 
 def _pixel_weights(function: str, weights: Tensor, batch: int, spatial: list[int]) -> Tensor:
     shape = list(weights.shape)
-    if shape == [batch, 1, *spatial]:
+    if shape == [batch, 1, *spatial] or (shape, spatial) == ([batch], [1]):
         shape = [batch, *spatial]
     if shape != [batch, *spatial]:
         raise ValueError(

@@ -219,8 +219,8 @@ def _member(
     if loss is None:
         choice("combine", "parts", name, tuple(LOSSES))
         loss = LOSSES[name]
-    elif isinstance(loss, Loss) and type(loss).shares and loss.agrees(of_all):
-        own, loss = loss.options(), type(loss)._function
+    elif isinstance(loss, Loss) and type(loss)._shares and loss._agrees(of_all):
+        own, loss = loss._alone(), type(loss)._function
         defaults = {}
     elif loss not in LOSSES.values() and _takes_sums(loss):
         loss = partial(region_loss, loss)
@@ -259,7 +259,7 @@ class CompoundLoss(Loss):
         tensor(0.5000)
     """
 
-    shares = False
+    _shares = False
 
     def __init__(
         self,
@@ -280,14 +280,14 @@ class CompoundLoss(Loss):
         parts = dict(parts)
         super().__init__(locals())
 
-    def prepare(self) -> None:
+    def _prepare(self) -> None:
         """Look at all parts and options; makes the compound, which is called."""
         self._compound = combine(**self._options)
         for name, member in self._compound.members.items():
             if isinstance(member.loss, nn.Module):
                 self.add_module(f"part_{name}", member.loss)  # so that it moves and is evaluated along
 
-    def one_pixel(self, logits: Tensor, target: Tensor) -> None:
+    def _one_pixel(self, logits: Tensor, target: Tensor) -> None:
         """Try the parts that share the pass; what else is called may want more than a pixel."""
         known = {name: (1.0, member) for name, member in self._compound.members.items() if member.shares}
         maps = {"boundary": logits.new_zeros((*logits.shape[:2], target.shape[-1])), "skeleton_recall": target}
@@ -316,7 +316,7 @@ class CompoundLoss(Loss):
         details: bool = False,
     ) -> Any:
         """The loss, or with ``details`` the loss and its `Details`; the rest is for this call."""
-        now = {"upsample": upsample, "class_weights": self.class_weights, "process_group": self.group()}
+        now = {"upsample": upsample, "class_weights": self.class_weights, "process_group": self._group()}
         given: dict[str, Any] = {"pixel_weights": pixel_weights, "labelled": labelled, "targets": targets}
         given["details"] = details
         return self._compound(logits, target, **given, **now)

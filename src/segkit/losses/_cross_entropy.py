@@ -30,6 +30,7 @@ def cross_entropy(
     labelled: Tensor | None = None,
     upsample: Upsample | None = None,
     label_smoothing: float = 0.0,
+    pos_weight: float | Weights | None = None,
     reduction: Reduction = "mean",
     process_group: Any = None,
 ) -> Tensor:
@@ -51,6 +52,7 @@ def cross_entropy(
         upsample: ``"bilinear"`` if the logits [B, C, *coarse] are coarser than the target: they are interpolated block
             by block (align_corners=False, any number of axes), and never exist in full size.
         label_smoothing: share in [0, 1] of the label that is spread over all C classes (multiclass).
+        pos_weight: sigmoid modes: weight of the ones, one number or C; the mean does not divide by it.
         reduction: ``"mean"`` divides by the sum of weights, ``"sum"`` does not, ``"none"`` gives the map of losses.
         process_group: ranks of `torch.distributed` that share the mean: the loss is that of the whole batch.
 
@@ -72,7 +74,8 @@ def cross_entropy(
     function = "cross_entropy"
     smoothing = check_smoothing(function, label_smoothing, mode)
     flat = flatten(function, logits, target, mode, ignore_index, class_weights, pixel_weights, upsample, labelled)
-    return pixel_loss(flat, reduction, process_group, smoothing=smoothing)
+    table = pos_weights(flat, pos_weight)
+    return pixel_loss(flat, reduction, process_group, smoothing=smoothing, alpha=table)
 
 
 class CrossEntropyLoss(Loss):
@@ -94,6 +97,7 @@ class CrossEntropyLoss(Loss):
         class_weights: Weights | None = None,
         upsample: Upsample | None = None,
         label_smoothing: float = 0.0,
+        pos_weight: float | Weights | None = None,
         reduction: Reduction = "mean",
         process_group: Any = None,
     ) -> None:
@@ -133,15 +137,7 @@ def binary_cross_entropy(
     function = "binary_cross_entropy"
     choice(function, "mode", mode, ("binary", "multilabel"))
     flat = flatten(function, logits, target, mode, ignore_index, class_weights, pixel_weights, upsample, labelled)
-    table = None
-    if pos_weight is not None:
-        yes = table_of(function, "pos_weight", pos_weight, flat.inputs.logits).reshape(-1)
-        if len(yes) not in (1, flat.inputs.logits.shape[1]):
-            raise ValueError(
-                f"{function}: `pos_weight` must be one number, or one for each of the {flat.inputs.logits.shape[1]} "
-                f"channels, got {len(yes)}."
-            )
-        table = torch.stack([torch.ones_like(yes), yes])
+    table = pos_weights(flat, pos_weight)
     return pixel_loss(flat, reduction, process_group, alpha=table)
 
 
@@ -229,6 +225,21 @@ class FocalLoss(Loss):
         process_group: Any = None,
     ) -> None:
         super().__init__(locals())
+
+
+def pos_weights(flat: Flat, pos_weight: float | Weights | None) -> Tensor | None:
+    """The weights of a no, which are 1, and of a yes, [2, 1 or C]."""
+    if pos_weight is None:
+        return None
+    function, channels = flat.function, flat.inputs.logits.shape[1]
+    if flat.mode == "multiclass":
+        raise ValueError(f"{function}: `pos_weight` is for mode 'binary' and 'multilabel'. Pass class_weights=...")
+    yes = table_of(function, "pos_weight", pos_weight, flat.inputs.logits).reshape(-1)
+    if len(yes) not in (1, channels):
+        raise ValueError(
+            f"{function}: `pos_weight` must be one number, or one for each of the {channels} channels, got {len(yes)}."
+        )
+    return torch.stack([torch.ones_like(yes), yes])
 
 
 def check_smoothing(function: str, label_smoothing: float, mode: Mode) -> float:

@@ -105,7 +105,7 @@ class DeepSupervision(nn.Module):
         if self.resize == "target":
             small = {name: nearest(weight, list(size)) for name, weight in weights.items()}
             return self.loss(logits, nearest(target, list(size)), **small)
-        if isinstance(self.loss, Loss) and self.loss.interpolates():
+        if isinstance(self.loss, Loss) and self.loss._interpolates():
             return self.loss(logits, target, upsample="bilinear", **weights)
         mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[axes]
         image = logits[:, None] if without_channel else logits

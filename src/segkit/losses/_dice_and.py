@@ -13,7 +13,7 @@ from segkit.losses._cross_entropy import check_smoothing, focal_alpha
 from segkit.losses._engine.one_pass import Pixelwise, Weighted, total
 from segkit.losses._engine.reduce import Absent, Entries, Scope
 from segkit.losses._formulas import dice_formula
-from segkit.losses._module import Loss
+from segkit.losses._module import Loss, changeable
 from segkit.losses._region import region_part
 
 __all__ = ["DiceCELoss", "DiceFocalLoss", "dice_ce", "dice_focal"]
@@ -69,7 +69,7 @@ def dice_ce(
 
 
 class DiceCELoss(Loss):
-    """`functional.dice_ce` as a module; see there for the options.
+    """`functional.dice_ce` as a module; see there for the options. Both weights may be changed between calls.
 
     Example:
         >>> import torch
@@ -78,6 +78,7 @@ class DiceCELoss(Loss):
     """
 
     _function = staticmethod(dice_ce)
+    dice_weight, ce_weight = changeable("dice_weight"), changeable("ce_weight")
 
     def __init__(
         self,
@@ -155,7 +156,7 @@ def dice_focal(
 
 
 class DiceFocalLoss(Loss):
-    """`functional.dice_focal` as a module; see there for the options.
+    """`functional.dice_focal` as a module; see there for the options. Both weights may be changed between calls.
 
     Example:
         >>> import torch
@@ -164,6 +165,7 @@ class DiceFocalLoss(Loss):
     """
 
     _function = staticmethod(dice_focal)
+    dice_weight, focal_weight = changeable("dice_weight"), changeable("focal_weight")
 
     def __init__(
         self,

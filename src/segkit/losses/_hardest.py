@@ -184,7 +184,7 @@ class OHEMCrossEntropyLoss(Loss):
     """
 
     _function = staticmethod(ohem_cross_entropy)
-    shares = False  # it counts what it keeps
+    _shares = False  # it counts what it keeps
     last_kept: Tensor
 
     def __init__(

@@ -73,9 +73,9 @@ class BoundaryLoss(Loss):
 
     _function = staticmethod(boundary)
 
-    def one_pixel(self, logits: Tensor, target: Tensor) -> None:
-        """The call of `try_out`, with maps."""
-        super().one_pixel(logits, logits.new_zeros((*logits.shape[:2], 2 if self._options["upsample"] else 1)))
+    def _one_pixel(self, logits: Tensor, target: Tensor) -> None:
+        """The call of `_try_out`, with maps."""
+        super()._one_pixel(logits, logits.new_zeros((*logits.shape[:2], 2 if self._options["upsample"] else 1)))
 
     def __init__(
         self,

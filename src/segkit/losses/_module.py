@@ -25,6 +25,15 @@ CHOICES: dict[str, tuple[object, ...]] = {
 OF_ALL = ("mode", "ignore_index", "upsample", "reduction", "process_group")
 
 
+def changeable(name: str) -> Any:
+    """An option that is a number, and may be changed between calls."""
+
+    def change(self: Loss, value: float) -> None:
+        self._options[name] = float(value)
+
+    return property(lambda self: self._options[name], change)
+
+
 class Loss(nn.Module):
     """Options in, loss out. ``class_weights`` is a buffer, so ``.to(device)`` moves it; it is in no state dict.
 
@@ -32,7 +41,7 @@ class Loss(nn.Module):
     """
 
     _function: Callable[..., Tensor]
-    shares: ClassVar[bool] = True  # whether a compound may call the function instead
+    _shares: ClassVar[bool] = True  # whether a compound may call the function instead
     class_weights: Tensor | None
 
     def __new__(cls, *args: Any, **options: Any) -> Loss:
@@ -61,13 +70,13 @@ class Loss(nn.Module):
             if table.is_meta and not given:  # a default device without memory
                 table = torch.tensor(weights, dtype=torch.float64, device="cpu")
         self.register_buffer("class_weights", table, persistent=False)
-        self.prepare()
-        self.try_out()
+        self._prepare()
+        self._try_out()
 
-    def prepare(self) -> None:
+    def _prepare(self) -> None:
         """Make what a call needs."""
 
-    def try_out(self) -> None:
+    def _try_out(self) -> None:
         """Try it with one pixel, so that what cannot be is refused now."""
         mode, upsample = self._options.get("mode", "multiclass"), self._options.get("upsample")
         channels = 1 if mode == "binary" else max(2, *self._lengths(self._options))
@@ -79,7 +88,7 @@ class Loss(nn.Module):
         _triton.chosen.append("torch")
         try:
             with torch.no_grad():
-                self.one_pixel(logits, target)
+                self._one_pixel(logits, target)
         finally:
             _triton.chosen.pop()
 
@@ -95,17 +104,17 @@ class Loss(nn.Module):
             found += self._lengths(part)
         return found
 
-    def one_pixel(self, logits: Tensor, target: Tensor) -> None:
-        """The call of `try_out`."""
+    def _one_pixel(self, logits: Tensor, target: Tensor) -> None:
+        """The call of `_try_out`."""
         options = {name: value for name, value in self._options.items() if name != "process_group"}
         type(self)._function(logits, target, class_weights=self.class_weights, **options)
 
-    def interpolates(self) -> bool:
+    def _interpolates(self) -> bool:
         """Whether it takes coarse logits: not if it sorts them, or if a subclass has another ``forward``."""
         own = "upsample" in inspect.signature(type(self).forward).parameters
         return own and "upsample" in self._options and not self._options.get("exact")
 
-    def group(self) -> Any:
+    def _group(self) -> Any:
         """Whose ranks share the loss: nobody's while evaluating, so that one rank alone may do so."""
         return self._options.get("process_group") if self.training else None
 
@@ -122,7 +131,7 @@ class Loss(nn.Module):
         now = {"upsample": upsample, "labelled": labelled}
         options = {**self._options, **{name: value for name, value in now.items() if value is not None}}
         if "process_group" in options:
-            options["process_group"] = self.group()
+            options["process_group"] = self._group()
         return self.call(logits, target, pixel_weights, options)
 
     def call(self, logits: Tensor, target: Tensor, pixel_weights: Tensor | None, options: dict[str, Any]) -> Tensor:
@@ -150,12 +159,12 @@ class Loss(nn.Module):
                 )
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
-    def options(self) -> dict[str, Any]:
+    def _alone(self) -> dict[str, Any]:
         """What this loss alone decides, as arguments of its function."""
         alone = {name: value for name, value in self._options.items() if name not in OF_ALL}
         return {**alone, "class_weights": self.class_weights}
 
-    def agrees(self, options: dict[str, Any]) -> bool:
+    def _agrees(self, options: dict[str, Any]) -> bool:
         """Whether it means the same pixels, and the same mean of them, as ``options`` say."""
         return self._options.get("upsample") is None and all(self._options.get(k, v) == v for k, v in options.items())
 

@@ -48,7 +48,7 @@ def unwrapped(x: Tensor) -> Tensor:
     """A tensor that outlives the transform of `torch.func` in which it was made."""
     while torch._C._functorch.is_functorch_wrapped_tensor(x):
         x = torch._C._functorch.get_unwrapped(x)
-    return x.detach()
+    return x
 
 
 def group_of_name(name: str) -> Any:
