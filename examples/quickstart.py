@@ -84,16 +84,14 @@ def train(net: UNet, data: Data, options) -> tuple[list[dict[str, float]], dict[
             for batch in loader:
                 image, mask = batch["image"].to(options.device), batch["mask"].to(options.device)
                 logits = net(image)
-                loss = criterion(logits, mask)
+                loss, details = criterion(logits, mask, details=True)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
                 schedule.step()
 
-                logits = logits.detach()
-                pixel_losses = losses.functional.cross_entropy(logits, mask, reduction="none")
-                ledger.update(batch["index"], mining.per_sample_loss(pixel_losses, mask), epoch=epoch)
-                confusion = confusion + confusion_matrix(logits.argmax(1), mask, len(data.names))
+                ledger.update(batch["index"], details.per_sample, epoch=epoch)
+                confusion = confusion + confusion_matrix(logits.detach().argmax(1), mask, len(data.names))
                 total += loss.item()
                 seen += len(image)
                 bar.set_description(f"epoch {epoch + 1}", refresh=False)
@@ -113,29 +111,21 @@ def make_loss(options, weights: Tensor) -> nn.Module:
 
     The weights help cross-entropy and focal to see rare classes; Dice counts each class alike by itself.
     """
-    cross_entropy = losses.CrossEntropyLoss(class_weights=weights)
-    if options.ohem:
-        cross_entropy = losses.OHEMCrossEntropyLoss(keep_ratio=0.25, class_weights=weights)
-    dice = losses.DiceLoss(scope="batch")
-    focal = losses.FocalLoss(class_weights=weights)
-    return {
-        "cross_entropy": cross_entropy,
-        "focal": focal,
-        "dice": dice,
-        "dice_ce": Sum(dice, cross_entropy),
-        "dice_focal": Sum(dice, focal),
+    pixels = "ohem_cross_entropy" if options.ohem else "cross_entropy"
+    parts = {
+        "cross_entropy": [pixels],
+        "focal": ["focal"],
+        "dice": ["dice"],
+        "dice_ce": ["dice", pixels],
+        "dice_focal": ["dice", "focal"],
     }[options.loss]
-
-
-class Sum(nn.Module):
-    """The sum of several losses of the same logits."""
-
-    def __init__(self, *parts: nn.Module) -> None:
-        super().__init__()
-        self.parts = nn.ModuleList(parts)
-
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        return sum(part(logits, target) for part in self.parts)
+    weighted = {"class_weights": weights}
+    every = {"dice": {"scope": "batch"}, "focal": weighted, "cross_entropy": weighted}
+    every["ohem_cross_entropy"] = {"keep_ratio": 0.25, **weighted}
+    chosen = dict.fromkeys(parts, 1.0)
+    if not {"cross_entropy", "focal"} & set(parts):
+        chosen["cross_entropy"] = 0.0  # for the ledger, from the same pass
+    return losses.CompoundLoss(chosen, options={name: every[name] for name in chosen})
 
 
 @torch.no_grad()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from functools import partial
 
 import pytest
@@ -10,7 +12,7 @@ from torch.nn.functional import cross_entropy, mse_loss
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from losses_table import volume
-from segkit import losses
+from segkit import losses, mining
 from segkit.losses import functional as L
 from segkit.losses._engine import walk
 from segkit.losses._engine.streamed import at_once
@@ -122,3 +124,83 @@ def test_an_own_formula_of_a_class_that_is_not_there_may_divide_by_zero():
     weights = torch.zeros(1, 4)
     L.region_loss(volume, logits, torch.zeros(1, 4, dtype=torch.uint8), pixel_weights=weights).backward()
     assert not logits.grad.any()
+
+
+@pytest.mark.parametrize("way", ["at once", "operator", "without gradient"])
+@pytest.mark.parametrize("weights", [None, [1.0, 2.0, 0.5]])
+def test_details_are_the_parts_and_the_loss_of_each_sample_from_the_same_pass(way, weights):
+    logits, target = sample()
+    parts = {"dice": 0.5, "cross_entropy": 2.0, "mine": (volume, 1.0), "lovasz": 0.0}
+    if way == "at once":
+        del parts["mine"]
+    options = {"cross_entropy": {"class_weights": weights}}
+    compound = losses.CompoundLoss(parts, options=options)
+    with Passes() if way == "operator" else torch.set_grad_enabled(way == "at once") as seen:
+        loss, details = compound(logits, target, details=True)
+    if way == "operator":
+        assert seen.number == 1
+    torch.testing.assert_close(loss.detach(), compound(logits, target).detach())
+    alone = {"dice": L.dice(logits, target), "cross_entropy": L.cross_entropy(logits, target, class_weights=weights)}
+    alone |= {"mine": L.region_loss(volume, logits, target), "lovasz": L.lovasz(logits, target)}
+    for name, value in details.parts.items():
+        torch.testing.assert_close(value, alone[name].detach())
+        assert not value.requires_grad
+    each = [L.cross_entropy(logits[b : b + 1], target[b : b + 1], class_weights=weights).detach() for b in range(2)]
+    torch.testing.assert_close(details.per_sample, torch.stack(each))
+    if weights is None:
+        map_ = L.cross_entropy(logits, target, reduction="none").detach()
+        torch.testing.assert_close(details.per_sample, mining.per_sample_loss(map_, target))
+
+
+@pytest.mark.parametrize("size", [(2, 3, 9, 8), (3, 4, 256, 260), (2, 5, 600, 501)], ids=str)
+def test_details_of_blocks_add_up_and_an_ignored_sample_is_no_number(size):
+    g = torch.Generator().manual_seed(1)
+    logits = torch.randn(size, generator=g, requires_grad=True)
+    target = torch.randint(0, size[1], (size[0], *size[2:]), generator=g, dtype=torch.uint8)
+    for ignored in (False, True):
+        if ignored:
+            target[0] = 255
+        _, details = losses.CompoundLoss({"dice": 1.0, "cross_entropy": 1.0})(logits, target, details=True)
+        map_ = L.cross_entropy(logits, target, reduction="none").detach()
+        expected = mining.per_sample_loss(map_, target)
+        torch.testing.assert_close(details.per_sample, expected, equal_nan=True, rtol=1e-5, atol=0)
+        torch.testing.assert_close(details.parts["dice"], L.dice(logits, target).detach())
+
+
+def test_weights_may_be_changed_and_a_dictionary_that_changes_changes_nothing():
+    logits, target = sample()
+    parts = {"dice": 1.0, "cross_entropy": 1.0}
+    options = {"dice": {"scope": "batch"}}
+    loss = losses.CompoundLoss(parts, options=options)
+    before = loss(logits, target)
+    parts["dice"], options["dice"]["scope"] = 5.0, "image"
+    assert torch.equal(loss(logits, target), before)
+    loss.set_weight("dice", 0.25)
+    for other in (loss, copy.deepcopy(loss), pickle.loads(pickle.dumps(loss))):
+        expected = 0.25 * L.dice(logits, target, scope="batch") + L.cross_entropy(logits, target)
+        torch.testing.assert_close(other(logits, target), expected)
+        assert "'dice': 0.25" in repr(other)
+    with pytest.raises(ValueError, match="CompoundLoss: `name` must be one of 'dice', 'cross_entropy', got 'focal'"):
+        loss.set_weight("focal", 1.0)
+    both = losses.DiceCELoss()
+    both.dice_weight = 0.0
+    torch.testing.assert_close(both(logits, target), L.cross_entropy(logits, target))
+
+
+def test_maps_made_in_the_loader_go_to_the_parts_that_take_them():
+    logits, target = sample()
+    maps = torch.randn(2, 3, 9, 8, generator=torch.Generator().manual_seed(2))
+    loss = losses.CompoundLoss({"dice": 1.0, "boundary": 0.1})
+    expected = L.dice(logits, target) + 0.1 * L.boundary(logits, maps)
+    torch.testing.assert_close(loss(logits, target, targets={"boundary": maps}), expected)
+    with pytest.raises(ValueError, match="`targets` must hold what 'boundary' is compared with"):
+        loss(logits, target)
+
+
+def test_pos_weight_stands_beside_dice():
+    logits, target = sample()
+    mask = (target == 1).long()
+    options = {"cross_entropy": {"pos_weight": 3.0}}
+    found = L.combine({"dice": 1.0, "cross_entropy": 1.0}, mode="binary", options=options)(logits[:, 0], mask)
+    expected = L.dice(logits[:, 0], mask, mode="binary") + L.binary_cross_entropy(logits[:, 0], mask, pos_weight=3.0)
+    torch.testing.assert_close(found, expected)

@@ -78,7 +78,7 @@ def region_loss(
         >>> logits = torch.tensor([[[9.0, -9.0], [-9.0, 9.0]]])  # one image, 2 classes, 2 pixels
         >>> missed = lambda s: 1 - s.intersection / s.truth  # one minus recall
         >>> region_loss(missed, logits, torch.tensor([[0, 0]]), reduction="none")
-        tensor([[0.5000, 0.0000]])
+        tensor([[0.5000,    nan]])
     """
     flat = flatten("region_loss", logits, target, mode, ignore_index, class_weights, pixel_weights, upsample, labelled)
     return region_formula(formula, flat, Entries(scope, classes, absent), reduction, process_group, power, intersection)
