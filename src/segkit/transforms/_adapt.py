@@ -145,7 +145,7 @@ class FromAlbumentations(Transform):
                 "Wrap it for batches: PerSample(FromAlbumentations(...))."
             )
         check_fill("FromAlbumentations", mask, self.mask_fill)
-        if generator is not None and hasattr(self.transform, "set_random_seed"):
+        if hasattr(self.transform, "set_random_seed"):  # with no generator by torch's: each worker has its own
             self.transform.set_random_seed(integer(2**31 - 1, generator))
         arrays = {"image": np.ascontiguousarray(image.cpu().numpy().transpose(1, 2, 0))}
         if image.dtype in (torch.int32, torch.int64):
@@ -187,7 +187,7 @@ class FromTorchvision(Transform):
         self.mask_fill = as_whole("FromTorchvision", "mask_fill", mask_fill)
         for part in _parts(self.transform):
             if isinstance(getattr(part, "_fill", None), dict):
-                part._fill = {**part._fill, **dict.fromkeys(_mask_kinds(), self.mask_fill)}
+                part._fill = {**part._fill, **dict.fromkeys(_mask_kinds(), 0)}
 
     def apply(self, image: Tensor, mask: Tensor | None, generator: torch.Generator | None) -> Pair:
         check_fill("FromTorchvision", mask, self.mask_fill)
@@ -201,8 +201,14 @@ class FromTorchvision(Transform):
         with _torch_draws_from(generator):
             if mask is None:
                 return self.transform(kinds.Image(image)).as_subclass(Tensor), None
-            picture, labels = self.transform(kinds.Image(image), kinds.Mask(mask))
-        return picture.as_subclass(Tensor), labels.as_subclass(Tensor)
+            # Some transforms fill masks with 0 whatever they are told: for them 0 and the fill change places.
+            picture, labels = self.transform(kinds.Image(image), kinds.Mask(_exchanged(mask, self.mask_fill)))
+        return picture.as_subclass(Tensor), _exchanged(labels.as_subclass(Tensor), self.mask_fill)
+
+
+def _exchanged(mask: Tensor, fill: int) -> Tensor:
+    """The mask with 0 where `fill` was, and the other way round."""
+    return mask.masked_fill(mask == 0, fill).masked_fill_(mask == fill, 0)
 
 
 def _mask_kinds() -> list[type]:

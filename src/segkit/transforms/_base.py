@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from segkit.transforms._inputs import as_number, as_size, check_fill, check_image_fill, check_pair
+from segkit.transforms._inputs import as_number, as_size, check_fill, check_generator, check_image_fill, check_pair
 from segkit.transforms._plan import Plan
 from segkit.transforms._resampling.geometry import Geometry, Size
 from segkit.transforms._resampling.resample import resample
@@ -54,6 +54,7 @@ class Transform:
         Raises:
             ValueError: image and mask do not belong together, or the transform takes no `size` or `focus_class`.
         """
+        check_generator(type(self).__name__, generator)
         check_pair(type(self).__name__, image, mask)
         return given(*self.apply(image, mask, generator, **self._asked(size, focus_class)))
 
@@ -122,6 +123,10 @@ class GeometricTransform(Transform):
         """The map of one call, for an image of (height, width) `source`. This is what subclasses implement."""
         raise TypeError(f"{type(self).__name__} does not say where pixels go: implement draw.")
 
+    def needs_mask(self, focus_class: int | Sequence[int] | None) -> bool:
+        """Does a call with this `focus_class` look at the mask? Asked of `focused` transforms only."""
+        return focus_class is not None or getattr(self, "focus_class", None) is not None
+
     def plan(
         self,
         source: Size,
@@ -135,8 +140,8 @@ class GeometricTransform(Transform):
         if kind.apply is not GeometricTransform.apply or kind.__call__ is not Transform.__call__:
             return None  # it does more than to move pixels
         if self.focused:
-            focus = keywords.get("focus_class", getattr(self, "focus_class", None))
-            keywords["mask"] = find_mask() if focus is not None and find_mask is not None else None
+            looks = find_mask is not None and self.needs_mask(keywords.get("focus_class"))
+            keywords["mask"] = find_mask() if looks and find_mask is not None else None
         return Plan(
             self.draw(source, generator=generator, **keywords),
             members=[self],

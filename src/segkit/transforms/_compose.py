@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from segkit.transforms._base import GeometricTransform, Transform, given, image_size
-from segkit.transforms._inputs import as_size, check_fill, check_image_fill, check_pair
+from segkit.transforms._inputs import as_size, check_fill, check_generator, check_image_fill, check_pair
 from segkit.transforms._plan import Plan
 from segkit.transforms._resampling.geometry import Geometry, Size
 from segkit.transforms._resampling.resample import resample, resample_mask
@@ -43,8 +44,7 @@ class Compose(Transform):
         self.transforms: tuple[Callable[..., Any], ...]
         members: list[Callable[..., Any]] = []
         for place, transform in enumerate(transforms):
-            if not callable(transform):
-                raise TypeError(f"Compose: `transforms` at {place} must be callable, got {transform!r}.")
+            _check_member(place, transform)
             members.extend(transform.transforms if isinstance(transform, Compose) else [transform])
         self.transforms = tuple(members)
 
@@ -58,6 +58,7 @@ class Compose(Transform):
         focus_class: int | None = None,
     ) -> Any:
         """The image, or image and mask, after all members."""
+        check_generator("Compose", generator)
         asked = list(zip(self.transforms, self._asked_of_members(size, focus_class), strict=True))
         return given(*_Run(image, mask, generator).go_through(asked))
 
@@ -137,6 +138,28 @@ class Compose(Transform):
             for i in focused:
                 asked[i]["focus_class"] = focus_class
         return asked
+
+
+def _check_member(place: int, transform: Any) -> None:
+    """Raise unless it can be called as t(image, mask, generator=...), with the adapter to use."""
+    if not callable(transform):
+        raise TypeError(f"Compose: `transforms` at {place} must be callable, got {transform!r}.")
+    package = type(transform).__module__.partition(".")[0]
+    adapters = {"torchvision": "FromTorchvision", "albumentations": "FromAlbumentations", "torch": "OnImage"}
+    if package in adapters:
+        raise TypeError(
+            f"Compose: `transforms` at {place} must take (image, mask, generator=...), got {type(transform).__name__} "
+            f"of {package}. Wrap it in {adapters[package]}(...)."
+        )
+    try:
+        inspect.signature(transform).bind(None, None, generator=None)
+    except TypeError:
+        raise TypeError(
+            f"Compose: `transforms` at {place} must take (image, mask=None, *, generator=None), got {transform!r}. "
+            "Wrap a function of the image alone in OnImage(...), give another the keyword `generator`."
+        ) from None
+    except ValueError:  # a builtin does not say what it takes
+        return
 
 
 class _Run:
@@ -224,9 +247,9 @@ class _Run:
 
     def _mask_now(self, transform: GeometricTransform, keywords: dict[str, Any]) -> Tensor | None:
         """The mask as a member finds it that looks for a class in it; only then is it worth computing."""
-        focus = keywords.get("focus_class", getattr(transform, "focus_class", None))
-        if focus is not None and self.mask is None and self._find_mask is not None:
+        looks = transform.needs_mask(keywords.get("focus_class"))
+        if looks and self.mask is None and self._find_mask is not None:
             self.mask = self._find_mask()
-        if focus is None or self.mask is None or self.pending is None:
+        if not looks or self.mask is None or self.pending is None:
             return self.mask
         return resample_mask(self.mask, self.pending, self.fills[1] if self.fills else 255)

@@ -6,11 +6,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 # torch has hardly an operator for these (no flip, no indexing on some devices), so they would fail halfway.
 _BARE = tuple(getattr(torch, name) for name in ("uint16", "uint32", "uint64"))
+_NUMBER = (int, float, np.integer, np.floating)
 
 
 def check_pair(name: str, image: Any, mask: Any = None) -> None:
@@ -40,6 +42,10 @@ def check_pair(name: str, image: Any, mask: Any = None) -> None:
         return
     if mask.ndim == image.ndim and mask.shape[-3] == 1:
         fix = "It has a channel axis of length 1: pass mask.squeeze(-3)."
+    elif mask.ndim == image.ndim and mask.shape[-1] == 1:
+        fix = "Its channel axis stands last: pass mask.squeeze(-1)."
+    elif mask.shape == image.shape[:-1]:
+        fix = "The image's channel axis stands last: pass image.movedim(-1, -3)."
     elif mask.ndim == image.ndim:
         fix = "It has a channel axis: turn one-hot or colours into class numbers first (segkit.labels)."
     elif mask.shape[-2:] != image.shape[-2:]:
@@ -50,6 +56,16 @@ def check_pair(name: str, image: Any, mask: Any = None) -> None:
         f"{name}: `mask` must have the shape {list(expected)} of `image` {_shape(image)} without the channel axis, "
         f"got {_shape(mask)}. {fix}"
     )
+
+
+def check_generator(name: str, generator: Any) -> None:
+    """Raise unless chance comes from torch."""
+    if generator is not None and not isinstance(generator, torch.Generator):
+        seed = generator if _is_int(generator) else 0
+        raise TypeError(
+            f"{name}: `generator` must be a torch.Generator or None, got {type(generator).__name__}. "
+            f"Pass torch.Generator().manual_seed({seed})."
+        )
 
 
 def check_image_fill(name: str, image: Tensor, image_fill: float) -> None:
@@ -78,6 +94,7 @@ def check_fill(name: str, mask: Tensor | None, mask_fill: int) -> None:
 
 def as_size(name: str, size: Any, argument: str = "size") -> tuple[int, int]:
     """(height, width) from an int (a square) or a pair of ints, each at least 1."""
+    size = tuple(size) if isinstance(size, np.ndarray) and size.ndim else size
     pair = (size, size) if _is_int(size) else size
     if isinstance(pair, Sequence) and not isinstance(pair, str) and len(pair) == 2 and all(map(_is_int, pair)):
         height, width = int(pair[0]), int(pair[1])
@@ -88,7 +105,7 @@ def as_size(name: str, size: Any, argument: str = "size") -> tuple[int, int]:
 
 def as_number(name: str, argument: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
     """A finite float in [low, high]."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, _NUMBER):
         raise TypeError(f"{name}: `{argument}` must be a number, got {value!r}.")
     if not (math.isfinite(value) and low <= value <= high):
         raise ValueError(f"{name}: `{argument}` must be a finite number in [{low:g}, {high:g}], got {value!r}.")
@@ -107,7 +124,7 @@ def as_range(
     name: str, argument: str, value: Any, low: float = -math.inf, high: float = math.inf, around: float | None = None
 ) -> tuple[float, float]:
     """(low, high) from a pair in order; with `around`, one number x stands for (around - x, around + x)."""
-    if around is not None and isinstance(value, (int, float)) and not isinstance(value, bool):
+    if around is not None and isinstance(value, _NUMBER) and not isinstance(value, bool):
         reach = as_number(name, argument, value, 0)
         value = (around - reach, around + reach)
     if not (isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 2):
@@ -136,4 +153,4 @@ def _shape(tensor: Tensor) -> list[int]:
 
 
 def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -62,12 +65,17 @@ class CenterCrop(SizedTransform):
 class RandomCrop(SizedTransform):
     """A window at a random place; with `focus_class`, one that contains this class if the mask does.
 
-    The focus is one pixel of the class, each equally likely; the window lies at random around it.
+    The focus is one pixel of the class, each equally likely; the window lies at random around it. Of several classes
+    that are there, each is equally likely.
 
     Args:
         size: (height, width) of the crop in pixels; an int is a square.
-        focus_class: class number that the crop shall contain. A mask without it is cropped anywhere. The call keyword
-            of the same name replaces it for one call, as a sampler that balances classes does.
+        focus_class: class number that the crop shall contain, or several, of which it shall contain one. A mask without
+            them is cropped anywhere. The call keyword of the same name replaces it for one call, as a sampler that
+            balances classes does.
+        min_labelled: the least share of pixels that are not ignored. Ten places are tried; if none will do, the window
+            lies around one labelled pixel, so that no crop is ignored altogether while the mask is not.
+        ignore_index: label of pixels that count nowhere.
 
     Raises:
         ValueError: the image is smaller than the crop (put `PadTo` before it), or there is a focus but no mask.
@@ -83,9 +91,18 @@ class RandomCrop(SizedTransform):
 
     focused = True
 
-    def __init__(self, size: int | Size, *, focus_class: int | None = None) -> None:
+    def __init__(
+        self,
+        size: int | Size,
+        *,
+        focus_class: int | Sequence[int] | None = None,
+        min_labelled: float = 0.0,
+        ignore_index: int = IGNORE_INDEX,
+    ) -> None:
         self.size = as_size("RandomCrop", size)
-        self.focus_class = None if focus_class is None else as_whole("RandomCrop", "focus_class", focus_class)
+        self.focus_class = _classes(focus_class)
+        self.min_labelled = as_number("RandomCrop", "min_labelled", min_labelled, 0, 1)
+        self.ignore_index = as_whole("RandomCrop", "ignore_index", ignore_index)
 
     def draw(
         self,
@@ -93,21 +110,36 @@ class RandomCrop(SizedTransform):
         *,
         generator: torch.Generator | None = None,
         size: int | Size | None = None,
-        focus_class: int | None = None,
+        focus_class: int | Sequence[int] | None = None,
         mask: Tensor | None = None,
     ) -> Geometry:
         """The map of one call; a focus needs the mask."""
         height, width = fitting("RandomCrop", source, self.wanted(size))
-        focus = self.focus_class if focus_class is None else focus_class
-        top, left = 0, 0
-        anchor = None if focus is None else _pixel_of(focus, mask, generator)
-        if anchor is None:
-            top = integer(source[0] - height + 1, generator)
-            left = integer(source[1] - width + 1, generator)
-        else:
-            top = _around(anchor[0], height, source[0], generator)
-            left = _around(anchor[1], width, source[1], generator)
+        focus = self.focus_class if focus_class is None else _classes(focus_class)
+        labelled = None if mask is None or self.min_labelled == 0 else mask != self.ignore_index
+        for _ in range(1 if labelled is None else 10):
+            anchor = None if focus is None else _pixel_of(focus, mask, generator)
+            top, left = self._place(source, (height, width), anchor, generator)
+            inside = (..., slice(top, top + height), slice(left, left + width))
+            if labelled is None or labelled[inside].double().mean() >= self.min_labelled:
+                return Geometry.window(source, top, left, (height, width))
+        assert labelled is not None
+        top, left = self._place(source, (height, width), _one_of(labelled, generator), generator)
         return Geometry.window(source, top, left, (height, width))
+
+    def needs_mask(self, focus_class: int | Sequence[int] | None) -> bool:
+        """Does a call with this `focus_class` look at the mask?"""
+        return self.min_labelled > 0 or super().needs_mask(focus_class)
+
+    @staticmethod
+    def _place(
+        source: Size, size: Size, anchor: tuple[int, int] | None, generator: torch.Generator | None
+    ) -> tuple[int, int]:
+        """The top left pixel of a window that contains `anchor`, anywhere it can be."""
+        if anchor is None:
+            return integer(source[0] - size[0] + 1, generator), integer(source[1] - size[1] + 1, generator)
+        top = _around(anchor[0], size[0], source[0], generator)
+        return top, _around(anchor[1], size[1], source[1], generator)
 
 
 class PadTo(SizedTransform):
@@ -185,21 +217,43 @@ def fitting(name: str, source: Size, size: Size) -> Size:
         raise ValueError(
             f"{name}: `size` must not exceed the image's height and width {source}, got {size}. "
             f"Put PadTo({size}) before it."
+            + (" If the channel axis stands last, pass image.movedim(-1, -3)." if source[1] <= 4 < source[0] else "")
         )
     return size
 
 
-def _pixel_of(focus: int, mask: Tensor | None, generator: torch.Generator | None) -> tuple[int, int] | None:
+def _classes(focus_class: Any) -> int | tuple[int, ...] | None:
+    if focus_class is None or not isinstance(focus_class, Sequence):
+        return None if focus_class is None else as_whole("RandomCrop", "focus_class", focus_class)
+    classes = tuple(as_whole("RandomCrop", "focus_class", each) for each in focus_class)
+    if not classes:
+        raise ValueError("RandomCrop: `focus_class` must name at least one class, got none. Pass None for any.")
+    return classes
+
+
+def _pixel_of(
+    focus: int | tuple[int, ...], mask: Tensor | None, generator: torch.Generator | None
+) -> tuple[int, int] | None:
     """(row, column) of one of the class's pixels, each equally likely; None if there are none."""
     if mask is None:
         raise ValueError(
             f"RandomCrop: `mask` must be given to find focus_class={focus}, got None. Call it with a mask."
         )
-    found = (mask == focus).flatten().nonzero()[:, 0]
+    if isinstance(focus, tuple):
+        there = [each for each in focus if bool((mask == each).any())]
+        if not there:
+            return None
+        focus = there[integer(len(there), generator)]
+    return _one_of(mask == focus, generator)
+
+
+def _one_of(wanted: Tensor, generator: torch.Generator | None) -> tuple[int, int] | None:
+    """(row, column) of one of the pixels that are True, each equally likely; None if there are none."""
+    found = wanted.flatten().nonzero()[:, 0]
     if len(found) == 0:
         return None
     pixel = int(found[integer(len(found), generator)])
-    height, width = mask.shape[-2:]
+    height, width = wanted.shape[-2:]
     return pixel // width % height, pixel % width
 
 

@@ -48,8 +48,11 @@ class ToTensor(Transform):
         focus_class: int | None = None,
     ) -> Any:
         """The image as float32 and the mask as the integers it holds."""
+        image = np.asarray(image) if hasattr(image, "__array_interface__") else image  # a picture of Pillow
         image, bits = _image_tensor(image), self.bits or _depth_of(image)
         if mask is not None and not isinstance(mask, Tensor):
+            mask = np.asarray(mask)
+            mask = mask[..., 0] if mask.ndim == 3 and mask.shape[-1] == 1 else mask
             mask = torch.from_numpy(np.array(mask.astype(np.int32) if mask.dtype in (np.uint16, np.uint32) else mask))
         check_pair("ToTensor", image, mask)
         self._asked(size, focus_class)
@@ -111,6 +114,15 @@ class Normalize(Transform):
         return cls(*(tuple(float(each) / scale for each in values) for values in (numbers.mean, numbers.std)))
 
     def apply(self, image: Tensor, mask: Tensor | None, generator: torch.Generator | None) -> Pair:
+        # A look at one pixel in 64, and only if the numbers are such, tells bytes' numbers on an image that is scaled.
+        if max(map(abs, self.mean)) > 2 and image.is_floating_point() and image.numel():
+            low, high = image[..., ::8, ::8].aminmax()
+            if low >= 0 and high <= 1:
+                warnings.warn(
+                    f"Normalize: `mean` and `std` must be in the image's units, got mean={self.mean} for values in "
+                    "[0, 1]. Divide both by 255, or by what the image was divided by.",
+                    stacklevel=3,
+                )
         return normalize(image, mean=self.mean, std=self.std), mask
 
 

@@ -38,6 +38,9 @@ def sample(image: Tensor, geometry: Geometry, sigma: tuple[float, float]) -> Ten
     taps = [gaussian_taps(deviation) for deviation in sigma]
     left, right = part_needed(bounds[0], bounds[1], geometry.source[1], len(taps[1]))
     top, bottom = part_needed(bounds[2], bounds[3], geometry.source[0], len(taps[0]))
+    scales = affine is not None and (affine,) == Geometry.scaling(geometry.source, geometry.size).stages
+    if scales:  # OpenCV's resize knows no offset, so it gets all of the picture
+        top, bottom, left, right = 0, geometry.source[0], 0, geometry.source[1]
     planes = _planes(image[..., top:bottom, left:right])
     if planes is None:
         return by_torch.sample(image, geometry, sigma)
@@ -52,7 +55,7 @@ def sample(image: Tensor, geometry: Geometry, sigma: tuple[float, float]) -> Ten
         map_x = (x - (left - 1)).to(torch.float32).expand(geometry.size).numpy()
         map_y = (y - (top - 1)).to(torch.float32).expand(geometry.size).numpy()
         _warp(list(needed), moved, lambda pixels: cv2.remap(pixels, map_x, map_y, cv2.INTER_LINEAR))
-    elif (affine,) == Geometry.scaling(geometry.source, geometry.size).stages:
+    elif scales:
         for plane, out in zip(needed, moved, strict=True):
             cv2.resize(plane, size, dst=out, interpolation=cv2.INTER_LINEAR)
     else:

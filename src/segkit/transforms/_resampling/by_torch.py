@@ -16,6 +16,8 @@ def sample(image: Tensor, geometry: Geometry, sigma: tuple[float, float]) -> Ten
 
     Integers are computed in float32 (float64 from 32 bits on) and rounded; float16 and bfloat16 in float32.
     """
+    if image.shape[:-2].numel() == 0:  # torch's operators refuse an empty batch
+        return image.new_empty((*image.shape[:-2], *geometry.size))
     pixels = _blurred(image, sigma)
     height, width = geometry.source
     x, y = coordinates(geometry.stages, geometry.size, image.device)
@@ -27,7 +29,7 @@ def sample(image: Tensor, geometry: Geometry, sigma: tuple[float, float]) -> Ten
 
 def blur(image: Tensor, sigma: tuple[float, float]) -> Tensor:
     """The image [..., C, H, W] after a Gaussian blur by (vertical, horizontal) standard deviations."""
-    return _as_it_was(_blurred(image, sigma).reshape(image.shape), image)
+    return _as_it_was(_blurred(image, sigma).reshape(image.shape), image) if image.numel() else image.clone()
 
 
 def _blurred(image: Tensor, sigma: tuple[float, float]) -> Tensor:
