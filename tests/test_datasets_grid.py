@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from segkit.collate import pad_collate
 from segkit.datasets import GridDataset
 from segkit.errors import DataError
-from segkit.io import ImageInfo, write_image, write_mask
+from segkit.io import write_image, write_mask
 from segkit.samplers import SampleKey, ShuffleSampler
 from segkit.transforms import HorizontalFlip, Normalize
 
@@ -80,7 +80,6 @@ def test_images_alone_give_no_mask(scenes):
     assert (part[1]["index"], part[1]["box"]) == (5, grid.box(5))
 
 
-@pytest.mark.skipif(not hasattr(ImageInfo, "nodata"), reason="io does not tell the value for no data yet")
 def test_what_a_file_declares_to_be_no_data_is_ignored_on_request(tmp_path):
     image = RNG.integers(1, 100, (16, 16, 2)).astype(np.float32)
     image[4, 5] = -9999

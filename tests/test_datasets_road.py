@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 
 import numpy as np
@@ -141,6 +142,21 @@ def test_only_the_window_of_the_crop_is_asked_of_the_file(kinds, monkeypatch):
     assert asked[0][2:] == (16, 16)
     PairDataset([kinds["tiled"]], transform=T.Compose([T.ColorJitter(), T.RandomCrop(16)]))[0]
     assert asked[1] is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_file_of_a_pair_is_opened_once(kinds, monkeypatch, kind):
+    opened = []
+    plain = os.open
+
+    def noted(path, *arguments, **keywords):
+        opened.append(path)
+        return plain(path, *arguments, **keywords)
+
+    dataset = PairDataset([kinds[kind]], transform=T.RandomCrop(16), orientation="apply")
+    monkeypatch.setattr(os, "open", noted)
+    dataset[0]
+    assert sorted(opened) == sorted(kinds[kind])
 
 
 def test_a_transform_of_ones_own_joins_by_a_plan(kinds, monkeypatch):

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
 from segkit.io._backends.request import Backend
 from segkit.io._headers.info import Header, ImageInfo
-from segkit.io._headers.parse import parse
+from segkit.io._headers.parse import is_tiff, parse
 from segkit.io._headers.source import File, Source
 from segkit.io._headers.tiff import parse_mask_page
+from segkit.io._mask import mask_of
 from segkit.io._read import Window, naming, read_header, read_pages
 
 
@@ -40,7 +41,11 @@ class ImageHandle:
         self._backend = backend
         self._headers: dict[tuple[int | None, int, bool], Header] = {}
         try:
-            self._info = parse(self._source, survey=True, backend=backend).info
+            if not is_tiff(self._source):
+                self._source.read_all()  # it will be decoded whole, and the parser then walks in memory
+            header = parse(self._source, survey=True, backend=backend)
+            self._headers[0, 0, True] = self._headers[0, 0, False] = header
+            self._info = header.info
         except BaseException:
             self._source.close()
             raise
@@ -76,6 +81,30 @@ class ImageHandle:
             channels=channels,
             samples=samples,
             backend=self._backend if backend is None else backend,
+            orientation=orientation,
+            max_pixels=max_pixels,
+        )
+
+    @naming("ImageHandle.read_mask")
+    def read_mask(
+        self,
+        *,
+        colors: Mapping[tuple[int, int, int], int] | None = None,
+        values: Literal["index", "grey"] | None = None,
+        unknown: Literal["error"] | int = "error",
+        window: Window | None = None,
+        page: int | None = None,
+        orientation: Literal["apply", "ignore"] = "apply",
+        max_pixels: int = 2**29,
+    ) -> np.ndarray:
+        """As `io.read_mask`, without opening the file and reading its header again."""
+        return mask_of(
+            self._header(page, 0),
+            colors=colors,
+            values=values,
+            unknown=unknown,
+            window=window,
+            backend=self._backend,
             orientation=orientation,
             max_pixels=max_pixels,
         )

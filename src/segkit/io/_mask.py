@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -61,23 +61,35 @@ def read_mask(
         >>> read_mask("mask.png").tolist()
         [[0, 1], [2, 255]]
     """
-    if values not in (None, "index", "grey"):
-        raise ValueError(f"values must be 'index', 'grey' or None, got {values!r}. Choose one of them.")
-    if unknown != "error" and (isinstance(unknown, (bool, str)) or not 0 <= int(unknown) <= 65535):
-        raise ValueError(f"unknown must be 'error' or a class of 0..65535, got {unknown!r}. 255 is ignored by default.")
     with Source(path) as source:
-        header = parse(source, page, backend=backend)
-        warn_of_others(header)
-        shown = colors is not None or (values == "grey" and header.info.photometric != "palette")
-        stored = read_header(
-            header,
+        return mask_of(
+            parse(source, page, backend=backend),
+            colors=colors,
+            values=values,
+            unknown=unknown,
             window=window,
-            channels=None,
-            samples="display" if shown else "stored",
             backend=backend,
             orientation=orientation,
             max_pixels=max_pixels,
         )
+
+
+def mask_of(
+    header: Header,
+    *,
+    colors: Mapping[tuple[int, int, int], int] | None,
+    values: str | None,
+    unknown: str | int,
+    **options: Any,
+) -> np.ndarray:
+    """`read_mask` for a file that is open and whose header is known."""
+    if values not in (None, "index", "grey"):
+        raise ValueError(f"values must be 'index', 'grey' or None, got {values!r}. Choose one of them.")
+    if unknown != "error" and (isinstance(unknown, (bool, str)) or not 0 <= int(unknown) <= 65535):
+        raise ValueError(f"unknown must be 'error' or a class of 0..65535, got {unknown!r}. 255 is ignored by default.")
+    warn_of_others(header)
+    shown = colors is not None or (values == "grey" and header.info.photometric != "palette")
+    stored = read_header(header, channels=None, samples="display" if shown else "stored", **options)
     stored = _without_alpha(stored, header, shown)
     if colors is not None:
         return _index_of_colors(stored, colors, unknown, header.path)

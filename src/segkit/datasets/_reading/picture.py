@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -52,47 +53,48 @@ class Picture:
         deep = dtype.kind == "u" and dtype.itemsize > 1 and self.info.photometric != "palette"
         return min(full, (1 << bits) - 1) if deep else full
 
-    def read(self, window: Window | None, *, drop_clear: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
-        """[h, w, C] as stored, and True [h, w] where an alpha that was dropped is 0 (only with `drop_clear`).
+    def read(self, window: Window | None, *, data_only: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
+        """[h, w, C] as stored, and with `data_only` True [h, w] where the file says that nothing was measured.
 
         Raises:
             DataError: "rgb" was asked for and cannot be had without guessing.
         """
-        bands = self.channels if len(self._handles) == 1 and not isinstance(self.channels, str) else None
-        parts = [
-            handle.read(window=window, channels=bands, page=self.page, orientation=self.turned)  # type: ignore[arg-type]
-            for handle in self._handles
-        ]
+        named = None if isinstance(self.channels, str) else self.channels
+        bands = named if len(self._handles) == 1 else None
+        where: dict[str, Any] = {"window": window, "orientation": self.turned}
+        parts = [handle.read(channels=bands, page=self.page, **where) for handle in self._handles]  # type: ignore[arg-type]
         pixels = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
-        if len(parts) > 1 and self.channels is not None and not isinstance(self.channels, str):
-            pixels = np.ascontiguousarray(pixels[..., list(self.channels)])
+        missing = None
+        if data_only and self.page in (0, "channels"):
+            at_hand = pixels if bands is None and len(parts) == 1 and self.page == 0 else None
+            missing = ~self._handles[0].read_valid(alpha=True, image=at_hand, **where)
+        if bands is None and named is not None:
+            pixels = np.ascontiguousarray(pixels[..., list(named)])
         if self.channels == "rgb":
-            return self._as_rgb(pixels, drop_clear)
-        return pixels, None
+            pixels = self._as_rgb(pixels, missing)
+        return pixels, missing
 
-    def _as_rgb(self, pixels: np.ndarray, drop_clear: bool) -> tuple[np.ndarray, np.ndarray | None]:
-        count, clear = pixels.shape[2], None
+    def _as_rgb(self, pixels: np.ndarray, missing: np.ndarray | None) -> np.ndarray:
+        count = pixels.shape[2]
         if count in (2, 4):
-            alpha, opaque = pixels[..., -1], 1 if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max
-            through = alpha != opaque
-            if through.any():
-                clear = alpha == 0
-                if not drop_clear or (through & ~clear).any():
-                    raise DataError(
-                        f"PairDataset: channels='rgb' must find an opaque alpha in {self.files[0]!r}, got {count} "
-                        f"channels of which the last is not {opaque} everywhere. Name the channels, channels="
-                        f"{list(range(count - 1))}, to drop it"
-                        + (", or pass nodata='ignore', which leaves out where it is 0." if not drop_clear else ".")
-                    )
+            opaque = 1 if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max
+            through = pixels[..., -1] != opaque
+            if (through if missing is None else through & ~missing).any():
+                raise DataError(
+                    f"PairDataset: channels='rgb' must find an opaque alpha in {self.files[0]!r}, got {count} "
+                    f"channels of which the last is not {opaque} everywhere. Name the channels, channels="
+                    f"{list(range(count - 1))}, to drop it"
+                    + (", or pass nodata='ignore', which leaves out where it is 0." if missing is None else ".")
+                )
             pixels, count = pixels[..., :-1], count - 1
         if count == 1:
-            return np.repeat(pixels, 3, axis=2), clear
+            return np.repeat(pixels, 3, axis=2)
         if count != 3:
             raise DataError(
                 f"PairDataset: channels='rgb' must find grey or RGB in {self.files[0]!r}, got {count} channels. Name "
                 "three of them: channels=[3, 2, 1]."
             )
-        return np.ascontiguousarray(pixels), clear
+        return np.ascontiguousarray(pixels)
 
     def close(self) -> None:
         """Close all files."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ import numpy as np
 from segkit import IGNORE_INDEX
 from segkit.datasets._reading.picture import Picture, Window, upright_size
 from segkit.errors import DataError
-from segkit.io import ImageInfo, image_info, read_mask, to_tensor
+from segkit.io import ImageHandle, ImageInfo, open_image, read_mask, to_tensor
 from segkit.labels import remap
 
 if TYPE_CHECKING:
@@ -67,11 +66,13 @@ class OpenPair:
         self.reading, self.image_files, self.mask_files = reading, image, mask
         self.page = page
         self._whole_mask: np.ndarray | None = None
+        self._mask: ImageHandle | None = None
         which: int | str = "channels" if reading.pages == "channels" else page
         self._picture = Picture(image, channels=reading.channels, page=which)
         try:
+            self._mask = open_image(mask[0]) if mask else None
             # Without a mask, the image is what its mask would have to agree with.
-            self._mask_info = image_info(mask[0]) if mask else self._picture.info
+            self._mask_info = self._picture.info if self._mask is None else self._mask.info
             self._check_pages()
             self.turned = self._orientation()
             self._picture.turned = self.turned
@@ -103,16 +104,13 @@ class OpenPair:
     def read(self, window: Window | None = None) -> tuple[np.ndarray, np.ndarray]:
         """The image [h, w, C] as stored and the mask [h, w] in classes; zeros where there is no mask file."""
         ignores = self.reading.nodata == "ignore"
-        pixels, clear = self._picture.read(window, drop_clear=ignores)
+        pixels, missing = self._picture.read(window, data_only=ignores)
         self._check_top(pixels)
         mask = self.read_mask(window) if self._has_mask else np.zeros(pixels.shape[:2], np.uint8)
-        if ignores:
-            empty = _without_data(pixels, getattr(self._picture.info, "nodata", None))
-            for where in (empty, clear):
-                if where is not None and where.any():
-                    mask = _holding(mask, IGNORE_INDEX)
-                    mask[where] = IGNORE_INDEX
-                    pixels[where] = 0
+        if missing is not None and missing.any():
+            mask = _holding(mask, IGNORE_INDEX)
+            mask[missing] = IGNORE_INDEX
+            pixels[missing] = 0
         return pixels, mask
 
     def image_tensor(self, pixels: np.ndarray) -> Tensor:
@@ -194,16 +192,15 @@ class OpenPair:
     def _joined_masks(self, window: Window | None) -> np.ndarray:
         """The mask file; of several, one for each object, 1 where any is not 0."""
         options: dict[str, Any] = {"window": window, "orientation": self.turned}
-        if self.reading.pages != "channels":
-            options["page"] = self.page
-        if self.reading.colors is not None and self.reading.unknown != "error":
-            options["unknown"] = self.reading.unknown
-        first = read_mask(self.mask_files[0], colors=self.reading.colors, **options)
+        options["page"] = 0 if self.reading.pages == "channels" else self.page
+        options |= {"colors": self.reading.colors, "unknown": self.reading.unknown}
+        assert self._mask is not None
+        first = self._mask.read_mask(**options)
         if len(self.mask_files) == 1:
             return first
         joined = first != 0
         for path in self.mask_files[1:]:
-            one = read_mask(path, colors=self.reading.colors, **options)
+            one = read_mask(path, **options)
             if one.shape != joined.shape:
                 raise DataError(
                     f"{self.reading.name}: the masks of an image's objects must have one size, got {joined.shape} in "
@@ -279,8 +276,10 @@ class OpenPair:
             )
 
     def close(self) -> None:
-        """Close the image."""
+        """Close the image and the mask."""
         self._picture.close()
+        if self._mask is not None:
+            self._mask.close()
 
     def __enter__(self) -> OpenPair:
         return self
@@ -309,18 +308,6 @@ def read_sample(opened: OpenPair, transform: Callable[..., Any] | None, carried:
     if opened.reading.scale and getattr(plan, "takes_stored", False):
         return plan(pixels, labels, top=opened.top)
     return plan(opened.image_tensor(pixels), labels)
-
-
-def _without_data(pixels: np.ndarray, nodata: float | None) -> np.ndarray | None:
-    """True [h, w] where every channel holds what the file declares to be no data."""
-    if nodata is None:
-        return None
-    if isinstance(nodata, float) and math.isnan(nodata):
-        return np.isnan(pixels).all(axis=2) if pixels.dtype.kind == "f" else None
-    if pixels.dtype.kind != "f" and nodata != int(nodata):
-        return None
-    value = np.asarray(nodata, np.float64).astype(pixels.dtype) if pixels.dtype.kind == "f" else int(nodata)
-    return np.asarray((pixels == value).all(axis=2))
 
 
 def _holding(mask: np.ndarray, value: int) -> np.ndarray:

@@ -44,7 +44,7 @@ def parse(
     if isinstance(backend, HeaderReader):
         return backend.header(source, page or 0, level)
     start = source.pread(0, min(64, source.size))
-    if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+    if is_tiff(source):
         return parse_tiff(source, page, level, survey=survey)
     if not survey:
         source.read_all()  # the pixels are wanted next, and the parser then walks in memory
@@ -70,6 +70,11 @@ def parse(
         reason = f"{what} was asked for, but only the first image of a {header.info.format} can be read"
         raise ImageReadError(source.path, reason, "use page=0 and level=0")
     return replace(header, several=True) if page is None and header.info.pages > 1 else header
+
+
+def is_tiff(source: Source) -> bool:
+    """Whether a file is read by its blocks, and not as a whole."""
+    return source.pread(0, min(4, source.size)) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def _index(name: str, value: int) -> int:
