@@ -166,3 +166,89 @@ def test_a_large_pair_is_audited_as_any_other(tmp_path, monkeypatch):
     monkeypatch.setattr(by_windows, "_LARGE", 0)
     report = audit.audit_dataset(tmp_path / "images", tmp_path / "masks", num_classes=2, progress=False)
     assert report.counts() == {"exact-duplicate": 2}
+
+
+# --- places
+
+
+def wrong_places(count=30, size=(64, 80), classes=4):
+    """Predictions that err by a pixel along boundaries, and masks of which some hold an object with a wrong label."""
+    pairs, planted = [], {}
+    for number, (probs, mask) in enumerate(predictions_and_masks(count, classes, size, seed=3)):
+        mask = np.roll(mask, 1, number % 2)  # drawn a pixel beside where the network sees it
+        if number % 5 == 2:
+            y, x = 10 + number, 12 + number
+            mask[y : y + 16, x : x + 14] = (probs.argmax(0)[y + 8, x + 7] + 1) % classes
+            planted[number] = (y, x)
+        pairs.append((probs, mask))
+    return pairs, planted
+
+
+def test_the_places_that_are_most_surely_wrong_are_the_planted_objects():
+    pairs, planted = wrong_places()
+    quality = label_quality([p for p, _ in pairs], [m for _, m in pairs])
+    found = set(quality.worst_places(len(planted))["number"].tolist())
+    assert found <= set(planted)
+    assert len(found) >= len(planted) - 1
+    for place in quality.worst_places(len(planted)):
+        y, x = planted[int(place["number"])]
+        assert place["top"] < y + 16
+        assert place["top"] + place["height"] > y
+        assert place["left"] < x + 14
+        assert place["left"] + place["width"] > x
+    assert (np.diff(quality.places["score"]) <= 0).all()
+    assert ((quality.places["score"] >= 0) & (quality.places["score"] <= 1)).all()
+
+
+def test_ignored_pixels_make_no_place():
+    pairs, planted = wrong_places()
+    masks = [np.where(m == p.argmax(0), m, 255).astype(np.uint8) for p, m in pairs]
+    assert len(label_quality([p for p, _ in pairs], masks).places) == 0
+
+
+def test_places_are_the_same_whatever_the_order_of_the_images():
+    pairs, _ = wrong_places(10)
+    names = ["top", "left", "label", "predicted", "pixels"]
+    one = label_quality([p for p, _ in pairs], [m for _, m in pairs]).places
+    other = label_quality([p for p, _ in pairs[::-1]], [m for _, m in pairs[::-1]]).places
+    assert sorted(one[names].tolist()) == sorted(other[names].tolist())
+    np.testing.assert_allclose(one["score"], other["score"])
+
+
+@pytest.mark.parametrize("given", ["arrays", "tensors", "paths", "nothing"])
+def test_the_page_shows_each_place_beside_image_label_and_prediction(tmp_path, given):
+    from segkit.io import write_image, write_mask
+
+    pairs, planted = wrong_places()
+    shown = [np.dstack([m * 60] * 3) for _, m in pairs]
+    for i, (_, mask) in enumerate(pairs):
+        write_mask(tmp_path / f"<b>{i}.png", mask)
+        write_image(tmp_path / f"{i}.tif", shown[i])
+    images = {
+        "arrays": shown,
+        "tensors": [torch_of(image) for image in shown] if given == "tensors" else None,
+        "paths": [tmp_path / f"{i}.tif" for i in range(len(pairs))],
+        "nothing": None,
+    }[given]
+    masks = [tmp_path / f"<b>{i}.png" for i in range(len(pairs))]
+    quality = label_quality([p for p, _ in pairs], masks, images=images)
+    quality.to_html(tmp_path / "places.html")
+    page = (tmp_path / "places.html").read_text("utf-8")
+    assert len(planted) <= page.count("data:image/jpeg") <= 200
+    assert "<b>2.png" not in page
+    assert "&lt;b&gt;2.png" in page
+    first = page.index("&lt;b&gt;" + str(int(quality.places["number"][0])))
+    assert first == min(page.index(f"&lt;b&gt;{number}.png") for number in planted)
+
+
+def torch_of(image):
+    import torch
+
+    return torch.from_numpy(image.transpose(2, 0, 1).copy())
+
+
+def test_a_gallery_stays_small_whatever_the_number_of_places():
+    pairs, _ = wrong_places()
+    quality = label_quality((p for _ in range(8) for p, _ in pairs), (m for _ in range(8) for _, m in pairs))
+    assert len(quality.places) > 400
+    assert len(quality._gallery.pictures()) == 200

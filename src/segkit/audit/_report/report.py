@@ -86,7 +86,7 @@ class AuditReport:
             each = (json.dumps([finding._asdict()], indent=1)[2:-2] for finding in self.findings)
             text = text.replace('"findings": []', '"findings": [\n ' + ",\n".join(each).replace("\n", "\n ") + "\n ]")
         if path is not None:
-            _write(path, text)
+            write_text(path, text)
         return text
 
     def to_html(self, path: str | os.PathLike[str]) -> None:
@@ -96,10 +96,10 @@ class AuditReport:
             OSError: the file cannot be written; nothing is left behind.
         """
         data = MeasuredSet(self.files, self.rows, self.labels, self.options, self.findings)
-        _write(path, page_of(data, pairs=len(self.pairs), clean=len(self.clean_pairs())))
+        write_text(path, page_of(data, pairs=len(self.pairs), clean=len(self.clean_pairs())))
 
 
-def _write(path: str | os.PathLike[str], text: str) -> None:
+def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write a text file whole or not at all; to a device or a pipe as it is, which nothing may replace."""
     target = os.fspath(path)
     if os.path.exists(target) and not os.path.isfile(target):
