@@ -128,6 +128,28 @@ for transform in (T.RandomAffine(30), T.PerSample(T.RandomAffine(30))):
         axis.set_axis_off()
 
 # %%
+# Two samples in one
+# ------------------
+# The donor is another scene. ``CopyPaste`` takes its houses, each moved with the rest of
+# the donor; ``MixUp`` gives shares of classes, of which the larger is shown.
+other, other_labels = draw_scene(seed=5)
+donor = to_tensor(other), torch.from_numpy(other_labels)
+mixes = [
+    T.CutMix(0.3),
+    T.ClassMix(0.5),
+    T.CopyPaste([5], share=1, transform=T.RandomAffine(30)),
+    T.MixUp(6, alpha=1.0),
+]
+mixed = {}
+for mix in mixes:
+    picture, target = mix(
+        image, mask, donor=donor, generator=torch.Generator().manual_seed(7)
+    )
+    target = target["mask"].argmax(0) if isinstance(target, dict) else target
+    mixed[type(mix).__name__] = picture, target
+show({"picture": (image, mask), "donor": donor} | mixed)
+
+# %%
 # Targets that losses need
 # ------------------------
 # Skeletons for thin things, and the distance to a class's border, made in the loader

@@ -10,6 +10,7 @@ from segkit.datasets._dataset import JoinedDataset, PairDataset
 from segkit.datasets._expand import expand_dataset
 from segkit.datasets._folds import Folds, split_folds
 from segkit.datasets._grid import GridDataset
+from segkit.datasets._mixed import MixDataset
 from segkit.datasets._pairs import Pair, Pairs, find_images, find_pairs
 from segkit.datasets._tile import Tiled, tile_images
 
@@ -17,6 +18,7 @@ __all__ = [
     "Folds",
     "GridDataset",
     "JoinedDataset",
+    "MixDataset",
     "Pair",
     "PairDataset",
     "Pairs",

@@ -23,6 +23,7 @@ from segkit.transforms._compose import Compose
 from segkit.transforms._crops import CropBox, FiveCrop, GridCrop, TenCrop
 from segkit.transforms._flip import HorizontalFlip, Rotate90, VerticalFlip
 from segkit.transforms._merge import CropMerger, merge_crops, stack_crops, unstack_crops
+from segkit.transforms._mix import ClassMix, CopyPaste, CutMix, MixUp
 from segkit.transforms._plan import Plan
 from segkit.transforms._resampling.geometry import Geometry
 from segkit.transforms._size import CenterCrop, PadTo, PadToMultiple, RandomCrop, Resize
@@ -32,8 +33,10 @@ from segkit.transforms._warp import ElasticDeform, RandomAffine, RandomResizedCr
 
 __all__ = [
     "CenterCrop",
+    "ClassMix",
     "ColorJitter",
     "Compose",
+    "CopyPaste",
     "CropBox",
     "CropMerger",
     "Cutout",
@@ -48,6 +51,7 @@ __all__ = [
     "Geometry",
     "GridCrop",
     "HorizontalFlip",
+    "MixUp",
     "Normalize",
     "OnImage",
     "PadTo",
