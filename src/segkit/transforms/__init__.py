@@ -39,6 +39,7 @@ __all__ = [
     "CopyPaste",
     "CropBox",
     "CropMerger",
+    "CutMix",
     "Cutout",
     "DistanceMaps",
     "ElasticDeform",
