@@ -154,3 +154,56 @@ def test_the_innermost_choice_counts(monkeypatch, no_answers_kept):
             assert losses.backend() == "torch"
         assert losses.backend() == "triton"
     assert losses.backend() == "torch"
+
+
+@pytest.fixture
+def kernels_by_default(monkeypatch):
+    """As on a card: the kernels are the default, and nothing was tried yet."""
+    from segkit.losses._engine import levels, route, trust
+
+    for module in (levels, route):
+        monkeypatch.setattr(module, "runs_kernels", lambda logits, size: True)
+    monkeypatch.setattr(trust, "_found", {})
+
+
+@needs_triton
+@pytest.mark.parametrize("name", ["dice_ce", "lovasz", "focal", "cross_entropy"])
+def test_kernels_that_fail_give_way_to_the_torch_code_with_one_warning(name, kernels_by_default):
+    x, y = torch.randn(2, 3, 200, 200, generator=torch.Generator().manual_seed(0)), torch.zeros(2, 200, 200).long()
+    y[:, 100:] = 2
+    loss = getattr(losses.functional, name)
+    with losses.use_backend("torch"), pytest.MonkeyPatch.context() as plain:
+        from segkit.losses._engine import levels, route
+
+        for module in (levels, route):
+            plain.setattr(module, "runs_kernels", lambda logits, size: False)
+        expected = loss(x, y)
+    with pytest.warns(UserWarning, match="the torch code runs for .* since its Triton kernel fails: "):
+        found = loss(x, y)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(loss(x, y), expected)  # a second warning would be an error
+
+
+@needs_triton
+@pytest.mark.parametrize("off", [0.0, 0.01])
+def test_kernels_that_differ_give_way_and_equal_ones_stay(off, kernels_by_default, monkeypatch):
+    from segkit.losses._engine import walk
+    from segkit.losses._engine.triton import launch
+
+    ran = []
+
+    def forward(inputs, spec, size):
+        ran.append(inputs.logits.shape)
+        found = walk._forward(inputs, spec, size, False)[0]
+        return found._replace(terms=found.terms * (1 + off))
+
+    monkeypatch.setattr(launch, "forward", forward)
+    monkeypatch.setattr(launch, "backward", walk._backward)
+    x, y = torch.randn(2, 3, 7, 8), torch.zeros(2, 7, 8).long()
+    if off:
+        with pytest.warns(UserWarning, match="gives other numbers .by 1.0e-02 of the largest"):
+            losses.functional.cross_entropy(x, y)
+        assert ran == [(2, 3, 300)]  # the trial alone
+    else:
+        losses.functional.cross_entropy(x, y)
+        assert ran == [(2, 3, 300), (2, 3, 56)]

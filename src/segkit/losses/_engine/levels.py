@@ -6,7 +6,7 @@ set of pixels whose error is at least t. Only how many pixels lie above each lev
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -21,6 +21,7 @@ from segkit.losses._engine.streamed.by_class import add_at_, in_memory
 from segkit.losses._engine.streamed.coarse import CoarseLogits
 from segkit.losses._engine.streamed.labels import check_range, read_labels, truth_by_class
 from segkit.losses._engine.streamed.surest import mend_, surest
+from segkit.losses._engine.trust import trusted
 from segkit.losses._engine.wanted import Inputs, Spec
 
 
@@ -88,12 +89,17 @@ _ARGUMENTS = (
 def lovasz_sums(*args: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Loss [rows, C], size of the truth, of all that counts, and the table of slopes."""
     inputs, spec, size, per_image = Inputs(*args[:3]), Spec(*args[3:6]), args[6], args[7]
-    logits, target, pixel_weights = inputs.logits, inputs.target, inputs.pixel_weights
-    if runs_kernels(logits, size):
+    if _by_kernels(inputs, spec, size, per_image):
         from segkit.losses._engine.triton import launch
 
         return launch.lovasz_forward(inputs, spec, size, per_image)
-    source = CoarseLogits(logits, size) if size else Logits(logits)
+    return _sums(inputs, spec, size, per_image)
+
+
+def _sums(inputs: Inputs, spec: Spec, size: Sequence[int], per_image: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """`lovasz_sums` by the torch code."""
+    logits, target, pixel_weights = inputs.logits, inputs.target, inputs.pixel_weights
+    source = CoarseLogits(logits, list(size)) if size else Logits(logits)
     rows, classes = logits.shape[0] if per_image else 1, logits.shape[1]
     # float32 counts to 2**24 exactly; where a slot could hold more, and for weights, count in float64.
     weighted = pixel_weights is not None or target.numel() > 2**24
@@ -144,12 +150,17 @@ def _(logits, target, pixel_weights, function, sigmoid, ignore_index, size, per_
 )
 def _lovasz_backward(by_loss: Tensor, table: Tensor, *args: Any) -> Tensor:
     inputs, spec, size, per_image = Inputs(*args[:3]), Spec(*args[3:6]), args[6], args[7]
-    logits = inputs.logits
-    if runs_kernels(logits, size):
+    if _by_kernels(inputs, spec, size, per_image):
         from segkit.losses._engine.triton import launch
 
         return launch.lovasz_backward(inputs, spec, size, per_image, by_loss, table)
-    source = CoarseLogits(logits, size) if size else Logits(logits)
+    return _slopes(inputs, spec, size, per_image, by_loss, table)
+
+
+def _slopes(inputs: Inputs, spec: Spec, size: Sequence[int], per_image: bool, by_loss: Tensor, table: Tensor) -> Tensor:
+    """The gradient by the torch code."""
+    logits = inputs.logits
+    source = CoarseLogits(logits, list(size)) if size else Logits(logits)
     for block, p, slot, weight, _, no in levels(source, inputs, spec, per_image, False):
         slope = table.view(-1).index_select(0, slot.view(-1)).view(p.shape)
         slope.mul_(by_loss[block.samples if per_image else slice(None), :, None]).mul_(p)
@@ -183,3 +194,20 @@ def _backward(ctx: Any, by_loss: Tensor | None, *_others: Any) -> tuple[Any, ...
 
 lovasz_sums.register_autograd(_backward, setup_context=_setup)
 lovasz_sums.register_vmap(refuse_vmap)
+
+
+def _by_kernels(inputs: Inputs, spec: Spec, size: Sequence[int], per_image: bool) -> bool:
+    """Whether the kernels count, and do on this device what the torch code does."""
+
+    def of_kernels(inputs: Inputs, spec: Spec, size: tuple[int, ...]) -> list[Tensor]:
+        from segkit.losses._engine.triton import launch
+
+        *found, table = launch.lovasz_forward(inputs, spec, size, per_image)
+        return [*found, launch.lovasz_backward(inputs, spec, size, per_image, torch.ones_like(found[0]), table)]
+
+    def of_torch(inputs: Inputs, spec: Spec, size: tuple[int, ...]) -> list[Tensor]:
+        *found, table = _sums(inputs, spec, size, per_image)
+        return [*found, _slopes(inputs, spec, size, per_image, torch.ones_like(found[0]), table)]
+
+    what = "lovasz" if per_image else "lovasz of a batch"
+    return runs_kernels(inputs.logits, size) and trusted(inputs, spec, size, what, of_kernels, of_torch)

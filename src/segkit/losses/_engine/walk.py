@@ -13,12 +13,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from segkit.losses._engine.route import code_for
+from segkit.losses._engine.route import by_index, code_for
 from segkit.losses._engine.streamed import hard, soft
 from segkit.losses._engine.streamed.blocks import Logits
 from segkit.losses._engine.streamed.coarse import CoarseLogits
 from segkit.losses._engine.streamed.totals import Totals
 from segkit.losses._engine.tracing import looked_on, readable, transformed
+from segkit.losses._engine.trust import trusted
 from segkit.losses._engine.wanted import Found, Inputs, Spec, Upstream
 
 
@@ -36,15 +37,20 @@ def forward(inputs: Inputs, spec: Spec, size: Sequence[int], keep: bool = False)
     """
     x = inputs.logits
     warn_of_probabilities(x, spec)
-    code = code_for(inputs, spec, size)
-    if code == "kernels":
+    if _by_kernels(inputs, spec, size):
         from segkit.losses._engine.triton import launch
 
         return launch.forward(inputs, spec, size), None
+    return _forward(inputs, spec, size, keep)
+
+
+def _forward(inputs: Inputs, spec: Spec, size: Sequence[int], keep: bool) -> tuple[Found, Tensor | None]:
+    """`forward` by the torch code."""
+    x = inputs.logits
     logits = CoarseLogits(x, list(size)) if size else Logits(x)
     totals = Totals(logits.shape, spec, logits.dtype, logits.device)
     buffer = torch.empty_like(x) if keep else None
-    if code == "hard":
+    if by_index(inputs, spec):
         hard.forward(logits, inputs, spec, buffer, totals)
     else:
         soft.forward(logits, inputs, spec, totals)
@@ -53,17 +59,56 @@ def forward(inputs: Inputs, spec: Spec, size: Sequence[int], keep: bool = False)
 
 def backward(inputs: Inputs, spec: Spec, size: Sequence[int], by: Upstream, buffer: Tensor | None = None) -> Tensor:
     """The gradient by the logits, in their dtype and shape; written over ``buffer`` if there is one."""
-    code = "hard" if buffer is not None else code_for(inputs, spec, size)
-    if code == "kernels":
+    if buffer is None and _by_kernels(inputs, spec, size):
         from segkit.losses._engine.triton import launch
 
         return launch.backward(inputs, spec, size, by)
+    return _backward(inputs, spec, size, by, buffer)
+
+
+def _backward(inputs: Inputs, spec: Spec, size: Sequence[int], by: Upstream, buffer: Tensor | None = None) -> Tensor:
+    """`backward` by the torch code."""
     logits = CoarseLogits(inputs.logits, list(size)) if size else Logits(inputs.logits)
-    if code == "hard":
+    if by_index(inputs, spec):
         hard.backward(logits, inputs, spec, by, buffer)
     else:
         soft.backward(logits, inputs, spec, by)
     return (logits.gradient() if buffer is None else buffer).view(inputs.logits.shape)
+
+
+def _by_kernels(inputs: Inputs, spec: Spec, size: Sequence[int]) -> bool:
+    """Whether the kernels make a pass, and do on this device what the torch code does."""
+    return code_for(inputs, spec, size) == "kernels" and trusted(
+        inputs, spec, size, "this loss", _of_kernels, _of_torch
+    )
+
+
+def _of_kernels(inputs: Inputs, spec: Spec, size: tuple[int, ...]) -> list[Tensor]:
+    """All that the kernels give for a problem."""
+    from segkit.losses._engine.triton import launch
+
+    found = launch.forward(inputs, spec, size)
+    return [*_tensors(found), launch.backward(inputs, spec, size, _slopes_for(found))]
+
+
+def _of_torch(inputs: Inputs, spec: Spec, size: tuple[int, ...]) -> list[Tensor]:
+    """The same by the torch code."""
+    found, _ = _forward(inputs, spec, size, False)
+    return [*_tensors(found), _backward(inputs, spec, size, _slopes_for(found))]
+
+
+def _tensors(found: Found) -> list[Tensor]:
+    return [part for part in (*(found.sums or ()), found.terms, found.weight) if part is not None]
+
+
+def _slopes_for(found: Found) -> Upstream:
+    """Some gradients by what was found: other ones for each image and class."""
+
+    def some(x: Tensor | None) -> Tensor | None:
+        return None if x is None else torch.linspace(-1, 2, x.numel(), dtype=x.dtype, device=x.device).view(x.shape)
+
+    sums = found.sums
+    return some(found.terms), None if sums is None else some(sums.intersection), None if sums is None else some(sums[1])
 
 
 def warn_of_yes_probabilities(x: Tensor, spec: Spec) -> None:
