@@ -226,9 +226,11 @@ def to_gradient_(pixels: Pixels, slopes: Slopes, power: int) -> None:
             add_at_(p, in_memory(p, labels.y) if place is None else place, by_nll, -1)
         return
     # Wrong answers that are sure have little left for y; of right ones y itself is the surest.
-    wrong = surest(p, p_y) if readable(p) and p_y.numel() and float(p_y.min()) < SURE else None
-    sure = p_y > 1 - SURE
-    right = p_y > 0.5 if readable(p) and bool((sure if labels.valid is None else sure & labels.valid).any()) else None
+    low, high = (float(v) for v in torch.aminmax(p_y)) if readable(p) and p_y.numel() else (0.5, 0.5)
+    wrong = surest(p, p_y) if low < SURE else None
+    right = None
+    if high > 1 - SURE and (labels.valid is None or bool(((p_y > 1 - SURE) & labels.valid).any())):
+        right = p_y > 0.5
     if own is not None:
         at_y = torch.bmm(slopes.by_inter[:, None], own, out=p.new_empty((len(p), 1, p.shape[2])))[:, 0]
     else:

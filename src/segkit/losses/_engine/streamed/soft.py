@@ -15,9 +15,9 @@ from torch.nn.functional import softplus
 from segkit.losses._engine.focal import focal_slope, focal_term
 from segkit.losses._engine.streamed.blocks import Block, Logits, blocks, sum_dtype
 from segkit.losses._engine.streamed.labels import check_range, ignored, read_labels
-from segkit.losses._engine.streamed.surest import mend_, surest
+from segkit.losses._engine.streamed.surest import SURE, mend_, surest
 from segkit.losses._engine.streamed.totals import Totals
-from segkit.losses._engine.tracing import readable
+from segkit.losses._engine.tracing import readable, transformed
 from segkit.losses._engine.wanted import Inputs, Spec, Upstream
 
 
@@ -114,7 +114,12 @@ def clean(x: Tensor, truth: Truth, dtype: torch.dtype) -> Tensor:
 
 
 def probabilities(x: Tensor, spec: Spec) -> Tensor:
-    """The probabilities in float64, so that 1 - p has its digits, in the gradient by autograd too."""
+    """The probabilities, in float64 where one is sure: so 1 - p has its digits, in the gradient by autograd too."""
+    p = x.sigmoid() if spec.sigmoid else torch.softmax(x, 1)
+    if readable(p) and p.numel() and not transformed():
+        low, high = (float(v) for v in torch.aminmax(p.detach()))
+        if high < 1 - SURE and (low > SURE or not spec.sigmoid):
+            return p
     wide = x.to(sum_dtype(x.device))
     return wide.sigmoid() if spec.sigmoid else torch.softmax(wide, 1)
 
