@@ -405,9 +405,10 @@ def test_what_cannot_move_both_is_refused_when_the_data_set_is_made(kinds, tmp_p
 
     for package, adapter in (("torchvision.transforms.v2", "FromTorchvision"), ("albumentations.core", "FromAlbum")):
         foreign = type("Foreign", (Flip,), {"__module__": package})
-        for transform in (foreign(), T.Compose([foreign()]), T.Compose([T.HorizontalFlip(), T.Compose([foreign()])])):
-            with pytest.raises(TypeError, match=rf"`transform` must move .* together, got Foreign.*{adapter}"):
-                attempt(transform)
+        with pytest.raises(TypeError, match=rf"`transform` must move .* together, got Foreign.*{adapter}"):
+            attempt(foreign())
+        with pytest.raises(TypeError, match=adapter):  # a Compose says so itself
+            attempt(T.Compose([T.HorizontalFlip(), foreign()]))
     for transform in (mirror_only, torch.nn.ReLU()):
         with pytest.raises(TypeError, match=r"which takes one .*OnImage"):
             attempt(transform)
