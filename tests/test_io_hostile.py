@@ -136,11 +136,32 @@ def test_an_old_jpeg_that_lists_too_few_blocks_is_refused(tmp_path):
     assert not any(verdict for _, verdict, _ in sio.explain_backends(tmp_path / "a.tif"))
 
 
-def test_a_tag_out_of_order_is_refused(tmp_path):
-    entries = page(8, 8)
-    entries[4], entries[5] = entries[5], entries[4]
+@pytest.mark.parametrize("tag", [258, 259, 262, 277, 278])
+def test_an_unknown_tag_out_of_order_is_refused(tmp_path, tag):
+    """A flipped bit made it, and what the lost tag said would be replaced by a default."""
+    entries = [(entry[0] ^ 1 << 14, *entry[1:]) if entry[0] == tag else entry for entry in page(8, 8)]
     (tmp_path / "a.tif").write_bytes(tiff(entries, blocks=bytes(400)))
-    refused(tmp_path / "a.tif", match="out of order")
+    refused(tmp_path / "a.tif", match="out of order, and its tag")
+
+
+def test_tags_that_a_writer_sorted_badly_or_wrote_twice_are_read(tmp_path):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 255, (8, 8, 1), dtype=np.uint8)
+    for _ in range(20):
+        entries = page(8, 8, offset=170, size=64)  # right behind the thirteen entries
+        text = (270, 2, 4, int.from_bytes(b"one\0", "little"))
+        entries = [entries[i] for i in rng.permutation(len(entries))] + [text, text, (305, 2, 4, 0), entries[0]]
+        data = tiff(entries, blocks=image.tobytes())
+        (tmp_path / "a.tif").write_bytes(data)
+        np.testing.assert_array_equal(sio.read_image(tmp_path / "a.tif"), image)
+
+
+def test_a_tag_that_says_two_different_things_is_refused(tmp_path):
+    for tag in (256, 258, 262, 273):
+        twice = [entry for entry in page(8, 8) if entry[0] == tag]
+        entries = sorted([*page(8, 8), (*twice[0][:3], twice[0][3] + 8)])
+        (tmp_path / "a.tif").write_bytes(tiff(entries, blocks=bytes(400)))
+        refused(tmp_path / "a.tif", match=f"tag {tag} twice, with different values")
 
 
 def chunk(kind, data):

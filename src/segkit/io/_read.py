@@ -171,8 +171,10 @@ def read_header(
         _limit(header, shown[2] * shown[3], max_pixels)
         _limit(header, math.prod(header.detail.tile), max(max_pixels, 2**29))  # a block is decoded whole
     else:
-        _limit(header, info.height * info.width, max_pixels)
-    reader = choose(header, backend)
+        # Of a PNG only the rows down to the window's last one are decoded.
+        part = backend == "auto" and info.format == "PNG" and not header.detail.interlaced
+        _limit(header, (shown[0] + shown[2] if part else info.height) * info.width, max_pixels)
+    reader = choose(header, backend, shown[0] + shown[2])
     try:
         pixels = _pixels(header, reader, shown, channels, samples)
         return upright(pixels, turn)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from segkit.errors import ImageReadError
 from segkit.io._backends.pillow_plugins import decode
-from segkit.io._headers.info import Header
 
 WEIGHTS = np.array([299, 587, 114], np.int32)  # of RGB in lightness, in thousandths
 MIDDLE = 128 * 1000  # a block without coefficients
@@ -14,21 +15,35 @@ MIDDLE = 128 * 1000  # a block without coefficients
 MORE = bytes((37 * i + 11) % 255 for i in range(4096))
 
 
-def refuse_early_end(header: Header, data: bytes, pixels: np.ndarray) -> None:
+def refuse_early_end(
+    path: str, data: bytes, pixels: np.ndarray, decode: Callable[[bytes], np.ndarray], what: str = "its"
+) -> None:
     """Raise ImageReadError if decoding `data` to `pixels` [H, W, C] ran out of data.
 
     What is missing comes out as blocks of middle grey, and the last block is among them. A picture may end in middle
     grey by itself, so only then it is decoded once more with further codes before its end: a decoder that has all it
     needs skips them.
+
+    Args:
+        path: for the message.
+        data: a whole JPEG.
+        pixels: what came of it.
+        decode: how it is decoded once more.
+        what: whose data they are, for the message.
     """
     if pixels.dtype != np.uint8 or not _grey(pixels[-1:, -1:]):  # the last pixel decides nearly always
         return
     height, width = pixels.shape[:2]
     if not _grey(pixels[(height - 1) // 8 * 8 :, (width - 1) // 8 * 8 :]):
         return
-    if not np.array_equal(decode("JPEG", data), decode("JPEG", data[:-2] + MORE + data[-2:])):
-        reason = "its data end early, though its end marker stands"
-        raise ImageReadError(header.path, reason, "it was cut and then closed: get it again, or cut the good part out")
+    if not np.array_equal(decode(data), decode(data[:-2] + MORE + data[-2:])):
+        reason = f"{what} data end early, though the end marker stands"
+        raise ImageReadError(path, reason, "it was cut and then closed: get it again, or cut the good part out")
+
+
+def decode_jpeg(data: bytes) -> np.ndarray:
+    """A JPEG file through Pillow, which finds an early end in files that imagecodecs misses (progressive 4:2:0)."""
+    return decode("JPEG", data)
 
 
 def _grey(part: np.ndarray) -> bool:

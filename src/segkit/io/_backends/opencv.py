@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from segkit.errors import ImageReadError
-from segkit.io._backends.jpeg_end import refuse_early_end
+from segkit.io._backends.jpeg_end import decode_jpeg, refuse_early_end
 from segkit.io._backends.request import Request, crop
 from segkit.io._backends.tiff_blocks import block_numbers, minimal_tiff, read_blocks
 from segkit.io._headers.info import Header
@@ -59,7 +59,7 @@ class OpenCV:
         elif whole.shape[2] == 4:
             whole = cv2.cvtColor(whole, cv2.COLOR_BGRA2RGBA, whole)
         if info.format == "JPEG":
-            refuse_early_end(header, data, whole)
+            refuse_early_end(header.path, data, whole, decode_jpeg)
         if info.format in ("PNG", "APNG") and (info.bits_per_sample == 1 or info.photometric == "palette"):
             # libpng spreads fewer bits over 0..255
             whole = whole // (255 // ((1 << info.bits_per_sample) - 1)) if info.bits_per_sample < 8 else whole

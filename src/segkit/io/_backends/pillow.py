@@ -6,13 +6,14 @@ import io
 
 import numpy as np
 
-from segkit.io._backends.jpeg_end import refuse_early_end
+from segkit.io._backends.jpeg_end import decode_jpeg, refuse_early_end
 from segkit.io._backends.pillow_plugins import decode
-from segkit.io._backends.png_rows import inflate_rows, unfiltered
+from segkit.io._backends.png_rows import inflate_rows, rows_of, unfiltered
 from segkit.io._backends.request import Request, crop
 from segkit.io._backends.tiff_blocks import block_numbers, minimal_tiff, read_blocks
-from segkit.io._headers.gif_webp_jp2 import minimal_webp
+from segkit.io._headers.gif_webp import minimal_webp
 from segkit.io._headers.info import Header
+from segkit.io._headers.jp2 import minimal_jp2
 from segkit.io._headers.jpeg import minimal_jpeg
 from segkit.io._headers.png import minimal_png, verify_data
 
@@ -47,26 +48,27 @@ class Pillow:
 
     def read(self, header: Header, request: Request) -> np.ndarray:
         """The stored samples of `request`."""
-        info = header.info
+        info, height = header.info, header.info.height
         if info.format in ("PNG", "APNG"):
             verify_data(header)
-            rows = inflate_rows(header)
-            samples = unfiltered(header, rows)
+            height = rows_of(header, request)
+            rows = inflate_rows(header, height)
+            samples = unfiltered(header, rows, height)
             if samples is not None:
                 return crop(samples, request)
-            data = minimal_png(header, rows=rows)
+            data = minimal_png(header, rows=rows, height=height)
         else:
             data = _minimal(header)
         whole = decode(info.format, data)
         if info.format == "JPEG":
-            refuse_early_end(header, data, whole)
+            refuse_early_end(header.path, data, whole, decode_jpeg)
         if whole.dtype == bool:
             whole = (whole.view(np.uint8) != 0).astype(np.uint8)  # Pillow's bool holds 255
             if info.format == "PNM":
                 whole = 1 - whole  # in a PBM, 1 is black
         if whole.dtype == np.int32 and info.dtype == np.uint16:
             whole = whole.astype(np.uint16)
-        return crop(whole.reshape(info.height, info.width, -1), request)
+        return crop(whole.reshape(height, info.width, -1), request)
 
 
 def _minimal(header: Header) -> bytes:
@@ -76,6 +78,8 @@ def _minimal(header: Header) -> bytes:
         return minimal_jpeg(header)
     if info.format == "WebP" and info.pages == 1:
         return minimal_webp(header)
+    if info.format in ("JP2", "J2K"):
+        return minimal_jp2(header)
     if info.format not in ("TIFF", "BigTIFF") or header.detail.compression == OLD_JPEG:
         return header.source.read_all()
     page = header.detail

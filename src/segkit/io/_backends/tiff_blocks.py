@@ -59,7 +59,10 @@ def block_ranges(page: TiffPage, numbers: Sequence[int]) -> list[tuple[int, int]
         if size == 0:  # some writers leave the size out
             size = need if page.compression == 1 else end - offset if rows * columns * page.planes == 1 else 0
         if page.compression == 1:
-            size = need if size >= need or offset + need <= end else size
+            # Some writers state too few bytes; but what belongs to another block does not belong to this one.
+            size = (
+                need if size >= need or (offset + need <= end and not _begins_in(offsets, offset, need, page)) else size
+            )
             if size < need:
                 raise ImageReadError(
                     path, f"its block {number} holds {size} of {need} bytes", "it is truncated: copy or export it again"
@@ -83,6 +86,12 @@ def block_ranges(page: TiffPage, numbers: Sequence[int]) -> list[tuple[int, int]
             )
         ranges.append((offset, size))
     return ranges
+
+
+def _begins_in(offsets: np.ndarray, offset: int, size: int, page: TiffPage) -> bool:
+    """Whether another block begins among the bytes after an offset."""
+    others = offsets.astype(np.int64) + page.shift
+    return bool(((others > offset) & (others < offset + size)).any())
 
 
 def read_blocks(page: TiffPage, numbers: Sequence[int]) -> list[bytes]:

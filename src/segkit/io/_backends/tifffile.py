@@ -7,13 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from segkit.io._backends.jpeg_end import refuse_early_end
+from segkit.io._backends.jpeg_end import decode_jpeg, refuse_early_end
+from segkit.io._backends.png_rows import inflate_rows, rows_of
 from segkit.io._backends.request import Request, crop
 from segkit.io._backends.tifffile_pages import read_page, refuses_page
-from segkit.io._headers.gif_webp_jp2 import minimal_webp
+from segkit.io._headers.gif_webp import minimal_webp
 from segkit.io._headers.info import Header
+from segkit.io._headers.jp2 import minimal_jp2
 from segkit.io._headers.jpeg import minimal_jpeg
 from segkit.io._headers.png import minimal_png, verify_data
+
+# Formats that only imagecodecs decodes, and what it calls them. Not every build of it brings each.
+CODECS = {"AVIF": "avif", "HEIC": "heif", "JPEG XL": "jpegxl"}
 
 
 class Tifffile:
@@ -32,6 +37,14 @@ class Tifffile:
             return ""
         if header.info.format == "WebP":
             return "imagecodecs is not proven for animations" if header.info.pages > 1 else ""
+        if header.info.format in CODECS:
+            import imagecodecs
+
+            name = CODECS[header.info.format]
+            if header.info.format == "HEIC" and header.info.orientation != 1:
+                return "a HEIC that is turned by its boxes is turned by its decoder, too"
+            brought = getattr(getattr(imagecodecs, name.upper(), None), "available", False)
+            return "" if brought else f"the imagecodecs installed here has no decoder for {header.info.format}"
         return f"neither tifffile nor imagecodecs is proven to keep the samples of {header.info.format}"
 
     def read(self, header: Header, request: Request) -> np.ndarray:
@@ -43,22 +56,39 @@ class Tifffile:
         if header.info.format == "JPEG":
             data = minimal_jpeg(header)
             whole = imagecodecs.jpeg_decode(data)
-            refuse_early_end(header, data, whole)
+            refuse_early_end(header.path, data, whole, decode_jpeg)
         elif header.info.format == "WebP":
             whole = imagecodecs.webp_decode(minimal_webp(header), hasalpha=header.info.channels == 4)
+        elif header.info.format in CODECS:
+            options = {"keeporientation": True} if header.info.format == "JPEG XL" else {}
+            whole = getattr(imagecodecs, f"{CODECS[header.info.format]}_decode")(header.source.read_all(), **options)
         elif header.info.format in ("JP2", "J2K"):
-            whole = imagecodecs.jpeg2k_decode(header.source.read_all())
+            whole = imagecodecs.jpeg2k_decode(minimal_jp2(header))
+        else:
+            return _read_png(header, request)
+        return crop(whole.reshape(header.info.height, header.info.width, header.info.channels), request)
+
+
+def _read_png(header: Header, request: Request) -> np.ndarray:
+    """A PNG, decoded down to the window's last row."""
+    import imagecodecs
+
+    info, height = header.info, rows_of(header, request)
+    as_grey = info.photometric == "palette"
+    if height < info.height and (info.bits_per_sample == 16 or info.channels == 2):
+        verify_data(header)  # libspng does not know these; and what is inflated here, libpng cannot check
+        whole = imagecodecs.png_decode(minimal_png(header, rows=inflate_rows(header, height), height=height))
+    else:
+        data = minimal_png(header, as_grey=as_grey, height=height)
+        if header.detail.interlaced or height < info.height:
+            # libpng warns about both on stderr, and inflates what nobody asked for; libspng does not.
+            whole = imagecodecs.spng_decode(data)
         else:
             verify_data(header)
-            as_grey = header.info.photometric == "palette"
-            # libpng warns about interlaced files on stderr; libspng does not.
-            decode = imagecodecs.spng_decode if header.detail.interlaced else imagecodecs.png_decode
-            whole = decode(minimal_png(header, as_grey=as_grey))
-            if as_grey and header.info.bits_per_sample < 8:
-                whole = whole // (255 // ((1 << header.info.bits_per_sample) - 1))
-            elif header.info.bits_per_sample == 1:
-                whole = whole // 255
-        return crop(whole.reshape(header.info.height, header.info.width, header.info.channels), request)
+            whole = imagecodecs.png_decode(data)
+    if info.bits_per_sample == 1 or (as_grey and info.bits_per_sample < 8):
+        whole = whole // (255 // ((1 << info.bits_per_sample) - 1))
+    return crop(whole.reshape(height, info.width, info.channels), request)
 
 
 def encode_png(pixels: np.ndarray) -> bytes:

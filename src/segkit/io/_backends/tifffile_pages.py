@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 
 from segkit.errors import ImageReadError
+from segkit.io._backends.jpeg_end import refuse_early_end
 from segkit.io._backends.request import Request
 from segkit.io._backends.tiff_blocks import block_numbers, block_page, block_ranges, minimal_tiff
+from segkit.io._backends.tiff_frames import check_frame
 from segkit.io._headers.info import Header
 from segkit.io._headers.tiff import COMPRESSIONS, TiffPage, block_tags
 
@@ -24,6 +26,7 @@ CCITT = {2, 3, 4}
 LZW = 5
 OLD_JPEG = 6
 JPEG = 7
+END = b"\xff\xd9"  # of a JPEG
 DEFLATE = {8, 32946}
 # Fewer bytes than this are decoded before a pool of threads has started.
 WORTH_THREADS = 1 << 22
@@ -167,9 +170,7 @@ class _Blocks:
         """The samples [rows, columns, channels] of one block."""
         page, stored = self.page, self.header.source.pread(offset, size)
         row = number // page.grid[1] % page.grid[0]
-        if page.compression == JPEG and b"\xff\xd9" not in stored[-64:]:
-            reason = f"the end (EOI) of the JPEG in its block {number} is missing"
-            raise ImageReadError(self.header.path, reason, "it is truncated: copy or export it again")
+        check_frame(self.header.path, page, number, stored)
         if page.compression == LZW:
             return _joined(page, _decode_plain(page, row, _unlzw(page, row, stored)))
         rows = page.block_rows(row)
@@ -181,6 +182,13 @@ class _Blocks:
             if page.compression not in DEFLATE:
                 raise
             return _joined(page, _decode_plain(page, row, _inflate(page, row, stored)))
+        if page.compression == JPEG:
+
+            def again(changed: bytes) -> np.ndarray:
+                return self.decoders[rows](changed, 0, **self.options)[0][0]
+
+            end = stored.rindex(END) + len(END)  # what follows is padding
+            refuse_early_end(self.header.path, stored[:end], data[0], again, f"its block {number}:")
         if page.compression in CCITT:
             _agree(self.header, page, row, number, stored, data)
         return _joined(page, data[0])

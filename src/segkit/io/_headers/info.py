@@ -15,7 +15,8 @@ class ImageInfo:
     """The facts in a file's header, about its stored samples: no orientation applied, no palette expanded.
 
     Attributes:
-        format: "PNG", "APNG", "JPEG", "TIFF", "BigTIFF", "BMP", "GIF", "WebP", "JP2", "J2K", "PNM" or "PFM".
+        format: "PNG", "APNG", "JPEG", "TIFF", "BigTIFF", "BMP", "GIF", "WebP", "JP2", "J2K", "JPEG XL", "AVIF",
+            "HEIC", "PNM" or "PFM".
         height: rows as stored.
         width: columns as stored.
         channels: samples per pixel; 1 for a palette image, whose samples are indices.

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from segkit.errors import ImageReadError
+from segkit.io._headers.avif_heic import is_heif, parse_heif
 from segkit.io._headers.bmp_pnm import parse_bmp, parse_pnm
-from segkit.io._headers.gif_webp_jp2 import parse_gif, parse_jp2, parse_webp
+from segkit.io._headers.gif_webp import parse_gif, parse_webp
 from segkit.io._headers.info import Header
+from segkit.io._headers.jp2 import parse_jp2
 from segkit.io._headers.jpeg import parse_jpeg
+from segkit.io._headers.jpegxl import BARE, BOXED, parse_jpegxl
 from segkit.io._headers.png import SIGNATURE, parse_png
 from segkit.io._headers.source import Source
 from segkit.io._headers.tiff import parse_tiff
-
-
-@runtime_checkable
-class HeaderReader(Protocol):
-    """The optional method of a `Backend` for formats that are not known here."""
-
-    def header(self, source: Source, page: int, level: int) -> Header: ...
 
 
 def parse(
@@ -41,8 +37,9 @@ def parse(
         ImageReadError: the format is unknown, or the header is damaged.
     """
     page, level = None if page is None else _index("page", page), _index("level", level)
-    if isinstance(backend, HeaderReader):
-        return backend.header(source, page or 0, level)
+    own: Callable[[Source, int, int], Header] | None = getattr(backend, "header", None)
+    if own is not None:
+        return own(source, page or 0, level)
     start = source.pread(0, min(64, source.size))
     if is_tiff(source):
         return parse_tiff(source, page, level, survey=survey)
@@ -62,6 +59,10 @@ def parse(
         header = parse_webp(source)
     elif start[:12] == b"\0\0\0\x0cjP  \r\n\x87\n" or start[:4] == b"\xff\x4f\xff\x51":
         header = parse_jp2(source)
+    elif start[:2] == BARE or start[:12] == BOXED:
+        header = parse_jpegxl(source)
+    elif is_heif(start):
+        header = parse_heif(source)
     else:
         reason = f"its first bytes {start[:8]!r} are no image format that segkit knows"
         raise ImageReadError(source.path, reason, "convert it to PNG or TIFF")

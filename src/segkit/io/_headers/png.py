@@ -151,18 +151,21 @@ def _profile(data: bytes) -> bytes | None:
         return None
 
 
-def minimal_png(header: Header, *, as_grey: bool = False, rows: bytes | None = None) -> bytes:
+def minimal_png(
+    header: Header, *, as_grey: bool = False, rows: bytes | None = None, height: int | None = None
+) -> bytes:
     """The same samples in a PNG without any optional chunk: nothing is left that a decoder could apply or inflate.
 
     Args:
         header: of a PNG.
         rows: the inflated rows, if they are known already; they are stored without compression then.
+        height: how many rows from the top are wanted, if not all: fewer are announced, and a decoder stops there.
         as_grey: call palette indices grey levels. The samples are the same, and no reader expands the palette.
     """
     info, chunks = header.info, header.detail
     color_type = 0 if as_grey else chunks.color_type
     ihdr = struct.pack(
-        ">IIBBBBB", info.width, info.height, info.bits_per_sample, color_type, 0, 0, int(chunks.interlaced)
+        ">IIBBBBB", info.width, height or info.height, info.bits_per_sample, color_type, 0, 0, int(chunks.interlaced)
     )
     parts: list[bytes | memoryview] = [SIGNATURE, _chunk(b"IHDR", ihdr)]
     if chunks.plte and not as_grey and chunks.color_type == 3:

@@ -20,7 +20,7 @@ PHOTOMETRICS = {
 }  # fmt: skip
 COMPRESSIONS = {
     1: "none", 2: "ccitt-rle", 3: "ccitt-g3", 4: "ccitt-g4", 5: "lzw", 6: "old-jpeg", 7: "jpeg", 8: "deflate",
-    32773: "packbits", 32809: "thunderscan", 32946: "deflate", 33003: "jpeg2000", 33005: "jpeg2000",
+    32773: "packbits", 32809: "thunderscan", 32946: "deflate", 33003: "jpeg2000-ycbcr", 33005: "jpeg2000",
     34676: "sgilog", 34677: "sgilog24", 34712: "jpeg2000", 34887: "lerc", 34925: "lzma", 50000: "zstd",
     50001: "webp", 50002: "jpegxl",
 }  # fmt: skip
@@ -189,6 +189,8 @@ def _page(ifd: Ifd) -> TiffPage:
         raise bad("it holds a volume (ImageDepth)")
     default = 2 if samples >= 3 else 1  # writers that forget the tag mean this
     compression, photometric = ifd.int(259, 1), ifd.int(262, default)
+    if compression == 33003 and samples == 3:
+        photometric = 6  # Aperio's own kind of JPEG 2000 holds YCbCr, whatever the tag says
     tiled = 322 in ifd.tags and 323 in ifd.tags
     if tiled:
         tile = ifd.int(323, 0), ifd.int(322, 0)
@@ -217,8 +219,8 @@ def _page(ifd: Ifd) -> TiffPage:
         tile=tile,
         fill_order=ifd.int(266, 1),
         extra=extra,
-        subsampling=_subsampling(ifd) if photometric == 6 else (1, 1),
-        luma=_luma(ifd),
+        subsampling=_subsampling(ifd) if photometric == 6 and compression != 33003 else (1, 1),
+        luma=_luma(ifd, photometric),
         nodata=_nodata(ifd),
     )
     rows, columns = page.grid
@@ -257,8 +259,8 @@ def _rationals(ifd: Ifd, tag: int, count: int) -> list[float]:
     return [int(top) / int(bottom) for top, bottom in pairs]
 
 
-def _luma(ifd: Ifd) -> tuple[float, float, float] | None:
-    if ifd.int(262, 0) != 6:
+def _luma(ifd: Ifd, photometric: int) -> tuple[float, float, float] | None:
+    if photometric != 6:
         return None
     red, green, blue = _rationals(ifd, 529, 3) or (0.299, 0.587, 0.114)
     if not (0 < red < 1 and 0 < green < 1 and 0 < blue < 1):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +19,18 @@ TYPES = {
     13: "u4", 16: "u8", 17: "i8", 18: "u8",
 }  # fmt: skip
 MAX_ENTRIES = 4096
+# Tags on which the samples depend: said twice, they must say the same.
+DECIDE = {
+    256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 292, 293, 317, 320, 322, 323, 324, 325, 338, 339, 347, 529,
+    530, 532, 32997,
+}  # fmt: skip
+# Tags that writers put out of order: those of TIFF 6 and its supplements, GeoTIFF, GDAL, EXIF, ICC, DNG, ImageJ.
+KNOWN = {
+    *range(254, 344), 347, *range(433, 436), *range(512, 522), *range(529, 534), 700, 32781, 32934, 32995, 32996, 32997,
+    33421, 33422, 33432, 33434, 33437, 33550, 33628, 33629, 33630, 33631, 33723, 33922, 34118, 34264, 34377, 34665,
+    34675, 34735, 34736, 34737, 34853, 34908, 37393, 37439, 37510, 37724, 40965, 42112, 42113, 50674, 50838, 50839,
+    *range(50706, 51182), 65000,
+}  # fmt: skip
 # Of all directories together: overlapping directories in a small file could otherwise cost minutes and gigabytes.
 MAX_ENTRIES_TOGETHER = 1 << 19
 
@@ -92,24 +106,25 @@ def read_ifd(file: TiffFile, offset: int) -> Ifd:
         reason = f"its directory at byte {offset} claims {count} entries"
         raise ImageReadError(source.path, reason, "the file is damaged: copy or export it again")
     data = source.pread(offset + head, count * entry)
-    tags: dict[int, tuple[int, int, int]] = {}
-    last = 0
+    entries: list[tuple[int, int, int, int]] = []
     for i in range(count):
         tag, kind, number = struct.unpack_from(order + ("HHQ" if big else "HHI"), data, i * entry)
         if tag == kind == 0:
             continue  # some writers pad with empty entries
-        if tag <= last:
-            # TIFF demands ascending tags. A tag out of order has often lost its meaning to a flipped bit, and a default
-            # would step in, in silence.
-            reason = f"its directory at byte {offset} is out of order: tag {tag} after {last}"
-            raise ImageReadError(source.path, reason, "the file is damaged: export it again")
-        last = tag
+        place = offset + head + i * entry + (12 if big else 8)
+        if kind in TYPES and number * int(TYPES[kind][1]) > pointer:
+            (place,) = struct.unpack_from(order + ("Q" if big else "I"), data, i * entry + (12 if big else 8))
+        entries.append((tag, kind, number, place))
+    _check_order(source, offset, [tag for tag, *_ in entries])
+    tags: dict[int, tuple[int, int, int]] = {}
+    for tag, kind, number, place in entries:
         if kind not in TYPES:
             continue
-        place = offset + head + i * entry + (12 if big else 8)
-        if number * int(TYPES[kind][1]) > pointer:
-            (place,) = struct.unpack_from(order + ("Q" if big else "I"), data, i * entry + (12 if big else 8))
-        tags[tag] = (kind, number, place)
+        if tag not in tags:  # of a tag that comes twice, every reader takes the first
+            tags[tag] = kind, number, place
+        elif tag in DECIDE and _values(source, order, tags[tag]) != _values(source, order, (kind, number, place)):
+            reason = f"its directory at byte {offset} has tag {tag} twice, with different values"
+            raise ImageReadError(source.path, reason, "the file is damaged: export it again")
     end = offset + head + count * entry
     # Some writers end the file right after the last entry; then there is no further directory.
     following = (
@@ -118,6 +133,40 @@ def read_ifd(file: TiffFile, offset: int) -> Ifd:
         else 0
     )
     return Ifd(file, offset, tags, following)
+
+
+def _values(source: Source, order: str, tag: tuple[int, int, int]) -> list[object]:
+    kind, number, place = tag
+    dtype = np.dtype(order + TYPES[kind])
+    values: list[object] = np.frombuffer(source.pread(place, number * dtype.itemsize), dtype).tolist()
+    return values
+
+
+def _check_order(source: Source, offset: int, tags: list[int]) -> None:
+    """TIFF demands ascending tags. Many a writer sorts them badly, but never into nonsense.
+
+    A tag out of order that nobody knows has often lost its meaning to a flipped bit, and a default would step in, in
+    silence. So what must be moved to sort the others has to be known.
+    """
+    if all(a <= b for a, b in itertools.pairwise(tags)):
+        return
+    # The longest ascending run, by patience sorting; what is not in it is out of place.
+    ends: list[int] = []
+    places: list[int] = []
+    for tag in tags:
+        places.append(bisect.bisect_right(ends, tag))
+        ends[places[-1] : places[-1] + 1] = [tag]
+    length = len(ends)
+    moved = []
+    for tag, place in zip(reversed(tags), reversed(places), strict=True):
+        if place == length - 1:
+            length -= 1
+        else:
+            moved.append(tag)
+    unknown = [tag for tag in moved if tag not in KNOWN]
+    if unknown:
+        reason = f"its directory at byte {offset} is out of order, and its tag {unknown[-1]} is unknown"
+        raise ImageReadError(source.path, reason, "the file is damaged: export it again")
 
 
 def walk(file: TiffFile) -> Iterator[Ifd]:

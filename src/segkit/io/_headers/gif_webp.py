@@ -1,4 +1,4 @@
-"""GIF, WebP and JPEG 2000: the blocks, chunks and boxes around the coded picture."""
+"""GIF and WebP: the blocks and chunks around the coded picture."""
 
 from __future__ import annotations
 
@@ -170,70 +170,3 @@ def minimal_webp(header: Header) -> bytes:
         parts = [extended, whole[start - 8 : start + length] + b"\0" * (length % 2), *parts]
     body = b"WEBP" + b"".join(parts)
     return b"RIFF" + struct.pack("<I", len(body)) + body
-
-
-def parse_jp2(source: Source) -> Header:
-    """JPEG 2000, as a bare codestream or in its boxes; components of one depth and size.
-
-    Raises:
-        ImageReadError: malformed, or components that differ.
-    """
-    start, palette, colorspace, icc = 0, False, 0, None
-    boxed = source.pread(0, 4) != b"\xff\x4f\xff\x51"
-    if boxed:
-        start, palette, colorspace, icc = _jp2_boxes(source)
-    head = source.pread(start, 42)
-    if head[:4] != b"\xff\x4f\xff\x51":
-        raise _bad(source, "it has no JPEG 2000 codestream")
-    _, _, x1, y1, x0, y0, *_, count = struct.unpack(">HHIIIIIIIIH", head[4:42])
-    width, height = x1 - x0, y1 - y0
-    if not (width > 0 and height > 0 and 1 <= count <= 4):
-        raise _bad(source, f"its header says {width} x {height} pixels and {count} components")
-    components = {source.pread(start + 42 + 3 * i, 3) for i in range(count)}
-    depth, dx, dy = components.pop()
-    if boxed and colorspace not in (0, 16, 17, 18):
-        raise _bad(source, f"its colour space {colorspace} is unusual", "convert it to TIFF")
-    if components or dx != 1 or dy != 1 or depth & 0x80 or depth > 15 or palette:
-        raise _bad(source, "its components differ, are signed, subsampled or a palette", "convert it to TIFF")
-    if source.pread(source.size - 2, 2) != b"\xff\xd9" and not boxed:
-        raise _bad(source, "its end is missing")
-    bits = depth + 1
-    info = ImageInfo(
-        "JP2" if boxed else "J2K",
-        height,
-        width,
-        count,
-        np.dtype(np.uint8 if bits <= 8 else np.uint16),
-        bits,
-        "minisblack" if count < 3 else "rgb",
-        compression="jpeg2000",
-        icc=icc,
-        level_shapes=((height, width),),
-    )
-    return Header(info, source, colorspace, alpha="straight" if count in (2, 4) else "none")
-
-
-def _jp2_boxes(source: Source) -> tuple[int, bool, int, bytes | None]:
-    position, palette, colorspace, icc = 0, False, 0, None
-    for _ in range(1024):
-        length, kind = struct.unpack(">I4s", source.pread(position, 8))
-        head = 8
-        if length == 1:
-            (length,), head = struct.unpack(">Q", source.pread(position + 8, 8)), 16
-        elif length == 0:
-            length = source.size - position
-        if length < head or position + length > source.size:
-            raise _bad(source, f"its box {kind!r} runs beyond the end of the file")
-        if kind == b"jp2c":
-            if source.pread(position + length - 2, 2) != b"\xff\xd9":
-                raise _bad(source, "its codestream has no end")
-            return position + head, palette, colorspace, icc
-        palette |= kind == b"pclr"
-        if kind == b"colr" and length >= head + 7:
-            method = source.pread(position + head, 1)[0]
-            if method == 1:
-                (colorspace,) = struct.unpack(">I", source.pread(position + head + 3, 4))
-            elif length <= 1 << 22:
-                icc = source.pread(position + head + 3, length - head - 3)
-        position += head if kind == b"jp2h" else length  # the header box holds other boxes
-    raise _bad(source, "it has no JPEG 2000 codestream")

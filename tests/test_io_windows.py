@@ -1,0 +1,67 @@
+"""A window of a PNG costs the rows down to its last one, and gives the pixels of the whole."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import segkit.io as sio
+
+
+def pictures():
+    rng = np.random.default_rng(0)
+    for dtype in ("uint8", "uint16"):
+        for channels in (1, 2, 3, 4):
+            yield f"{dtype} x {channels}", rng.integers(0, np.iinfo(dtype).max, (90, 37, channels)).astype(dtype)
+
+
+PICTURES = dict(pictures())
+WINDOWS = [(0, 0, 1, 1), (0, 5, 30, 9), (40, 0, 20, 37), (89, 36, 1, 1), (0, 0, 90, 37)]
+
+
+@pytest.mark.parametrize("backend", ["auto", "opencv", "pillow", "tifffile"])
+@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_window_of_a_png_is_the_part_of_the_whole(tmp_path, name, window, backend, capfd):
+    image = PICTURES[name]
+    sio.write_image(tmp_path / "a.png", image)
+    if backend == "pillow" and name.startswith("uint16") and image.shape[2] > 1:
+        pytest.skip("Pillow refuses deep colour")
+    top, left, height, width = window
+    part = sio.read_image(tmp_path / "a.png", window=window, backend=backend)
+    np.testing.assert_array_equal(part, image[top : top + height, left : left + width])
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("backend", ["auto", "opencv", "pillow", "tifffile"])
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+@pytest.mark.parametrize("window", WINDOWS)
+def test_a_window_of_a_palette_png_is_the_part_of_the_whole(tmp_path, bits, window, backend):
+    mask = np.random.default_rng(0).integers(0, 1 << bits, (90, 37)).astype(np.uint8)
+    picture = Image.fromarray(mask).convert("P")
+    picture.putdata(mask.ravel().tolist())
+    picture.putpalette(np.random.default_rng(1).integers(0, 255, 3 << bits, dtype=np.uint8).tobytes())
+    picture.save(tmp_path / "a.png", bits=bits)
+    top, left, height, width = window
+    part = sio.read_mask(tmp_path / "a.png", window=window, backend=backend)
+    np.testing.assert_array_equal(part, mask[top : top + height, left : left + width])
+
+
+def test_a_window_at_the_top_of_a_png_with_too_many_pixels_is_read(tmp_path):
+    sio.write_image(tmp_path / "a.png", PICTURES["uint8 x 3"])
+    part = sio.read_image(tmp_path / "a.png", window=(0, 0, 2, 37), max_pixels=2 * 37)
+    np.testing.assert_array_equal(part, PICTURES["uint8 x 3"][:2])
+    with pytest.raises(OSError, match="max_pixels"):
+        sio.read_image(tmp_path / "a.png", window=(88, 0, 2, 37), max_pixels=2 * 37)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_damage_below_the_window_does_not_matter_and_above_it_is_refused(tmp_path, dtype):
+    image = np.random.default_rng(0).integers(0, 255, (400, 300, 3)).astype(dtype)
+    sio.write_image(tmp_path / "a.png", image)
+    data = bytearray((tmp_path / "a.png").read_bytes())
+    data[100] ^= 255
+    (tmp_path / "b.png").write_bytes(data)
+    with pytest.raises(OSError, match="b.png"):
+        sio.read_image(tmp_path / "b.png", window=(0, 0, 200, 300))
