@@ -16,7 +16,7 @@ OF_KINDS = Codes(
     ("unexpected-dtype", "warning", "Other number type than the set",
      "Convert it to the type of the other images, or keep it apart."),
     ("unexpected-channels", "error", "Other number of channels than the set",
-     "Convert it to the channels of the other images, or drop it."),
+     "Convert it to the channels of the others, read all with PairDataset(channels='rgb'), or drop it."),
 )
 OF_PAIRS = Codes(
     ("odd-size", "info", "Unusual size", "Check that it belongs to this set; crop or tile it like the others."),
