@@ -157,6 +157,14 @@ def test_mistakes_with_a_loader_are_named(pairs):
     with pytest.raises(ValueError, match=r"PairDataset: `transform` must be given .* a size, \(32, 32\)"):
         next(iter(DataLoader(PairDataset(pairs), batch_sampler=batches)))
 
+    def own(image, mask):
+        return image, mask
+
+    with pytest.raises(TypeError, match=r"must take generator=, which the sampler's SampleKey carries, got own. Write"):
+        next(iter(DataLoader(PairDataset(pairs, transform=own), sampler=ShuffleSampler(12))))
+    with pytest.raises(TypeError, match=r"must take size=, .* got own. Add RandomCrop to it in a Compose"):
+        next(iter(DataLoader(PairDataset(pairs, transform=own), batch_sampler=batches)))
+
 
 def test_arithmetic_keeps_what_a_key_carries():
     drawn = next(iter(MultiScaleBatchSampler(ClassBalancedSampler(np.ones((9, 2))), scales=[32], batch_size=1)))[0]

@@ -12,7 +12,7 @@ import numpy as np
 
 from segkit import IGNORE_INDEX
 from segkit.datasets._pairs import Pair
-from segkit.datasets._reading.keys import all_asked_for, asked_for, check_size, number_told
+from segkit.datasets._reading.keys import all_asked_for, asked_for, check_size, check_takes, number_told
 from segkit.datasets._reading.reading import Reading, files_of, read_sample
 from segkit.datasets._reading.strings import FlatStrings, packed, unpacked
 from segkit.datasets._reading.transform import check_transform
@@ -158,7 +158,11 @@ class PairDataset:
 
     def _keyed(self, key: int) -> Any:
         check_size(type(self).__name__, key, self.transform)
-        return self._sample(self._number(key), key, number_told(key))
+        try:
+            return self._sample(self._number(key), key, number_told(key))
+        except TypeError:
+            check_takes(type(self).__name__, key, self.transform)
+            raise
 
     def split(self, parts: Sequence[float] | Sequence[Sequence[int]], *, seed: int = 0) -> list[PairDataset]:
         """Several data sets over parts of this one, whose samples keep their numbers and their sampler's keys.

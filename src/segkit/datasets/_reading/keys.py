@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Iterator, Sequence
 from types import FrameType
@@ -80,6 +81,28 @@ def check_size(name: str, index: Any, transform: Any) -> None:
             f"{name}: `transform` must be given where the sampler's keys ask for a size, {size}, got None. "
             "Give one that takes it, such as transforms.RandomCrop or transforms.Resize."
         )
+
+
+def check_takes(name: str, index: Any, transform: Any) -> None:
+    """Raise, after a TypeError, where the transform does not take what the key asks for."""
+    try:
+        parameters = inspect.signature(transform).parameters
+    except (TypeError, ValueError):  # no callable, or a builtin without signature
+        return
+    if not _is_key(index) or any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+        return
+    asked = [word for word in ("size", "focus_class") if getattr(index, word, None) is not None]
+    called = getattr(transform, "__name__", type(transform).__name__)
+    for word in [*asked, "generator"]:
+        if word not in parameters:
+            fix = (
+                "Write it as f(image, mask, *, generator=None) and draw from that generator."
+                if word == "generator"
+                else "Add RandomCrop to it in a Compose (for a size, Resize also)."
+            )
+            raise TypeError(
+                f"{name}: `transform` must take {word}=, which the sampler's SampleKey carries, got {called}. {fix}"
+            )
 
 
 def _is_key(value: Any) -> bool:
