@@ -283,7 +283,7 @@ IMAGE, MASK = torch.zeros(3, 8, 9), torch.zeros(8, 9, dtype=torch.uint8)
         (IMAGE[0], None, ValueError, r"must have the shape \[..., C, H, W\], got \[8, 9\]"),
         (IMAGE, MASK[:7], ValueError, r"got \[7, 9\]. Image and mask must have the same height and width"),
         (IMAGE, MASK[None], ValueError, r"channel axis of length 1: pass mask.squeeze\(-3\)"),
-        (IMAGE, MASK.expand(3, 8, 9), ValueError, r"It has a channel axis: turn one-hot"),
+        (IMAGE[None], MASK.expand(3, 8, 9)[None, :, :7], ValueError, r"It has a channel axis: turn one-hot"),
         (IMAGE[None], MASK, ValueError, r"A batch of images takes a batch of masks"),
         (IMAGE, MASK.float(), TypeError, r"`mask` must hold integer class numbers, got torch.float32"),
         (IMAGE.to(torch.uint16), None, TypeError, r"Pass image.to\(torch.int32\)"),

@@ -26,6 +26,9 @@ MADE = {
     T.TenCrop: T.TenCrop((13, 16)),
     T.Normalize: T.Normalize(0.5, 0.25),
     T.OnImage: T.OnImage(torch.zeros_like),
+    T.OneOf: T.OneOf([T.RandomAffine(40), T.ColorJitter(), T.RandomCrop(SIZE)], weights=[2, 1, 1]),
+    T.SomeOf: T.SomeOf([T.HorizontalFlip(), T.RandomAffine(40), T.GaussianNoise(), T.RandomCrop(SIZE)], n=(1, 3)),
+    T.Maybe: T.Maybe(T.Compose([T.RandomScale((0.6, 1.7)), T.Rotate90()])),
 }
 # Adapters have tests of their own, with the library or a stand-in; a Compose has the laws of its members.
 ELSEWHERE = {T.Transform, T.GeometricTransform, T.Compose, T.FromAlbumentations, T.FromTorchvision}
@@ -50,4 +53,4 @@ def can_be_made(kind: type[T.Transform]) -> bool:
 
 TRANSFORMS = {name: made(kind) for name, kind in CLASSES.items() if can_be_made(kind)}
 MOVING = {name: t for name, t in TRANSFORMS.items() if isinstance(t, T.GeometricTransform) or hasattr(t, "geometry")}
-VALUES = {name: t for name, t in TRANSFORMS.items() if name not in MOVING}
+VALUES = {name: t for name, t in TRANSFORMS.items() if name not in MOVING and not hasattr(t, "choose")}

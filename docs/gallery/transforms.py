@@ -104,6 +104,20 @@ values = [
 show({type(t).__name__: once(t) for t in values})
 
 # %%
+# Choices
+# -------
+# One of several, some of several, or perhaps: another draw, another choice. What is
+# chosen joins its neighbours in a ``Compose``.
+turn, bend = T.RandomAffine((25, 25)), T.ElasticDeform(8)
+choices = [
+    T.OneOf([turn, bend]),
+    T.SomeOf([turn, bend, T.HorizontalFlip(1)], n=2),
+    T.Maybe(turn, p=0.5),
+    T.Maybe(bend, p=1),
+]
+show({f"{type(t).__name__} {n}": once(t) for n, t in enumerate(choices)})
+
+# %%
 # A crop that contains a class
 # ----------------------------
 # Four draws of ``RandomCrop(64, focus_class=5)``: there is a house in each. A sampler

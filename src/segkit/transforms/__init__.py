@@ -19,8 +19,9 @@ from segkit.transforms import functional
 from segkit.transforms._adapt import FromAlbumentations, FromTorchvision, OnImage, PerSample
 from segkit.transforms._base import GeometricTransform, Transform
 from segkit.transforms._color import ColorJitter, Cutout, GaussianBlur, GaussianNoise
-from segkit.transforms._compose import Compose
+from segkit.transforms._compose import Compose, Maybe, OneOf, SomeOf
 from segkit.transforms._crops import CropBox, FiveCrop, GridCrop, TenCrop
+from segkit.transforms._drawn import Drawn
 from segkit.transforms._flip import HorizontalFlip, Rotate90, VerticalFlip
 from segkit.transforms._merge import CropMerger, merge_crops, stack_crops, unstack_crops
 from segkit.transforms._mix import ClassMix, CopyPaste, CutMix, MixUp
@@ -42,6 +43,7 @@ __all__ = [
     "CutMix",
     "Cutout",
     "DistanceMaps",
+    "Drawn",
     "ElasticDeform",
     "FiveCrop",
     "FromAlbumentations",
@@ -52,9 +54,11 @@ __all__ = [
     "Geometry",
     "GridCrop",
     "HorizontalFlip",
+    "Maybe",
     "MixUp",
     "Normalize",
     "OnImage",
+    "OneOf",
     "PadTo",
     "PadToMultiple",
     "PerSample",
@@ -66,6 +70,7 @@ __all__ = [
     "Resize",
     "Rotate90",
     "SkeletonTarget",
+    "SomeOf",
     "TenCrop",
     "ToTensor",
     "Transform",

@@ -124,6 +124,8 @@ class FromAlbumentations(Transform):
         (tensor([[[2., 1., 0.]]]), tensor([[2, 1, 0]]))
     """
 
+    moves = True
+
     def __init__(self, transform: Any, *, mask_fill: int = IGNORE_INDEX) -> None:
         if not callable(transform):
             raise TypeError(f"FromAlbumentations: `transform` must be callable, got {transform!r}.")
@@ -179,6 +181,8 @@ class FromTorchvision(Transform):
         >>> mirror
         FromTorchvision(transform=Identity(), mask_fill=255)
     """
+
+    moves = True
 
     def __init__(self, transform: Any, *, mask_fill: int = IGNORE_INDEX) -> None:
         if not callable(transform):

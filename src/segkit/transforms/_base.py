@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -14,6 +14,8 @@ from segkit.transforms._inputs import as_number, as_size, check_fill, check_gene
 from segkit.transforms._plan import Plan
 from segkit.transforms._resampling.geometry import Geometry, Size
 from segkit.transforms._resampling.resample import resample
+from segkit.transforms._run import Run
+from segkit.transforms._sample import is_sample, take_apart
 
 Pair = tuple[Tensor, Tensor | None]
 
@@ -27,6 +29,8 @@ class Transform:
     Attributes:
         sized: the call takes `size`, "this size for this call".
         focused: the call takes `focus_class`, "with this class in the picture".
+        moves: it is no geometric transform, and moves pixels all the same.
+        draws: it takes from the generator.
 
     Example:
         >>> class Invert(Transform):
@@ -36,27 +40,54 @@ class Transform:
         tensor([[[0.7500, 0.0000]]])
     """
 
-    sized: ClassVar[bool] = False
-    focused: ClassVar[bool] = False
+    sized: bool = False
+    focused: bool = False
+    moves: ClassVar[bool] = False
+    draws: ClassVar[bool] = True
     size: Any  # (height, width) where `sized`
 
     def __call__(
         self,
-        image: Tensor,
-        mask: Tensor | None = None,
+        image: Any,
+        mask: Any = None,
         *,
         generator: torch.Generator | None = None,
         size: int | Size | None = None,
-        focus_class: int | None = None,
+        focus_class: int | Sequence[int] | None = None,
+        images: Sequence[Any] = (),
+        masks: Sequence[Any] = (),
+        maps: Sequence[Any] | Mapping[Any, float] = (),
     ) -> Any:
-        """The changed image, or the changed image and mask; `size` and `focus_class` hold for this call.
+        """What was given, changed: an image, an image and its mask, or a sample.
+
+        Args:
+            image: [..., C, H, W]; or a sample: a dict, NamedTuple, tuple or list of tensors. Beside its first image
+                (called "image", if one is), floating point [C, H, W] are images, integers [H, W] and [N, H, W] masks,
+                and floating point [H, W] maps of numbers, which are bilinear and keep their values.
+            mask: [..., H, W], integers, one or a stack; or several, as a dict, tuple or list.
+            generator: where chance comes from; None is torch's global one.
+            size: (height, width) of this call, of what is `sized`.
+            focus_class: class that a crop of this call contains, of what is `focused`.
+            images: names in the sample that are images.
+            masks: names in the sample that are masks.
+            maps: names in the sample that are maps of numbers; a dict says what each holds where something enters from
+                outside, instead of 0.
 
         Raises:
-            ValueError: image and mask do not belong together, or the transform takes no `size` or `focus_class`.
+            ValueError: tensors do not belong together, or the transform takes no `size` or `focus_class`.
+            TypeError: something is no tensor, or it is in doubt what it is.
         """
-        check_generator(type(self).__name__, generator)
-        check_pair(type(self).__name__, image, mask)
-        return given(*self.apply(image, mask, generator, **self._asked(size, focus_class)))
+        name = type(self).__name__
+        check_generator(name, generator)
+        asked = self._asked(size, focus_class)
+        if not (is_sample(image, mask) or images or masks or maps):
+            check_pair(name, image, mask)
+            return given(*self.apply(image, mask, generator, **asked))
+        parts = take_apart(name, image, mask, images=images, masks=masks, maps=maps)
+        usual = [getattr(self, "size", None)]
+        run = Run(parts, generator, size=asked.get("size"), usual=usual, focus=asked.get("focus_class"))
+        run.go(self)
+        return run.result()
 
     def apply(self, image: Tensor, mask: Tensor | None, generator: torch.Generator | None) -> Pair:
         """The changed image and mask, for checked ones; the inputs stay as they are. This is what subclasses implement.
@@ -73,7 +104,7 @@ class Transform:
         usual: Size = self.size
         return usual if size is None else as_size(type(self).__name__, size)
 
-    def _asked(self, size: int | Size | None, focus_class: int | None) -> dict[str, Any]:
+    def _asked(self, size: int | Size | None, focus_class: int | Sequence[int] | None) -> dict[str, Any]:
         """What this call asks for beyond image and mask, if the transform takes it."""
         asked = {}
         for argument, value, takes, remedy in (

@@ -1,22 +1,120 @@
-"""One transform after another, with neighbouring geometric ones joined into a single resampling."""
+"""One transform after another, neighbouring geometric ones joined into a single resampling; and choices of them."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from segkit.transforms._base import GeometricTransform, Transform, given, image_size
-from segkit.transforms._inputs import as_size, check_fill, check_generator, check_image_fill, check_pair
+from segkit.transforms._base import GeometricTransform, Transform, as_probability, integer, uniform
+from segkit.transforms._drawn import Drawn
+from segkit.transforms._inputs import as_size, as_whole, check_generator
 from segkit.transforms._plan import Plan
 from segkit.transforms._resampling.geometry import Geometry, Size
-from segkit.transforms._resampling.resample import resample, resample_mask
+from segkit.transforms._run import Run
+from segkit.transforms._sample import Parts, take_apart
 
 
-class Compose(Transform):
+class Row(Transform):
+    """Transforms of which a call takes some or all, one after the other. Subclasses say which."""
+
+    transforms: tuple[Callable[..., Any], ...]
+
+    def choose(self, generator: torch.Generator | None) -> Sequence[Callable[..., Any]]:
+        """The members of one call, in order."""
+        raise TypeError(f"{type(self).__name__} does not say which members a call takes: implement choose.")
+
+    def __call__(
+        self,
+        image: Any,
+        mask: Any = None,
+        *,
+        generator: torch.Generator | None = None,
+        size: int | Size | None = None,
+        focus_class: int | Sequence[int] | None = None,
+        images: Sequence[Any] = (),
+        masks: Sequence[Any] = (),
+        maps: Sequence[Any] | Mapping[Any, float] = (),
+    ) -> Any:
+        """What was given, after the members: see `Transform`."""
+        name = type(self).__name__
+        check_generator(name, generator)
+        parts = take_apart(name, image, mask, images=images, masks=masks, maps=maps)
+        run = self._run(parts, generator, size, focus_class)
+        run.go(self)
+        return run.result()
+
+    def draw(
+        self,
+        source: Size,
+        *,
+        generator: torch.Generator | None = None,
+        size: int | Size | None = None,
+        focus_class: int | Sequence[int] | None = None,
+        mask: Tensor | None = None,
+    ) -> Drawn:
+        """What one call draws for pictures of (height, width) `source`, to print, to store, to do again and to undo.
+
+        Args:
+            source: (height, width) of the pictures.
+            generator: where chance comes from; a call with the same one does the same.
+            size: as in a call.
+            focus_class: as in a call.
+            mask: where members look for a class.
+
+        Example:
+            >>> from segkit.transforms import HorizontalFlip, RandomCrop
+            >>> drawn = Compose([HorizontalFlip(), RandomCrop(32)]).draw((48, 64))
+            >>> drawn(torch.rand(3, 48, 64)).shape
+            torch.Size([3, 32, 32])
+        """
+        check_generator(type(self).__name__, generator)
+        source = as_size(type(self).__name__, source, "source")
+        run = self._run(None, generator, size, focus_class, source=source)
+        run.masks = [] if mask is None else [mask]
+        run.go(self)
+        return Drawn(source, run.steps)
+
+    def _run(
+        self,
+        parts: Parts | None,
+        generator: torch.Generator | None,
+        size: int | Size | None,
+        focus_class: Any,
+        *,
+        find_mask: Callable[[], Tensor] | None = None,
+        source: Size | None = None,
+    ) -> Run:
+        name = type(self).__name__
+        wanted = None if size is None else as_size(name, size)
+        for argument, value, takes, remedy in (
+            ("size", wanted, self.sized, "RandomCrop or Resize"),
+            ("focus_class", focus_class, self.focused, "RandomCrop"),
+        ):
+            if value is not None and not takes:
+                raise ValueError(
+                    f"{name}: `{argument}` must have a member that takes it, got {argument}={value} for {self!r}. "
+                    f"Add {remedy}."
+                )
+        usual = _last_sizes(self) if wanted is not None else []
+        return Run(parts, generator, size=wanted, usual=usual, focus=focus_class, find_mask=find_mask, source=source)
+
+    def _hold(self, transforms: Sequence[Callable[..., Any]]) -> None:
+        """Keep the members, if they can be."""
+        members: list[Callable[..., Any]] = []
+        for place, transform in enumerate(transforms):
+            _check_member(type(self).__name__, place, transform)
+            opened = isinstance(transform, Compose) and isinstance(self, Compose)
+            members.extend(transform.transforms if opened else [transform])  # type: ignore[attr-defined]
+        self.transforms = tuple(members)
+        self.sized = any(getattr(member, "sized", False) for member in members)
+        self.focused = any(getattr(member, "focused", False) for member in members)
+
+
+class Compose(Row):
     """Transforms in a row. Neighbouring geometric ones are joined into one map and resampled once.
 
     Each member draws its own parameters, as if it ran alone; only the pixels of the last crop are ever computed. Any
@@ -41,26 +139,11 @@ class Compose(Transform):
     """
 
     def __init__(self, transforms: Sequence[Callable[..., Any]]) -> None:
-        self.transforms: tuple[Callable[..., Any], ...]
-        members: list[Callable[..., Any]] = []
-        for place, transform in enumerate(transforms):
-            _check_member(place, transform)
-            members.extend(transform.transforms if isinstance(transform, Compose) else [transform])
-        self.transforms = tuple(members)
+        self._hold(transforms)
 
-    def __call__(
-        self,
-        image: Tensor,
-        mask: Tensor | None = None,
-        *,
-        generator: torch.Generator | None = None,
-        size: int | Size | None = None,
-        focus_class: int | None = None,
-    ) -> Any:
-        """The image, or image and mask, after all members."""
-        check_generator("Compose", generator)
-        asked = list(zip(self.transforms, self._asked_of_members(size, focus_class), strict=True))
-        return given(*_Run(image, mask, generator).go_through(asked))
+    def choose(self, generator: torch.Generator | None) -> Sequence[Callable[..., Any]]:
+        """All members."""
+        return self.transforms
 
     def plan(
         self,
@@ -92,164 +175,152 @@ class Compose(Transform):
         """
         if type(self).__call__ is not Compose.__call__:
             return None  # a subclass does more than its members
-        asked = list(zip(self.transforms, self._asked_of_members(size, focus_class), strict=True))
-        run = _Run(None, None, generator, find_mask=find_mask, source=source)
-        head = 0
-        for transform, keywords in asked:
-            if not isinstance(transform, GeometricTransform) or not run.joins(transform):
+        run = self._run(None, generator, size, focus_class, find_mask=find_mask, source=source)
+        rest, head, chose = list(self.transforms), [], False
+        while rest:
+            if isinstance(rest[0], Row):
+                rest[:1], chose = rest[0].choose(generator), True
+            elif isinstance(rest[0], GeometricTransform) and run.joins(rest[0]):
+                head.append(rest.pop(0))
+                run.join(head[-1])
+            else:
                 break
-            run.move(transform, keywords)
-            head += 1
-        if run.pending is None:
+        if run.pending is None and not chose:
             return None
-        rest = asked[head:]
-        pointwise = rest.pop(0)[0] if rest and getattr(rest[0][0], "pointwise", False) else None
+        pointwise = rest.pop(0) if rest and getattr(rest[0], "pointwise", False) else None
+
+        def then(image: Tensor, mask: Tensor | None) -> Any:
+            later = self._run(take_apart("Compose", image, mask), generator, size, focus_class)
+            for transform in rest:
+                later.go(transform)
+            return (later.result(), None) if mask is None else later.result()
+
         return Plan(
-            run.pending,
-            members=self.transforms[:head],
+            run.pending or Geometry.identity(source),
+            members=head,
             fills=run.fills,
             antialias=run.antialias is not False,
             pointwise=pointwise,
-            then=(lambda image, mask: _Run(image, mask, generator).go_through(rest)) if rest else None,
+            then=then if rest else None,
         )
 
-    def _asked_of_members(self, size: int | Size | None, focus_class: int | None) -> list[dict[str, Any]]:
-        """For each member, the keywords that this call has for it."""
-        asked: list[dict[str, Any]] = [{} for _ in self.transforms]
-        if size is not None:
-            wanted = as_size("Compose", size)
-            sized = [i for i, t in enumerate(self.transforms) if getattr(t, "sized", False)]
-            if not sized:
-                raise ValueError(
-                    f"Compose: `size` must have a member that takes it, got size={wanted} for {self!r}. "
-                    "Add RandomCrop or Resize."
-                )
-            usual = getattr(self.transforms[sized[-1]], "size", None)
-            for i in sized:
-                if getattr(self.transforms[i], "size", None) == usual:
-                    asked[i]["size"] = wanted
-        if focus_class is not None:
-            focused = [i for i, t in enumerate(self.transforms) if getattr(t, "focused", False)]
-            if not focused:
-                raise ValueError(
-                    f"Compose: `focus_class` must have a member that takes it, got focus_class={focus_class} for "
-                    f"{self!r}. Add RandomCrop."
-                )
-            for i in focused:
-                asked[i]["focus_class"] = focus_class
-        return asked
+
+class OneOf(Row):
+    """One of several transforms in each call. What it chose joins its neighbours in a `Compose` as if it stood there.
+
+    Args:
+        transforms: what to choose from.
+        weights: how likely each is, in proportion; None: all alike.
+
+    Example:
+        >>> from segkit.transforms import GaussianBlur, GaussianNoise
+        >>> OneOf([GaussianBlur(), GaussianNoise()])(torch.rand(3, 8, 8)).shape
+        torch.Size([3, 8, 8])
+    """
+
+    def __init__(self, transforms: Sequence[Callable[..., Any]], *, weights: Sequence[float] | None = None) -> None:
+        self._hold(transforms)
+        self.weights = None if weights is None else tuple(float(weight) for weight in weights)
+        chances = self.weights or (1.0,) * len(self.transforms)
+        if len(chances) != len(self.transforms) or not self.transforms or min(chances) < 0 or sum(chances) <= 0:
+            raise ValueError(
+                f"OneOf: `weights` must be one number of at least 0 for each of {len(self.transforms)} transforms, "
+                f"not all 0, got {weights!r}. None makes all alike."
+            )
+
+    def choose(self, generator: torch.Generator | None) -> Sequence[Callable[..., Any]]:
+        """The one."""
+        if self.weights is None:
+            return [self.transforms[integer(len(self.transforms), generator)]]
+        place = uniform(0, sum(self.weights), generator)
+        for transform, weight in zip(self.transforms, self.weights, strict=True):
+            if place < weight:
+                return [transform]
+            place -= weight
+        return [self.transforms[-1]]
 
 
-def _check_member(place: int, transform: Any) -> None:
+class SomeOf(Row):
+    """Some of several transforms in each call, in their order; each selection of that many is equally likely.
+
+    Args:
+        transforms: what to choose from.
+        n: how many, or the smallest and largest number.
+
+    Example:
+        >>> from segkit.transforms import ColorJitter, GaussianBlur, GaussianNoise
+        >>> SomeOf([ColorJitter(), GaussianBlur(), GaussianNoise()], n=(0, 2))(torch.rand(3, 8, 8)).shape
+        torch.Size([3, 8, 8])
+    """
+
+    def __init__(self, transforms: Sequence[Callable[..., Any]], n: int | tuple[int, int]) -> None:
+        self._hold(transforms)
+        low, high = n if isinstance(n, Sequence) else (n, n)
+        self.n = as_whole("SomeOf", "n", low, 0), as_whole("SomeOf", "n", high, 0, len(self.transforms))
+        if self.n[0] > self.n[1]:
+            raise ValueError(f"SomeOf: `n` must be a number, or (smallest, largest), got {n!r}.")
+
+    def choose(self, generator: torch.Generator | None) -> Sequence[Callable[..., Any]]:
+        """The ones of this call."""
+        count = self.n[0] + integer(self.n[1] - self.n[0] + 1, generator)
+        device = None if generator is None else generator.device
+        places = torch.randperm(len(self.transforms), generator=generator, device=device)[:count].sort().values
+        return [self.transforms[place] for place in places.tolist()]
+
+
+class Maybe(Row):
+    """A transform, or nothing.
+
+    Args:
+        transform: what may happen; a `Compose` happens as a whole.
+        p: how likely.
+
+    Example:
+        >>> from segkit.transforms import RandomAffine
+        >>> image = torch.rand(3, 8, 8)
+        >>> Maybe(RandomAffine(15), p=0)(image) is image
+        True
+    """
+
+    def __init__(self, transform: Callable[..., Any], p: float = 0.5) -> None:
+        self._hold([transform])
+        self.transform, self.p = transform, as_probability("Maybe", p)
+
+    def choose(self, generator: torch.Generator | None) -> Sequence[Callable[..., Any]]:
+        """The transform, or nothing."""
+        return self.transforms if uniform(0, 1, generator) < self.p else ()
+
+
+def _last_sizes(row: Row) -> list[Any]:
+    """The sizes that the last sized member was made with: several where there is a choice."""
+    for member in reversed(row.transforms) if isinstance(row, Compose) else ():
+        if getattr(member, "sized", False):
+            return _last_sizes(member) if isinstance(member, Row) else [getattr(member, "size", None)]
+    return [
+        size
+        for member in row.transforms
+        if getattr(member, "sized", False)
+        for size in (_last_sizes(member) if isinstance(member, Row) else [getattr(member, "size", None)])
+    ]
+
+
+def _check_member(name: str, place: int, transform: Any) -> None:
     """Raise unless it can be called as t(image, mask, generator=...), with the adapter to use."""
     if not callable(transform):
-        raise TypeError(f"Compose: `transforms` at {place} must be callable, got {transform!r}.")
+        raise TypeError(f"{name}: `transforms` at {place} must be callable, got {transform!r}.")
     package = type(transform).__module__.partition(".")[0]
     adapters = {"torchvision": "FromTorchvision", "albumentations": "FromAlbumentations", "torch": "OnImage"}
     if package in adapters:
         raise TypeError(
-            f"Compose: `transforms` at {place} must take (image, mask, generator=...), got {type(transform).__name__} "
+            f"{name}: `transforms` at {place} must take (image, mask, generator=...), got {type(transform).__name__} "
             f"of {package}. Wrap it in {adapters[package]}(...)."
         )
     try:
         inspect.signature(transform).bind(None, None, generator=None)
     except TypeError:
         raise TypeError(
-            f"Compose: `transforms` at {place} must take (image, mask=None, *, generator=None), got {transform!r}. "
+            f"{name}: `transforms` at {place} must take (image, mask=None, *, generator=None), got {transform!r}. "
             "Wrap a function of the image alone in OnImage(...), give another the keyword `generator`."
         ) from None
     except ValueError:  # a builtin does not say what it takes
         return
-
-
-class _Run:
-    """One call of a Compose: image and mask as they are, and the geometry that waits to be applied to them."""
-
-    def __init__(
-        self,
-        image: Tensor | None,
-        mask: Tensor | None,
-        generator: torch.Generator | None,
-        *,
-        find_mask: Callable[[], Tensor] | None = None,
-        source: Size | None = None,
-    ) -> None:
-        self.image = image  # None: not read yet, of the size `source`
-        self.mask = mask
-        self.generator = generator
-        self.pending: Geometry | None = None
-        self.fills: tuple[float, int] | None = None
-        self.antialias: bool | None = None
-        self._find_mask, self._source = find_mask, source
-
-    def go_through(self, asked: Sequence[tuple[Callable[..., Any], dict[str, Any]]]) -> tuple[Any, Any]:
-        """All members, each with the keywords for it; the image and the mask after them."""
-        for transform, keywords in asked:
-            if isinstance(transform, GeometricTransform):
-                self.move(transform, keywords)
-            else:
-                self.call(transform, keywords)
-        self.resample()
-        return self.image, self.mask
-
-    def joins(self, transform: GeometricTransform) -> bool:
-        """One map has one fill and one filter: a member that wants another begins a new one."""
-        fills = (transform.image_fill, transform.mask_fill) if transform.fills else None
-        filters = {self.antialias, transform.antialias} - {None}
-        return not (self.fills and fills and fills != self.fills) and len(filters) < 2
-
-    def move(self, transform: GeometricTransform, keywords: dict[str, Any]) -> None:
-        """Join what the transform draws to what waits."""
-        if self.image is not None:
-            if self.pending is None:
-                check_pair(type(transform).__name__, self.image, self.mask)
-            if transform.fills:
-                check_image_fill(type(transform).__name__, self.image, transform.image_fill)
-                check_fill(type(transform).__name__, self.mask, transform.mask_fill)
-            if not self.joins(transform):
-                self.resample()
-        fills = (transform.image_fill, transform.mask_fill) if transform.fills else None
-        if transform.focused:
-            keywords = {**keywords, "mask": self._mask_now(transform, keywords)}
-        drawn = transform.draw(self._size(), generator=self.generator, **keywords)
-        self.pending = drawn if self.pending is None else self.pending.then(drawn)
-        self.fills = self.fills or fills
-        self.antialias = self.antialias if transform.antialias is None else transform.antialias
-
-    def _size(self) -> Size:
-        if self.pending is not None:
-            return self.pending.size
-        return image_size(self.image) if self.image is not None else self._source or (0, 0)
-
-    def call(self, transform: Callable[..., Any], keywords: dict[str, Any]) -> None:
-        """Bring image and mask up to date and hand them over."""
-        self.resample()
-        assert self.image is not None
-        if self.mask is None:
-            self.image = transform(self.image, generator=self.generator, **keywords)
-        else:
-            self.image, self.mask = transform(self.image, self.mask, generator=self.generator, **keywords)
-
-    def resample(self) -> None:
-        """Apply what waits."""
-        if self.pending is not None:
-            assert self.image is not None
-            image_fill, mask_fill = self.fills or (0.0, 255)
-            self.image, self.mask = resample(
-                self.image,
-                self.mask,
-                self.pending,
-                image_fill=image_fill,
-                mask_fill=mask_fill,
-                antialias=self.antialias is not False,
-            )
-        self.pending, self.fills, self.antialias = None, None, None
-
-    def _mask_now(self, transform: GeometricTransform, keywords: dict[str, Any]) -> Tensor | None:
-        """The mask as a member finds it that looks for a class in it; only then is it worth computing."""
-        looks = transform.needs_mask(keywords.get("focus_class"))
-        if looks and self.mask is None and self._find_mask is not None:
-            self.mask = self._find_mask()
-        if not looks or self.mask is None or self.pending is None:
-            return self.mask
-        return resample_mask(self.mask, self.pending, self.fills[1] if self.fills else 255)

@@ -34,6 +34,8 @@ class CropStack(Transform):
     """A transform that gives K crops: image [..., K, C, h, w] and mask [..., K, h, w]. Subclasses say where."""
 
     sized = True
+    moves = True
+    draws = False
 
     def geometry(self, source: Size, *, size: int | Size | None = None) -> tuple[CropBox, ...]:
         """The K boxes for an image of (height, width) `source`: what `merge_crops` needs to put crops back."""
@@ -46,7 +48,7 @@ class CropStack(Transform):
         source = image_size(image)
         maps = [_map(source, box) for box in self.geometry(source, size=size)]
         crops, masks = zip(*(resample(image, mask, each) for each in maps), strict=True)
-        return torch.stack(crops, -4), None if mask is None else torch.stack(masks, -3)
+        return torch.stack(crops, -4), None if mask is None else torch.stack(masks, image.ndim - 3)
 
 
 class FiveCrop(CropStack):

@@ -16,7 +16,7 @@ _NUMBER = (int, float, np.integer, np.floating)
 
 
 def check_pair(name: str, image: Any, mask: Any = None) -> None:
-    """Raise unless `image` is a tensor [..., C, H, W] and `mask` None or an integer tensor [..., H, W] of that size."""
+    """Raise unless `image` is a tensor [..., C, H, W] and `mask` None, or integers [..., H, W] or [..., N, H, W]."""
     _check_tensor(name, "image", image)
     if image.ndim < 3:
         raise ValueError(
@@ -38,7 +38,8 @@ def check_pair(name: str, image: Any, mask: Any = None) -> None:
             "Convert an index mask with mask.to(torch.uint8), or probabilities with .argmax(-3)."
         )
     expected = image.shape[:-3] + image.shape[-2:]
-    if mask.shape == expected:
+    prefix, stack = image.shape[:-3], mask.ndim == image.ndim and mask.shape[-3] != 1
+    if mask.shape == expected or (stack and mask.shape == (*prefix, mask.shape[-3], *image.shape[-2:])):
         return
     if mask.ndim == image.ndim and mask.shape[-3] == 1:
         fix = "It has a channel axis of length 1: pass mask.squeeze(-3)."

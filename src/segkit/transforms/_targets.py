@@ -94,6 +94,8 @@ class _AddsTargets:
     """A transform that turns the mask into a dict of targets, the mask among them; it comes last in a row."""
 
     _adds: str
+    moves = draws = False
+    keeps_values = True
 
     def __call__(self, image: Tensor, mask: Any = None, *, generator: torch.Generator | None = None) -> Any:
         """The image, and a dict with the mask and what was made of it."""

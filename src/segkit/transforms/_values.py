@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,19 +35,27 @@ class ToTensor(Transform):
         (torch.Size([3, 2, 4]), 1.0, torch.uint8)
     """
 
+    draws = False
+
     def __init__(self, *, bits: int | None = None) -> None:
         self.bits = None if bits is None else as_whole("ToTensor", "bits", bits, 1, 32)
 
     def __call__(
         self,
-        image: Tensor | np.ndarray,
-        mask: Tensor | np.ndarray | None = None,
+        image: Any,
+        mask: Any = None,
         *,
         generator: torch.Generator | None = None,
         size: int | Size | None = None,
-        focus_class: int | None = None,
+        focus_class: int | Sequence[int] | None = None,
+        images: Sequence[Any] = (),
+        masks: Sequence[Any] = (),
+        maps: Sequence[Any] | Mapping[Any, float] = (),
     ) -> Any:
         """The image as float32 and the mask as the integers it holds."""
+        if isinstance(image, (Mapping, tuple, list)):
+            told: Any = {"images": images, "masks": masks, "maps": maps}
+            return super().__call__(image, mask, generator=generator, size=size, focus_class=focus_class, **told)
         image = np.asarray(image) if hasattr(image, "__array_interface__") else image  # a picture of Pillow
         image, bits = _image_tensor(image), self.bits or _depth_of(image)
         if mask is not None and not isinstance(mask, Tensor):
@@ -83,6 +91,7 @@ class Normalize(Transform):
         [[[0.0, 2.0]]]
     """
 
+    draws = False
     pointwise = True  # each value by itself, so that a table of all values says what it does
 
     def __init__(self, mean: float | Sequence[float], std: float | Sequence[float]) -> None:

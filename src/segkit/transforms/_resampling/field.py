@@ -21,6 +21,9 @@ class Field:
     points: Tensor
     spacing: tuple[float, float]
 
+    def __repr__(self) -> str:
+        return f"Field({list(self.points.shape)} points, spacing={self.spacing})"
+
     def displacement(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """The displacement at places x and y (float64, broadcasting to [height, width]): two tensors of that shape."""
         points = self.points.to(x.device)

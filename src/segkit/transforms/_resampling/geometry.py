@@ -139,6 +139,22 @@ class Geometry:
                 clips.append((after.stages, frame))
         return Geometry(self.source, after.size, _join(after.stages, self.stages), visible, tuple(clips))
 
+    def inverse(self) -> Geometry:
+        """The way back, where whole pixels were moved: what was cut off stays outside.
+
+        Raises:
+            ValueError: pixels were moved by fractions, or bent.
+        """
+        onto_source = single_affine(self.stages)
+        if onto_source is None or not onto_source.moves_whole_pixels():
+            raise ValueError(
+                "Geometry.inverse: `stages` must move whole pixels (flips, right angles, crops, pads), got "
+                f"{self.stages}. Interpolation cannot be undone."
+            )
+        onto_output = onto_source.inverse()
+        visible = None if self.visible is None else _common((0, 0, *self.size), _pixels_of(self.shown, onto_output))
+        return Geometry(self.size, self.source, (Affine(*(round(each) for each in onto_output)),), visible)
+
     @property
     def shown(self) -> Rect:
         """What is visible of the source, written out."""
