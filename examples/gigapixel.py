@@ -3,7 +3,7 @@
     python examples/gigapixel.py            # 8,192 x 8,192, or --side 65536; --quick: 1,024 x 1,024
 
 Only the tiles that a window touches are read and decoded: for training random windows by `PairDataset` and
-`RandomCrop`, for the map every window once by `GridDataset`.
+`RandomCrop`, for the map every window once by `predict_scene`, which can be stopped and run again.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ import numpy as np
 import tifffile
 import torch
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 from unet import UNet
 
 from segkit import io
-from segkit.datasets import GridDataset, PairDataset
+from segkit.datasets import PairDataset
 from segkit.losses import DiceCELoss
+from segkit.metrics import ConfusionMatrix
+from segkit.predict import predict_scene
 from segkit.samplers import ShuffleSampler
 from segkit.transforms import RandomCrop
 
 TILE = 256
-MARGIN = 16
 
 
 def write_slide(folder: pathlib.Path, side: int) -> tuple[pathlib.Path, pathlib.Path]:
@@ -74,25 +74,21 @@ def main() -> None:
             loss.backward()
             optimizer.step()
         out = pathlib.Path(scratch) / "map.tif"
-        grid = GridDataset([(slide, labels)], 256 if options.quick else 1024, overlap=2 * MARGIN)
-        iou = predict(net.eval(), grid, out)
+        predict_scene(net, slide, out, size=256 if options.quick else 1024, overlap=32)
+        iou = judge(out, labels).iou()[1]
         print(f"cells: IoU {iou:.3f}; the map is {io.image_info(out).height} pixels high")
 
 
-@torch.no_grad()
-def predict(net: UNet, grid: GridDataset, out: pathlib.Path) -> float:
-    """Write the map of the whole slide. Of each window only the inside is kept, as its margin lacks surroundings."""
-    result = tifffile.memmap(out, shape=grid.scenes[0], dtype=np.uint8, photometric="minisblack")
-    both = either = 0
-    for window in tqdm(grid, disable=None):
-        top, left, h, w = window["box"]
-        found, truth = net(window["image"][None]).argmax(1)[0].numpy(), window["mask"].numpy()
-        up, side = MARGIN * (top > 0), MARGIN * (left > 0)  # at the edge of the slide there is nothing to wait for
-        result[top + up : top + h, left + side : left + w] = found[up:, side:]
-        both += int((truth & found).sum())
-        either += int((truth | found).sum())
-    result.flush()
-    return both / either
+def judge(out: pathlib.Path, labels: pathlib.Path, rows: int = 1024) -> ConfusionMatrix:
+    """Compare two maps, some rows at a time."""
+    confusion = ConfusionMatrix(2)
+    with io.open_image(out) as found, io.open_image(labels) as truth:
+        height, width = found.info.height, found.info.width
+        for top in range(0, height, rows):
+            window = (top, 0, min(rows, height - top), width)
+            both = (handle.read(window=window, samples="stored")[..., 0] for handle in (found, truth))
+            confusion.update(*both)
+    return confusion
 
 
 if __name__ == "__main__":

@@ -26,9 +26,10 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 from unet import UNet
 
-from segkit import IGNORE_INDEX, collate, losses, mining, samplers
+from segkit import collate, losses, mining, samplers
 from segkit import transforms as T
 from segkit.datasets import PairDataset
+from segkit.metrics import ConfusionMatrix
 
 
 def main() -> None:
@@ -80,7 +81,7 @@ def train(net: UNet, data: Data, options) -> tuple[list[dict[str, float]], dict[
         for epoch in range(options.epochs):
             batches.set_epoch(epoch)
             net.train()
-            confusion, total = 0, 0.0
+            confusion, total = ConfusionMatrix(len(data.names)), 0.0
             for batch in loader:
                 image, mask = batch["image"].to(options.device), batch["mask"].to(options.device)
                 logits = net(image)
@@ -91,15 +92,15 @@ def train(net: UNet, data: Data, options) -> tuple[list[dict[str, float]], dict[
                 schedule.step()
 
                 ledger.update(batch["index"], details.per_sample, epoch=epoch)
-                confusion = confusion + confusion_matrix(logits.detach().argmax(1), mask, len(data.names))
+                confusion.update(logits.detach(), mask)
                 total += loss.item()
                 seen += len(image)
                 bar.set_description(f"epoch {epoch + 1}", refresh=False)
-                bar.set_postfix(loss=f"{loss.item():.3f}", iou=f"{mean_iou(confusion):.3f}", refresh=False)
+                bar.set_postfix(loss=f"{loss.item():.3f}", iou=f"{confusion.mean_iou():.3f}", refresh=False)
                 bar.update()
-            history.append({"loss": total / len(batches), "train_miou": mean_iou(confusion)})
+            history.append({"loss": total / len(batches), "train_miou": confusion.mean_iou()})
             if (epoch + 1) % max(1, options.epochs // 5) == 0:
-                history[-1]["val_miou"] = mean_iou(test(net, data, options)[0])
+                history[-1]["val_miou"] = test(net, data, options)[0].mean_iou()
     seconds = time.perf_counter() - start
     hard = (ledger.tags(hard=0.05) & mining.Tag.HARD).nonzero()[0]
     print("hard samples, worth a look:", *sorted({os.path.basename(dataset.pair(i).image) for i in hard})[:5])
@@ -129,17 +130,15 @@ def make_loss(options, weights: Tensor) -> nn.Module:
 
 
 @torch.no_grad()
-def test(net: UNet, data: Data, options) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+def test(net: UNet, data: Data, options) -> tuple[ConfusionMatrix, list[Tensor], list[Tensor]]:
     """The confusion matrix over the validation images, their masks and the predictions, each in its image's size."""
     net.eval()
-    confusion, masks, predictions = 0, [], []
+    confusion, masks, predictions = ConfusionMatrix(len(data.names)), [], []
     normalize = T.Normalize(data.mean, data.std)
     for sample in PairDataset(data.val, remap=data.remap, colors=options.colors, channels=data.channels):
         image = normalize(sample["image"]).to(options.device)
         logits = predict(net, image)
-        confusion = confusion + confusion_matrix(
-            logits.argmax(1), sample["mask"][None].to(options.device), len(data.names)
-        )
+        confusion.update(logits, sample["mask"][None].to(options.device))
         masks.append(sample["mask"])
         predictions.append(logits.argmax(1)[0].to(torch.uint8).cpu())
     return confusion, masks, predictions
@@ -157,28 +156,11 @@ def predict(net: UNet, image: Tensor) -> Tensor:
     return T.merge_crops(T.unstack_crops(logits, 5), five.geometry((height, width)), (height, width))
 
 
-def confusion_matrix(prediction: Tensor, truth: Tensor, num_classes: int) -> Tensor:
-    """[C, C]: rows are the truth, columns the prediction; ignored pixels are in neither."""
-    valid = truth != IGNORE_INDEX
-    codes = truth[valid].long() * num_classes + prediction[valid]
-    return torch.bincount(codes, minlength=num_classes**2).view(num_classes, num_classes).cpu()
-
-
-def class_iou(confusion: Tensor) -> Tensor:
-    """Intersection over union per class; NaN for a class that is neither there nor predicted."""
-    right = confusion.diag().double()
-    return right / (confusion.sum(0) + confusion.sum(1) - right)
-
-
-def mean_iou(confusion: Tensor) -> float:
-    return class_iou(confusion).nanmean().item()
-
-
 def report(net: UNet, data: Data, history: list[dict[str, float]], timing: dict[str, float], options) -> None:
     confusion, masks, predictions = test(net, data, options)
-    per_class = [None if iou != iou else round(iou, 4) for iou in class_iou(confusion).tolist()]
+    per_class = [None if iou != iou else round(iou, 4) for iou in confusion.iou().tolist()]
     metrics = {
-        "miou": round(mean_iou(confusion), 4),
+        "miou": round(confusion.mean_iou(), 4),
         "per_class_iou": per_class,
         "per_class_names": data.names,
         "epochs": options.epochs,

@@ -17,10 +17,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from unet import UNet
 
-from segkit import IGNORE_INDEX, losses
+from segkit import losses
 from segkit import transforms as T
 from segkit.collate import stack_collate
 from segkit.datasets import PairDataset, find_pairs
+from segkit.metrics import ConfusionMatrix
 from segkit.samplers import ShuffleSampler
 
 
@@ -97,14 +98,10 @@ WAYS: dict[str, Callable[[UNet, Tensor], Tensor]] = {
 
 @torch.no_grad()
 def test(net: UNet, dataset: PairDataset, predict: Callable[[UNet, Tensor], Tensor]) -> float:
-    both, either = torch.zeros(2, len(CLASS_NAMES))
+    confusion = ConfusionMatrix(len(CLASS_NAMES))
     for sample in dataset:
-        found, truth = predict(net, sample["image"]).argmax(1)[0], sample["mask"]
-        for label in range(len(CLASS_NAMES)):
-            here, there = (found == label) & (truth != IGNORE_INDEX), truth == label
-            both[label] += (here & there).sum()
-            either[label] += (here | there).sum()
-    return (both / either).nanmean().item()
+        confusion.update(predict(net, sample["image"]), sample["mask"][None])
+    return confusion.mean_iou()
 
 
 if __name__ == "__main__":

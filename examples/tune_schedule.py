@@ -18,10 +18,11 @@ from shapes import CLASS_NAMES, draw_pairs
 from torch.utils.data import DataLoader
 from unet import UNet
 
-from segkit import IGNORE_INDEX, losses, mining
+from segkit import losses, mining
 from segkit import transforms as T
 from segkit.collate import stack_collate
 from segkit.datasets import Pair, PairDataset, find_pairs
+from segkit.metrics import ConfusionMatrix
 from segkit.samplers import DifficultySampler, LinearSchedule
 
 CROP = T.Compose([T.PadTo(96), T.RandomCrop(96), T.HorizontalFlip()])
@@ -92,14 +93,10 @@ def score(trial: optuna.Trial, train_pairs: list[Pair], test_pairs: list[Pair], 
 def test(net: UNet, pairs: list[Pair]) -> float:
     """Mean IoU over the classes, of the middle of each image."""
     net.eval()
-    both, either = torch.zeros(2, len(CLASS_NAMES))
+    confusion = ConfusionMatrix(len(CLASS_NAMES))
     for sample in PairDataset(pairs, transform=T.Compose([T.PadTo(96), T.CenterCrop(96)])):
-        found, truth = net(sample["image"][None]).argmax(1)[0], sample["mask"]
-        for label in range(len(CLASS_NAMES)):
-            here, there = (found == label) & (truth != IGNORE_INDEX), truth == label
-            both[label] += (here & there).sum()
-            either[label] += (here | there).sum()
-    return (both / either).nanmean().item()
+        confusion.update(net(sample["image"][None]), sample["mask"][None])
+    return confusion.mean_iou()
 
 
 if __name__ == "__main__":

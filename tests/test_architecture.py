@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "audit": {"io", "datasets", "labels", "stats", "viz", "errors"},
     "annotations": {"errors", "labels"},
     "metrics": {"errors", "labels"},
+    "predict": {"io", "datasets", "transforms", "errors"},
     "cli": set(segkit.ROOMS),
 }
 

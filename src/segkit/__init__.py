@@ -35,6 +35,7 @@ __all__ = [
     "losses",
     "metrics",
     "mining",
+    "predict",
     "samplers",
     "stats",
     "transforms",
