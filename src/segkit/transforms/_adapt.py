@@ -14,7 +14,7 @@ from torch import Tensor
 
 from segkit import IGNORE_INDEX
 from segkit.transforms._base import Pair, Transform, given, integer
-from segkit.transforms._inputs import as_whole, check_fill, check_pair
+from segkit.transforms._resampling.inputs import as_whole, check_fill, check_pair
 
 
 class PerSample:

@@ -10,9 +10,16 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from segkit.transforms._inputs import as_number, as_size, check_fill, check_generator, check_image_fill, check_pair
 from segkit.transforms._plan import Plan
 from segkit.transforms._resampling.geometry import Geometry, Size
+from segkit.transforms._resampling.inputs import (
+    as_number,
+    as_size,
+    check_fill,
+    check_generator,
+    check_image_fill,
+    check_pair,
+)
 from segkit.transforms._resampling.resample import resample
 from segkit.transforms._run import Run
 from segkit.transforms._sample import is_sample, take_apart

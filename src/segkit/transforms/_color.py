@@ -8,7 +8,7 @@ from torch import Tensor
 from segkit import IGNORE_INDEX
 from segkit.transforms import _pixels
 from segkit.transforms._base import Pair, Transform, as_probability, integer, log_uniform, uniform
-from segkit.transforms._inputs import as_number, as_range, as_size, as_whole, check_fill, check_image_fill
+from segkit.transforms._resampling.inputs import as_number, as_range, as_size, as_whole, check_fill, check_image_fill
 
 
 class ColorJitter(Transform):

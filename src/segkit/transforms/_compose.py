@@ -11,9 +11,9 @@ from torch import Tensor
 
 from segkit.transforms._base import GeometricTransform, Transform, as_probability, integer, uniform
 from segkit.transforms._drawn import Drawn
-from segkit.transforms._inputs import as_size, as_whole, check_generator
 from segkit.transforms._plan import Plan
 from segkit.transforms._resampling.geometry import Geometry, Size
+from segkit.transforms._resampling.inputs import as_size, as_whole, check_generator
 from segkit.transforms._run import Run
 from segkit.transforms._sample import Parts, take_apart
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from segkit.transforms._base import Pair, Transform, image_size
-from segkit.transforms._inputs import as_number, as_size
 from segkit.transforms._resampling.geometry import Geometry, Size
+from segkit.transforms._resampling.inputs import as_number, as_size
 from segkit.transforms._resampling.resample import resample
 from segkit.transforms._size import fitting
 

@@ -14,10 +14,10 @@ from torch import Tensor
 from segkit.errors import DataError
 from segkit.labels import from_logits
 from segkit.transforms._crops import CropBox
-from segkit.transforms._inputs import as_size
 from segkit.transforms._merging.cells import Cell, Cells, uncovered
 from segkit.transforms._merging.scene_file import SceneFile
 from segkit.transforms._resampling.geometry import Size
+from segkit.transforms._resampling.inputs import as_size
 
 
 def stack_crops(x: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from segkit import IGNORE_INDEX
-from segkit.transforms._inputs import as_number, as_range, as_size, as_whole, check_pair
+from segkit.transforms._resampling.inputs import as_number, as_range, as_size, as_whole, check_pair
 
 LABELS = 256  # ClassMix keeps a table of this many labels, so that nothing has to be asked of the device
 STEPS = 4096  # of the table from which MixUp draws its shares

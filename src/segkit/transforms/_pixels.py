@@ -11,8 +11,8 @@ from torch import Tensor
 
 from segkit import IGNORE_INDEX
 from segkit.transforms._base import given
-from segkit.transforms._inputs import as_number, check_fill, check_image_fill, check_pair
 from segkit.transforms._resampling import by_opencv, by_torch
+from segkit.transforms._resampling.inputs import as_number, check_fill, check_image_fill, check_pair
 
 # The grey that a person sees, from RGB (ITU-R BT.601); the axes of the hue circle are YIQ's.
 _TO_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))

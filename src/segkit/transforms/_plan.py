@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segkit.transforms._inputs import check_fill, check_image_fill, check_pair
 from segkit.transforms._resampling.geometry import Geometry, single_affine
+from segkit.transforms._resampling.inputs import check_fill, check_image_fill, check_pair
 from segkit.transforms._resampling.resample import resample
 from segkit.transforms._resampling.support import looked_at, within
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segkit.transforms._inputs import check_fill, check_image_fill, check_pair
 from segkit.transforms._resampling.geometry import Geometry, Size
+from segkit.transforms._resampling.inputs import check_fill, check_image_fill, check_pair
 from segkit.transforms._resampling.resample import resample, resample_mask
 from segkit.transforms._sample import Parts
 

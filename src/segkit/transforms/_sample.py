@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
-from segkit.transforms._inputs import check_pair
+from segkit.transforms._resampling.inputs import check_pair
 
 Names = Sequence[Any]
 

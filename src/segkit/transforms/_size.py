@@ -10,8 +10,8 @@ from torch import Tensor
 
 from segkit import IGNORE_INDEX
 from segkit.transforms._base import GeometricTransform, SizedTransform, integer
-from segkit.transforms._inputs import as_number, as_size, as_whole
 from segkit.transforms._resampling.geometry import Geometry, Size
+from segkit.transforms._resampling.inputs import as_number, as_size, as_whole
 
 
 class Resize(SizedTransform):

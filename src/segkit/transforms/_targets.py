@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from segkit import IGNORE_INDEX
-from segkit.transforms._inputs import as_size, as_whole, check_pair
+from segkit.transforms._resampling.inputs import as_size, as_whole, check_pair
 
 
 def skeleton(mask: Tensor, *, radius: int = 1, background: int | None = 0, ignore_index: int = IGNORE_INDEX) -> Tensor:

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from segkit.transforms._base import Pair, Transform, given
-from segkit.transforms._inputs import as_whole, check_pair
 from segkit.transforms._pixels import constant_channels, mean_and_std, normalize
 from segkit.transforms._resampling.geometry import Size
+from segkit.transforms._resampling.inputs import as_whole, check_pair
 
 
 class ToTensor(Transform):

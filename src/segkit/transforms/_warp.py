@@ -17,8 +17,8 @@ from segkit.transforms._base import (
     uniform,
     uniforms,
 )
-from segkit.transforms._inputs import as_number, as_range, as_size, as_whole
 from segkit.transforms._resampling.geometry import Geometry, Size
+from segkit.transforms._resampling.inputs import as_number, as_range, as_size, as_whole
 
 
 class RandomScale(GeometricTransform):

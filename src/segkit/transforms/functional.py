@@ -20,9 +20,9 @@ from torch import Tensor
 
 from segkit import IGNORE_INDEX
 from segkit.transforms._base import given, image_size
-from segkit.transforms._inputs import as_number, as_size, check_fill, check_image_fill, check_pair
 from segkit.transforms._pixels import add_noise, adjust_color, cutout, gaussian_blur, normalize
 from segkit.transforms._resampling.geometry import Geometry, Size
+from segkit.transforms._resampling.inputs import as_number, as_size, check_fill, check_image_fill, check_pair
 from segkit.transforms._resampling.resample import resample
 from segkit.transforms._targets import distance_maps, skeleton
 
