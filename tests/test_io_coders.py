@@ -141,3 +141,26 @@ def test_the_colours_of_aperios_jpeg_2000_are_rgb(tmp_path):
         )
         assert abs(sio.read_image(tmp_path / "a.tif").astype(int) - rgb).max() <= 2
         np.testing.assert_array_equal(sio.read_image(tmp_path / "a.tif", samples="stored"), stored)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_colour_pfm_is_read(order):
+    image = np.random.default_rng(0).random((6, 8, 3), np.float32)
+    head = b"PF\n8 6\n-1.0\n" if order == "<" else b"PF\n8 6\n1.0\n"
+    data = head + image[::-1].astype(order + "f4").tobytes()
+    np.testing.assert_array_equal(sio.read_image(data), image)
+    np.testing.assert_array_equal(sio.read_image(data, window=(1, 2, 3, 4), channels=[2]), image[1:4, 2:6, 2:])
+    with pytest.raises(ImageReadError):
+        sio.read_image(data[:-1])
+
+
+@pytest.mark.parametrize("top", [1, 100, 255, 4095, 65535])
+@pytest.mark.parametrize(("channels", "kind"), [(1, "GRAYSCALE"), (2, "GRAYSCALE_ALPHA"), (3, "RGB"), (4, "RGB_ALPHA")])
+def test_a_pam_is_read(top, channels, kind):
+    image = np.random.default_rng(0).integers(0, top + 1, (6, 8, channels)).astype(np.uint8 if top < 256 else np.uint16)
+    head = f"P7\nWIDTH 8\nHEIGHT 6\nDEPTH {channels}\nMAXVAL {top}\nTUPLTYPE {kind}\nENDHDR\n".encode()
+    data = head + image.astype(image.dtype.newbyteorder(">")).tobytes()
+    np.testing.assert_array_equal(sio.read_image(data, samples="stored"), image)
+    for wrong in (data[:-1], data[:20], data.replace(b"WIDTH 8", b"WIDTH x")):
+        with pytest.raises(ImageReadError):
+            sio.read_image(wrong)

@@ -11,6 +11,7 @@ from segkit.io._backends.pillow_plugins import decode
 from segkit.io._backends.png_rows import inflate_rows, rows_of, unfiltered
 from segkit.io._backends.request import Request, crop
 from segkit.io._backends.tiff_blocks import block_numbers, minimal_tiff, read_blocks
+from segkit.io._headers.bmp_pnm import raw_samples
 from segkit.io._headers.gif_webp import minimal_webp
 from segkit.io._headers.info import Header
 from segkit.io._headers.jp2 import minimal_jp2
@@ -36,6 +37,8 @@ class Pillow:
             return "" if info.channels in (1, 3) else "Pillow inverts some CMYK JPEGs"
         if info.format in ("TIFF", "BigTIFF"):
             return _refuses_page(header)
+        if info.format in ("PNM", "PFM") and header.detail.kind in ("P7", "PF"):
+            return ""
         if info.format == "PNM":
             if header.detail.top not in (255, 65535) and info.photometric != "miniswhite":
                 return f"Pillow spreads samples up to {header.detail.top:g} over the whole range"
@@ -49,6 +52,8 @@ class Pillow:
     def read(self, header: Header, request: Request) -> np.ndarray:
         """The stored samples of `request`."""
         info, height = header.info, header.info.height
+        if info.format in ("PNM", "PFM") and header.detail.kind in ("P7", "PF"):
+            return crop(raw_samples(header), request)  # Pillow takes grey ones only
         if info.format in ("PNG", "APNG"):
             verify_data(header)
             height = rows_of(header, request)

@@ -51,7 +51,7 @@ def parse(
         header = parse_jpeg(source)
     elif start[:2] == b"BM":
         header = parse_bmp(source)
-    elif start[:2] in (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"Pf") and start[2:3] in b" \t\n\r#":
+    elif start[:2] in (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"P7", b"Pf", b"PF") and start[2:3] in b" \t\n\r#":
         header = parse_pnm(source)
     elif start[:6] in (b"GIF87a", b"GIF89a"):
         header = parse_gif(source)
