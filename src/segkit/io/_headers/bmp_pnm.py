@@ -191,7 +191,7 @@ def parse_pnm(source: Source) -> Header:
 def _parse_pam(source: Source, start: bytes) -> Header:
     """A PAM: any number of channels of up to 16 bits."""
     end = start.find(b"ENDHDR\n")
-    said = {}
+    said: dict[str, str] = {}
     for line in start[3 : max(end, 3)].decode("latin-1").splitlines():
         name, _, value = line.partition(" ")
         said.setdefault(name, value.strip())
