@@ -259,7 +259,7 @@ class JoinedDataset:
     Other than `torch.utils.data.ConcatDataset` it hands on the whole key of a sampler, and ``"index"`` counts through.
 
     Args:
-        datasets: `PairDataset`s; each keeps its own transform.
+        datasets: each a `PairDataset`, which keeps its own transform.
 
     Example:
         >>> one, two = PairDataset([("a.jpg", "a.png")]), PairDataset([("b.jpg", "b.png")])

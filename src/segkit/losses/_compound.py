@@ -44,11 +44,6 @@ PartOrWeight: TypeAlias = "float | tuple[Formula | Callable[..., Tensor], float]
 class Details(NamedTuple):
     """What a compound was made of, without gradients, from the same pass.
 
-    Attributes:
-        parts: name -> what the part is alone, before its weight: a scalar on the device of the logits.
-        per_sample: mean of the first loss of pixels in each image, [B], weighted as the part is; NaN where nothing
-            counts; None without such a part. What `mining.DifficultyLedger.update` takes.
-
     Example:
         >>> import torch
         >>> loss = CompoundLoss({"dice": 1.0, "cross_entropy": 0.5})
@@ -58,7 +53,10 @@ class Details(NamedTuple):
     """
 
     parts: dict[str, Tensor]
+    """Name -> what the part is alone, before its weight: a scalar on the device of the logits."""
     per_sample: Tensor | None
+    """Mean of the first loss of pixels in each image, [B], weighted as the part is; NaN where nothing counts; None
+    without such a part. What `mining.DifficultyLedger.update` takes."""
 
 
 def combine(
