@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import cv2
@@ -25,11 +26,14 @@ from segkit.transforms import (
     RandomResizedCrop,
     RandomScale,
     Resize,
+    ResizeKeepRatio,
     Rotate90,
+    RotateInside,
     VerticalFlip,
     functional,
 )
 from segkit.transforms._resampling import by_opencv, by_torch, nearest
+from segkit.transforms._resampling.affine import Affine
 from segkit.transforms._resampling.geometry import coordinates
 from transforms_table import MOVING
 
@@ -581,3 +585,35 @@ def test_coordinates_of_a_crop_of_an_elastic_picture_stay_on_their_axes():
     crop = CenterCrop(5).draw((20, 30)).then(Resize(10).draw((5, 5)))
     x, y = coordinates(crop.stages, crop.size, torch.device("cpu"))
     assert (x.shape, y.shape) == ((1, 10), (10, 1))
+
+
+@pytest.mark.parametrize("size", [(40, 60), (61, 40), (50, 50), (9, 90)], ids=str)
+def test_a_turn_inside_shows_no_corner_and_hardly_leaves_anything_out(size):
+    image, mask = torch.ones(1, *size), torch.zeros(size, dtype=torch.uint8)
+    for seed in range(40):
+        moved, labels = RotateInside(180)(image, mask, generator=seeded(seed))
+        assert (labels == 0).all()
+        assert (moved > 0.999).all()
+    for degrees in (0.0, 10.0, 45.0, 80.0, 90.0):
+        geometry = RotateInside((degrees, degrees)).draw(size)
+        larger = dataclasses.replace(geometry, size=(geometry.size[0] + 4, geometry.size[1] + 4))
+        top_left = larger.stages[0].after(Affine(1, 0, -2, 0, 1, -2))
+        _, labels = functional.apply_geometry(image, mask, geometry=dataclasses.replace(larger, stages=(top_left,)))
+        assert (labels == 255).any()  # two pixels more on each side would show a corner
+    turned, exact = functional.affine(smooth(1, *size), angle=10.0), RotateInside((10, 10))(smooth(1, *size))
+    middle = tuple(n // 2 for n in size), tuple(n // 2 for n in exact.shape[-2:])
+    assert abs(turned[0][middle[0]] - exact[0][middle[1]]) < 60
+
+
+def test_a_resize_that_keeps_the_ratio_goes_by_the_shorter_or_the_longer_side():
+    for source, shortest, longest, expected in (
+        ((60, 120), 30, None, (30, 60)),
+        ((120, 60), 30, None, (60, 30)),
+        ((60, 120), None, 60, (30, 60)),
+        ((60, 120), 30, 40, (20, 40)),
+        ((60, 120), 30, 400, (30, 60)),
+        ((1, 90), None, 30, (1, 30)),
+    ):
+        assert ResizeKeepRatio(shortest, longest).draw(source).size == expected
+    with pytest.raises(ValueError, match="`shortest` or `longest` must be given"):
+        ResizeKeepRatio()

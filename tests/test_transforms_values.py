@@ -198,3 +198,34 @@ def test_values_that_make_no_sense_are_refused():
     for change in (ColorJitter(), GaussianNoise((1, 1)), GaussianBlur((1, 1))):
         with pytest.raises(TypeError, match=r"`image` must hold numbers, got torch.bool"):
             change(image.bool())
+
+
+@pytest.mark.parametrize(("dtype", "top"), [(torch.uint8, 255), (torch.int32, 65_535), (torch.float32, 1.0)])
+def test_a_power_leaves_black_and_white_and_is_that_of_the_share(dtype, top):
+    image = (torch.linspace(0, 1, 60).reshape(1, 6, 10) * top).to(dtype)
+    for gamma in (0.5, 1.0, 2.2):
+        changed = functional.adjust_gamma(image, gamma=gamma)
+        expected = (image.double() / top) ** gamma * top
+        assert changed.dtype == dtype
+        assert (changed.double() - expected).abs().max() <= (0.51 if top > 1 else 1e-6)
+    assert functional.adjust_gamma(torch.full((1, 2, 2), -0.5), gamma=0.5).max() == 0
+    one = torch.rand(3, 4, 5, dtype=torch.float64).add_(0.1).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: functional.adjust_gamma(x, gamma=0.7), (one,))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.float32])
+def test_evened_tiles_have_more_contrast_and_keep_their_colours(dtype):
+    top = {torch.uint8: 255, torch.int32: 65_535}.get(dtype, 1)
+    grey = 0.4 + 0.1 * torch.rand(1, 64, 80, generator=seeded())
+    colours = torch.tensor([1.0, 0.7, 0.4])[:, None, None] * grey
+    for image in (grey, colours, grey.expand(13, 64, 80)):
+        image = (image * top).to(dtype)
+        changed = functional.equalize_tiles(image, clip_limit=4.0)
+        assert changed.shape == image.shape
+        assert changed.dtype == dtype
+        assert changed.double().std((1, 2)).min() > 1.5 * image.double().std((1, 2)).max() or len(image) == 3
+    changed = functional.equalize_tiles((colours * top).to(dtype), clip_limit=4.0).double()
+    middle = (changed[0] > 0.1 * top) & (changed[0] < 0.98 * top)  # colours that reach the top are cut there
+    assert ((changed[1] / changed[0]) - 0.7).abs()[middle].max() < 0.05
+    assert middle.double().mean() > 0.5
+    assert changed[0].std() > 1.5 * colours[0].double().std() * top

@@ -24,6 +24,8 @@ MADE = {
     T.GridCrop: T.GridCrop(11, 3),
     T.FiveCrop: T.FiveCrop((13, 16)),
     T.TenCrop: T.TenCrop((13, 16)),
+    T.ResizeKeepRatio: T.ResizeKeepRatio(30, longest=34),
+    T.RotateInside: T.RotateInside(20),
     T.Normalize: T.Normalize(0.5, 0.25),
     T.OnImage: T.OnImage(torch.zeros_like),
     T.OneOf: T.OneOf([T.RandomAffine(40), T.ColorJitter(), T.RandomCrop(SIZE)], weights=[2, 1, 1]),

@@ -60,7 +60,15 @@ show({"untouched": (image, mask)} | {type(t).__name__: once(t) for t in sized})
 
 # %%
 show(
-    {type(t).__name__: once(t) for t in (T.PadToMultiple(128), T.RandomScale((0.5, 0.9)))}
+    {
+        type(t).__name__: once(t)
+        for t in (
+            T.PadToMultiple(128),
+            T.RandomScale((0.5, 0.9)),
+            T.ResizeKeepRatio(160),
+            T.RotateInside((20, 20)),
+        )
+    }
 )
 
 # %%
@@ -95,6 +103,8 @@ show(
 # These leave the mask alone, but for ``Cutout``: what is cut out is ignored.
 values = [
     T.ColorJitter(0.4, 0.4, 0.4, 0.1),
+    T.RandomGamma((2, 2)),
+    T.CLAHE((4, 4)),
     T.GaussianNoise((0.1, 0.1)),
     T.GaussianBlur((2, 2)),
     T.Cutout(3),

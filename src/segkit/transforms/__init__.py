@@ -18,7 +18,7 @@ from __future__ import annotations
 from segkit.transforms import functional
 from segkit.transforms._adapt import FromAlbumentations, FromTorchvision, OnImage, PerSample
 from segkit.transforms._base import GeometricTransform, Transform
-from segkit.transforms._color import ColorJitter, Cutout, GaussianBlur, GaussianNoise
+from segkit.transforms._color import CLAHE, ColorJitter, Cutout, GaussianBlur, GaussianNoise, RandomGamma
 from segkit.transforms._compose import Compose, Maybe, OneOf, SomeOf
 from segkit.transforms._crops import CropBox, FiveCrop, GridCrop, TenCrop
 from segkit.transforms._drawn import Drawn
@@ -27,12 +27,13 @@ from segkit.transforms._merge import CropMerger, merge_crops, stack_crops, unsta
 from segkit.transforms._mix import ClassMix, CopyPaste, CutMix, MixUp
 from segkit.transforms._plan import Plan
 from segkit.transforms._resampling.geometry import Geometry
-from segkit.transforms._size import CenterCrop, PadTo, PadToMultiple, RandomCrop, Resize
+from segkit.transforms._size import CenterCrop, PadTo, PadToMultiple, RandomCrop, Resize, ResizeKeepRatio
 from segkit.transforms._targets import DistanceMaps, SkeletonTarget
 from segkit.transforms._values import Normalize, ToTensor
-from segkit.transforms._warp import ElasticDeform, RandomAffine, RandomResizedCrop, RandomScale
+from segkit.transforms._warp import ElasticDeform, RandomAffine, RandomResizedCrop, RandomScale, RotateInside
 
 __all__ = [
+    "CLAHE",
     "CenterCrop",
     "ClassMix",
     "ColorJitter",
@@ -65,10 +66,13 @@ __all__ = [
     "Plan",
     "RandomAffine",
     "RandomCrop",
+    "RandomGamma",
     "RandomResizedCrop",
     "RandomScale",
     "Resize",
+    "ResizeKeepRatio",
     "Rotate90",
+    "RotateInside",
     "SkeletonTarget",
     "SomeOf",
     "TenCrop",

@@ -61,6 +61,59 @@ class ColorJitter(Transform):
         return changed, mask
 
 
+class RandomGamma(Transform):
+    """Values raised to a random power, which lights or darkens all but black and white; the mask stays.
+
+    Args:
+        gamma: range of the power; its logarithm is uniform. Below 1 is lighter.
+        p: chance that anything happens at all.
+
+    Floating point values are taken to lie in [0, 1], integers in the range of `functional.adjust_gamma`.
+
+    Example:
+        >>> RandomGamma((2, 2))(torch.tensor([[[0.0, 0.5, 1.0]]])).tolist()
+        [[[0.0, 0.25, 1.0]]]
+    """
+
+    def __init__(self, gamma: tuple[float, float] = (0.7, 1.4), *, p: float = 1.0) -> None:
+        self.gamma = as_range("RandomGamma", "gamma", gamma, 1e-2, 1e2)
+        self.p = as_probability("RandomGamma", p)
+
+    def apply(self, image: Tensor, mask: Tensor | None, generator: torch.Generator | None) -> Pair:
+        if uniform(0, 1, generator) >= self.p:
+            return image, mask
+        return _pixels.adjust_gamma(image, gamma=log_uniform(*self.gamma, generator)), mask
+
+
+class CLAHE(Transform):
+    """Contrast evened out within small tiles, with a limit (contrast limited adaptive histogram equalisation).
+
+    Args:
+        clip_limit: range of the limit: how much steeper than straight the curve of a tile may be.
+        tiles: how many tiles down and across; a number holds for both.
+        p: chance that anything happens at all.
+
+    Example:
+        >>> CLAHE()(torch.rand(13, 64, 64)).shape
+        torch.Size([13, 64, 64])
+
+    Source: Zuiderveld 1994, as OpenCV has it. Three channels change by what their grey changes by, so colours stay.
+    """
+
+    def __init__(
+        self, clip_limit: tuple[float, float] = (1.0, 4.0), *, tiles: int | tuple[int, int] = 8, p: float = 1.0
+    ) -> None:
+        self.clip_limit = as_range("CLAHE", "clip_limit", clip_limit, 0.1, 1e3)
+        self.tiles = as_size("CLAHE", tiles, "tiles")
+        self.p = as_probability("CLAHE", p)
+
+    def apply(self, image: Tensor, mask: Tensor | None, generator: torch.Generator | None) -> Pair:
+        if uniform(0, 1, generator) >= self.p:
+            return image, mask
+        limit = uniform(*self.clip_limit, generator)
+        return _pixels.equalize_tiles(image, clip_limit=limit, tiles=self.tiles), mask
+
+
 class GaussianNoise(Transform):
     """Independent noise in every pixel and channel, of a random strength; the mask stays.
 

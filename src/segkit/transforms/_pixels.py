@@ -6,13 +6,15 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import cv2
+import numpy as np
 import torch
 from torch import Tensor
 
 from segkit import IGNORE_INDEX
 from segkit.transforms._base import given
 from segkit.transforms._resampling import by_opencv, by_torch
-from segkit.transforms._resampling.inputs import as_number, check_fill, check_image_fill, check_pair
+from segkit.transforms._resampling.inputs import as_number, as_size, check_fill, check_image_fill, check_pair
 
 # The grey that a person sees, from RGB (ITU-R BT.601); the axes of the hue circle are YIQ's.
 _TO_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
@@ -136,6 +138,74 @@ def adjust_color(
     return given(_as_it_was(changed, image), mask)
 
 
+def adjust_gamma(image: Tensor, mask: Tensor | None = None, *, gamma: float) -> Any:
+    """Values raised to the power `gamma`, as a share of their range; the mask stays.
+
+    Args:
+        image: [..., C, H, W], any dtype but bool: floating point in [0, 1], uint8 to 255, wider integers to 65,535.
+            Negative values count as 0.
+        mask: [..., H, W], integers.
+        gamma: the power; below 1 is lighter.
+
+    Example:
+        >>> import torch
+        >>> adjust_gamma(torch.tensor([[[0, 51, 255]]], dtype=torch.uint8), gamma=0.5).tolist()
+        [[[0, 114, 255]]]
+    """
+    check_pair("adjust_gamma", image, mask)
+    _check_values("adjust_gamma", image)
+    gamma = as_number("adjust_gamma", "gamma", gamma, 1e-3, 1e3)
+    if image.dtype == torch.uint8:
+        table = (torch.arange(256, dtype=torch.float64) / 255).pow_(gamma).mul_(255).round_().to(image)
+        return given(table[image.to(torch.int64)], mask)
+    top = _top(image)
+    values = image if image.is_floating_point() else image.to(torch.float64)
+    return given(_as_it_was((values / top).clamp(min=0).pow(gamma) * top, image), mask)
+
+
+def equalize_tiles(
+    image: Tensor, mask: Tensor | None = None, *, clip_limit: float = 2.0, tiles: int | tuple[int, int] = 8
+) -> Any:
+    """Contrast evened out within tiles, with a limit (CLAHE); the mask stays.
+
+    Args:
+        image: [..., C, H, W], any dtype but bool, with values as for `adjust_gamma`. Three channels change by the
+            factor that their grey changes by; others each by themselves.
+        mask: [..., H, W], integers.
+        clip_limit: how much steeper than straight the curve of a tile may be.
+        tiles: how many, (down, across); an int holds for both.
+
+    Example:
+        >>> import torch
+        >>> flat = torch.linspace(0.4, 0.6, 4096).reshape(1, 64, 64)
+        >>> bool(equalize_tiles(flat, clip_limit=4.0).std() > flat.std())
+        True
+
+    Source: OpenCV's CLAHE, on 16 bits.
+    """
+    check_pair("equalize_tiles", image, mask)
+    _check_values("equalize_tiles", image)
+    limit = as_number("equalize_tiles", "clip_limit", clip_limit, 1e-3)
+    down, across = as_size("equalize_tiles", tiles, "tiles")
+    top = _top(image)
+    shares = (image.detach().to("cpu", torch.float32) / top).clamp_(0, 1)
+    coloured = image.shape[-3] == 3
+    planes = (shares * torch.tensor(_TO_YIQ[0])[:, None, None]).sum(-3, keepdim=True) if coloured else shares
+    levels = planes.mul(65_535).round_().numpy().astype(np.uint16).reshape(-1, *image.shape[-2:])
+    evened = np.empty_like(levels)
+    for plane, out in zip(levels, evened, strict=True):
+        cv2.createCLAHE(limit, (across, down)).apply(plane, out)
+    changed = torch.from_numpy(evened.astype(np.float32)).div_(65_535).reshape(planes.shape)
+    if coloured:
+        changed = (shares * (changed / planes.clamp(min=1 / 65_535))).clamp_(0, 1)
+    return given(_as_it_was((changed * top).to(image.device), image), mask)
+
+
+def _top(image: Tensor) -> int:
+    """The value that stands for white."""
+    return 1 if image.is_floating_point() else 255 if image.dtype == torch.uint8 else 65_535
+
+
 def add_noise(
     image: Tensor, mask: Tensor | None = None, *, std: float, generator: torch.Generator | None = None
 ) -> Any:
@@ -162,8 +232,7 @@ def add_noise(
     values = image if image.is_floating_point() else image.to(torch.float32)
     device = image.device if generator is None else generator.device
     noise = torch.randn(image.shape, generator=generator, device=device).to(values.device, values.dtype)
-    top = 1 if image.is_floating_point() else 255 if image.dtype == torch.uint8 else 65_535
-    return given(_as_it_was(torch.add(values, noise, alpha=std * top), image), mask)
+    return given(_as_it_was(torch.add(values, noise, alpha=std * _top(image)), image), mask)
 
 
 def gaussian_blur(image: Tensor, mask: Tensor | None = None, *, sigma: float | tuple[float, float]) -> Any:

@@ -21,6 +21,8 @@ class Resize(SizedTransform):
         size: (height, width) of the result in pixels; an int is a square.
         antialias: blur the image by as much as it shrinks, so that fine texture does not turn into false patterns.
 
+    `Resize(256)` gives a square, here; `ResizeKeepRatio` keeps the picture's shape.
+
     Example:
         >>> image = torch.arange(16.0).reshape(1, 4, 4)
         >>> mask = torch.tensor([[0, 0, 1, 1]] * 4)
@@ -38,6 +40,38 @@ class Resize(SizedTransform):
     ) -> Geometry:
         """The map of one call."""
         return Geometry.scaling(source, self.wanted(size))
+
+
+class ResizeKeepRatio(GeometricTransform):
+    """The whole picture larger or smaller, both sides by one factor, as other libraries' `Resize(256)` does it.
+
+    Args:
+        shortest: length of the shorter side of the result, in pixels.
+        longest: length of the longer side. With both, the shorter side gets its length unless the longer would then
+            exceed its own.
+        antialias: blur the image by as much as it shrinks.
+
+    Example:
+        >>> ResizeKeepRatio(shortest=30)(torch.zeros(3, 60, 120)).shape
+        torch.Size([3, 30, 60])
+        >>> ResizeKeepRatio(shortest=30, longest=40)(torch.zeros(3, 60, 120)).shape
+        torch.Size([3, 20, 40])
+    """
+
+    def __init__(self, shortest: int | None = None, longest: int | None = None, *, antialias: bool = True) -> None:
+        if shortest is None and longest is None:
+            raise ValueError("ResizeKeepRatio: `shortest` or `longest` must be given, got neither. Pass shortest=256.")
+        name = "ResizeKeepRatio"
+        self.shortest = None if shortest is None else as_size(name, shortest, "shortest")[0]
+        self.longest = None if longest is None else as_size(name, longest, "longest")[0]
+        self.antialias = antialias
+
+    def draw(self, source: Size, *, generator: torch.Generator | None = None) -> Geometry:
+        """The map of one call."""
+        wanted = ((self.shortest, min(source)), (self.longest, max(source)))
+        factor = min(length / side for length, side in wanted if length is not None)
+        height, width = (max(1, round(side * factor)) for side in source)
+        return Geometry.scaling(source, (height, width))
 
 
 class CenterCrop(SizedTransform):

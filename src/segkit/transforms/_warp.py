@@ -17,6 +17,7 @@ from segkit.transforms._base import (
     uniform,
     uniforms,
 )
+from segkit.transforms._resampling.affine import Affine
 from segkit.transforms._resampling.geometry import Geometry, Size
 from segkit.transforms._resampling.inputs import as_number, as_range, as_size, as_whole
 
@@ -141,6 +142,55 @@ class RandomAffine(GeometricTransform):
         translate, scale = (down * source[0], right * source[1]), low * (high / low) ** enlarge
         shear = along_y, along_x
         return Geometry.affine(source, angle=angle, translate=translate, scale=scale, shear=shear)
+
+
+class RotateInside(GeometricTransform):
+    """Turned by a random angle, and cut to the largest upright rectangle that shows no corner from outside.
+
+    The size of the result depends on the angle: let a crop or a resize follow, which costs nothing in a `Compose`.
+
+    Args:
+        degrees: range of the angle, counter-clockwise; a number x is (-x, x).
+        p: chance that anything happens at all.
+
+    Example:
+        >>> image, mask = torch.ones(1, 40, 60), torch.zeros(40, 60, dtype=torch.uint8)
+        >>> image, mask = RotateInside((30, 30))(image, mask)
+        >>> image.shape, (mask == 255).any().item()
+        (torch.Size([1, 23, 40]), False)
+    """
+
+    antialias = True
+
+    def __init__(self, degrees: float | tuple[float, float] = 15.0, *, p: float = 1.0) -> None:
+        self.degrees = as_range("RotateInside", "degrees", degrees, around=0)
+        self.p = as_probability("RotateInside", p)
+
+    def draw(self, source: Size, *, generator: torch.Generator | None = None) -> Geometry:
+        """The map of one call."""
+        if uniform(0, 1, generator) >= self.p:
+            return Geometry.identity(source)
+        angle = uniform(*self.degrees, generator)
+        height, width = _inside(source, math.radians(angle))
+        turned = Geometry.affine(source, angle=angle)
+        # The centre of an even frame lies between pixels: a crop of an odd size from it would be off by half a pixel.
+        top, left = (source[0] - height) / 2, (source[1] - width) / 2
+        onto_source = turned.stages[0].after(Affine(1, 0, left, 0, 1, top))  # type: ignore[union-attr]
+        return Geometry(source, (height, width), (onto_source,))
+
+
+def _inside(source: Size, angle: float) -> Size:
+    """Height and width of the largest upright rectangle in a picture that is turned, in whole pixels."""
+    sin, cos = abs(math.sin(angle)), abs(math.cos(angle))
+    short, long = sorted(source)
+    if short <= 2 * sin * cos * long or abs(sin - cos) < 1e-10:  # two corners touch the longer sides' middle
+        height, width = 0.5 * short / cos, 0.5 * short / sin
+        if source[0] > source[1]:
+            height, width = width, height
+    else:
+        area = cos * cos - sin * sin
+        height, width = (source[0] * cos - source[1] * sin) / area, (source[1] * cos - source[0] * sin) / area
+    return max(1, math.floor(height + 1e-9)), max(1, math.floor(width + 1e-9))
 
 
 class ElasticDeform(GeometricTransform):

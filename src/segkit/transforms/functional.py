@@ -20,7 +20,15 @@ from torch import Tensor
 
 from segkit import IGNORE_INDEX
 from segkit.transforms._base import given, image_size
-from segkit.transforms._pixels import add_noise, adjust_color, cutout, gaussian_blur, normalize
+from segkit.transforms._pixels import (
+    add_noise,
+    adjust_color,
+    adjust_gamma,
+    cutout,
+    equalize_tiles,
+    gaussian_blur,
+    normalize,
+)
 from segkit.transforms._resampling.geometry import Geometry, Size
 from segkit.transforms._resampling.inputs import as_number, as_size, check_fill, check_image_fill, check_pair
 from segkit.transforms._resampling.resample import resample
@@ -29,11 +37,13 @@ from segkit.transforms._targets import distance_maps, skeleton
 __all__ = [
     "add_noise",
     "adjust_color",
+    "adjust_gamma",
     "affine",
     "apply_geometry",
     "crop",
     "cutout",
     "distance_maps",
+    "equalize_tiles",
     "flip",
     "gaussian_blur",
     "normalize",
