@@ -98,7 +98,7 @@ def region_sums(logits, target, *, mode, ignore_index, pixel_weights, power, sco
             if gone[c]:
                 continue
             key = (0 if scope == "batch" else b, c)
-            for s, value in zip(sums, (probs[c] * share[c], probs[c] ** power, share[c], 1.0), strict=True):
+            for s, value in zip(sums, (probs[c] * share[c], probs[c] ** power, share[c] ** power, 1.0), strict=True):
                 s[key] += weight * value
     return sums
 
