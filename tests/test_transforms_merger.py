@@ -221,7 +221,7 @@ def test_a_scene_that_is_no_tiff_or_is_turned_gives_no_tags(tmp_path):
 
 
 KILLED = """
-    import os, signal, sys, torch
+    import os, signal, sys, time, torch
     from segkit.transforms import CropMerger, GridCrop
     size = (2100, 300)
     boxes = GridCrop(100, 30).geometry(size)
@@ -229,6 +229,7 @@ KILLED = """
     merger = CropMerger(boxes, size, keep="argmax", out=sys.argv[1], tag="one")
     for number, box in enumerate(merger.missing):
         if number == int(sys.argv[2]):
+            time.sleep(1)  # a kill of a network's run, which leaves the threads that encode time between its batches
             os.kill(os.getpid(), signal.SIGKILL)
         generator.manual_seed(boxes.index(box))
         merger.add(torch.randn(1, 3, 100, 100, generator=generator), [box])
@@ -251,7 +252,7 @@ def test_killed_in_the_middle_and_started_again_it_gives_the_same_bytes(tmp_path
     rows.write_bytes(rows.read_bytes()[:-5])  # the last entry was cut short
     done = run("parts.tif", -1)
     every, again = map(int, done.stdout.split())
-    assert again < every  # what was finished was not made again; how much that is depends on the disk
+    assert again < every * 0.6  # what was finished was not made again
     assert (tmp_path / "parts.tif").read_bytes() == (tmp_path / "whole.tif").read_bytes()
     assert sorted(os.listdir(tmp_path)) == ["parts.tif", "whole.tif"]
 
