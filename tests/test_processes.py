@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import signal
@@ -14,15 +15,20 @@ import numpy as np
 import pytest
 
 from segkit._processes import ProcessWorkers
-from segkit.io import write_image, write_mask
+from segkit.cli import build_parser
+from segkit.io import read_image, write_image, write_mask
 
 pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="processes are counted in /proc")
 
-# What each command has to do takes its workers tens of seconds, were it not ended.
+# What each command has to do takes it many seconds, were it not ended. All commands that read more than headers.
 COMMANDS = {
     "audit": ["audit", "images", "masks", "--num-classes", "3"],
     "stats": ["stats", "images", "masks", "--num-classes", "3"],
     "expand": ["expand", "images", "masks", "out", "--copies", "40", "--rotate", "20"],
+    "tile": ["tile", "images", "out"],
+    "split": ["split", "images", "masks", "--folds", "3"],
+    "convert-masks": ["convert-masks", "masks", "out", "--map", "2=1"],
+    "convert-masks of annotations": ["convert-masks", "coco.json", "out", "--classes", "names.txt"],
 }
 SIGNALS = ["SIGKILL", "SIGTERM", "SIGHUP", "SIGINT"]
 
@@ -35,10 +41,25 @@ def folder(tmp_path_factory):
         (folder / name).mkdir()
     write_image(folder / "images" / "0000.png", rng.integers(0, 256, (600, 800, 3), dtype=np.uint8))
     write_mask(folder / "masks" / "0000.png", rng.integers(0, 3, (600, 800), dtype=np.uint8))
-    for i in range(1, 400):
+    for i in range(1, 2000):
         for name in ("images", "masks"):
             os.link(folder / name / "0000.png", folder / name / f"{i:04d}.png")
+    ring = [10, 10, 1900, 20, 1000, 1400]
+    content = {
+        "images": [{"id": i, "file_name": f"{i}.png", "height": 1500, "width": 2000} for i in range(2000)],
+        "annotations": [
+            {"id": i, "image_id": i, "category_id": 1, "segmentation": [ring], "iscrowd": 0} for i in range(2000)
+        ],
+        "categories": [{"id": 1, "name": "sail"}],
+    }
+    (folder / "coco.json").write_text(json.dumps(content))
+    (folder / "names.txt").write_text("sail\n")
     return folder
+
+
+def test_each_command_that_takes_long_is_here():
+    commands = next(a.choices for a in build_parser()._actions if isinstance(a.choices, dict))
+    assert set(commands) - {"info"} == {name.split()[0] for name in COMMANDS}
 
 
 def group_of(leader):
@@ -54,6 +75,12 @@ def group_of(leader):
     return found
 
 
+def at_work(parent, folder):
+    """Whether it has workers, or has begun to read or write by itself."""
+    maps = pathlib.Path(f"/proc/{parent}/maps").read_text()
+    return len(group_of(parent)) > 1 or "/cv2/" in maps or any((folder / "out").glob("*"))
+
+
 def wait_until(question, seconds):
     end = time.monotonic() + seconds
     while not question() and time.monotonic() < end:
@@ -64,7 +91,7 @@ def wait_until(question, seconds):
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("command", COMMANDS)
 def test_no_worker_is_left_two_seconds_after_its_parent(folder, tmp_path, command, number):
-    arguments = [str(folder / a) if a in ("images", "masks") else a for a in COMMANDS[command]]
+    arguments = [str(folder / a) if (folder / a).exists() else a for a in COMMANDS[command]]
     parent = subprocess.Popen(
         [sys.executable, "-m", "segkit", *arguments],
         cwd=tmp_path,
@@ -73,25 +100,30 @@ def test_no_worker_is_left_two_seconds_after_its_parent(folder, tmp_path, comman
         text=True,
         start_new_session=True,
     )
-    assert wait_until(lambda: len(group_of(parent.pid)) > 1, 60), parent.communicate(timeout=5)
+    assert wait_until(lambda: at_work(parent.pid, tmp_path), 60), parent.communicate(timeout=5)
     time.sleep(1.0)  # into the middle of their tasks
     assert parent.poll() is None, "it had too little to do"
     os.kill(parent.pid, getattr(signal, number))
     assert wait_until(lambda: parent.poll() is not None and not group_of(parent.pid), 2), group_of(parent.pid)
     out, err = parent.communicate(timeout=5)
     assert out == ""
+    written = [path for path in (tmp_path / "out").rglob("*.*") if path.suffix in (".png", ".tif")]
+    for path in written[:: max(1, len(written) // 3)]:
+        read_image(path)  # whole, or not there
     if number == "SIGKILL":
         assert (parent.returncode, err) == (-9, "")
         return
     assert parent.returncode == 128 + getattr(signal, number)
     assert err.count("\n") == 1
     assert err.endswith("what is finished stays\n")
+    assert not list(tmp_path.rglob(".*")) or command == "expand"  # which tidies up when it goes on
 
 
 def test_a_worker_notices_that_its_parent_has_gone_though_another_process_holds_its_input(tmp_path):
     code = """
 import os, subprocess, sys, time
 from segkit._processes import ProcessWorkers
+from segkit.cli import build_parser
 workers = ProcessWorkers(1)
 workers.submit(os.getpid).result()
 future = workers.submit(time.sleep, 60)

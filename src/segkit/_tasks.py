@@ -26,6 +26,7 @@ def map_in_chunks(
     describe: str = "",
     unit: str = "file",
     chunk_size: int = 16,
+    workers: int | None = None,
 ) -> Iterator[Result]:
     """`function` of each run of a few items, in the order of the items.
 
@@ -42,6 +43,7 @@ def map_in_chunks(
         describe: the word in front of the bar.
         unit: what the bar counts.
         chunk_size: items of one task: enough to hide the cost of a task, few enough to lose little with one.
+        workers: processes of the default pool; one for each CPU when None.
 
     Yields:
         One result for each chunk; for each item where a chunk had to be taken apart.
@@ -61,24 +63,24 @@ def map_in_chunks(
                 yield function(chunk)
                 bar.update(len(chunk))
             return
-        with _Workers(executor) as workers:
+        with _Workers(executor, workers or cpus()) as pool:
             window: deque[tuple[list[Item], Future[Result]]] = deque()
             while True:
-                for chunk in islice(chunks, workers.in_flight - len(window)):
-                    window.append((chunk, workers.submit(function, chunk)))
+                for chunk in islice(chunks, pool.in_flight - len(window)):
+                    window.append((chunk, pool.submit(function, chunk)))
                 if not window:
                     return
                 chunk, future = window.popleft()
                 try:
                     results = [future.result()]
                 except Exception:
-                    results = list(_one_by_one(workers, function, chunk, on_lost))
+                    results = list(_one_by_one(pool, function, chunk, on_lost))
                 yield from results
                 bar.update(len(chunk))
 
 
 def _one_by_one(
-    workers: _Workers,
+    pool: _Workers,
     function: Callable[[list[Item]], Result],
     chunk: list[Item],
     on_lost: Callable[[Item, str], Result],
@@ -88,7 +90,7 @@ def _one_by_one(
         reason = ""
         for _ in range(2):
             try:
-                yield workers.submit(function, [item]).result()
+                yield pool.submit(function, [item]).result()
                 break
             except Exception as error:
                 reason = (
@@ -103,15 +105,17 @@ def _one_by_one(
 class _Workers:
     """Our pool, or the caller's until it breaks: a standard pool is of no use after the death of one worker."""
 
-    def __init__(self, executor: Executor | None) -> None:
+    def __init__(self, executor: Executor | None, count: int) -> None:
         self._executor = executor
         self._own = executor is None
-        count = getattr(executor, "_max_workers", None) or (64 if executor is not None else cpus())
+        self._count = count
+        if executor is not None:
+            count = getattr(executor, "_max_workers", None) or 64
         self.in_flight = 2 * int(count) + 2
 
     def submit(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
         if self._executor is None:
-            self._executor = ProcessWorkers(cpus())
+            self._executor = ProcessWorkers(self._count)
             self._own = True
         try:
             return self._executor.submit(function, *args)

@@ -224,7 +224,7 @@ def build_parser() -> argparse.ArgumentParser:
     tile.add_argument("out", metavar="OUT", help="folder for the new files, made if it is not there")
     tile.add_argument("--tile", type=int, default=256, metavar="PIXELS", help="side of a tile (256)")
     tile.add_argument("--compression", default="zstd", help="zstd, deflate, lzw or none")
-    tile.add_argument("--workers", type=int, metavar="N", help="threads; as many as CPUs if not given")
+    tile.add_argument("--workers", type=int, metavar="N", help="processes; as many as CPUs if not given")
     tile.add_argument("--quiet", action="store_true", help="no progress bar")
     tile.set_defaults(run="tile")
 

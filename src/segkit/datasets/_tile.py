@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import secrets
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from segkit._tasks import map_in_chunks
 from segkit.datasets._pairing.files import Files, list_files
 from segkit.errors import DataError, ImageReadError, ImageWriteError, SegkitError
 from segkit.io import ImageHandle, ImageInfo, image_info, open_image, read_image
@@ -56,7 +57,7 @@ def tile_images(
         out: a folder, made if it is not there; subfolders are kept.
         tile: side of a tile in pixels, a multiple of 16.
         compression: "zstd" (fast to read), "deflate" and "lzw" (read by everything), or "none".
-        workers: threads; as many as CPUs when None.
+        workers: processes; as many as CPUs when None.
         progress: show a bar, if standard error is a terminal.
 
     Returns:
@@ -78,26 +79,23 @@ def tile_images(
         raise ValueError(f"tile_images: `tile` must be a multiple of 16, got {tile}. Pass 256 or 512.")
     if compression not in _COMPRESSIONS:
         raise ValueError(f"tile_images: `compression` must be one of {list(_COMPRESSIONS)}, got {compression!r}.")
-    from tqdm import tqdm
-
     targets = _targets(files, os.fspath(out))
-    threads = max(1, workers or os.cpu_count() or 1)
+    make = functools.partial(_tile, tile=tile, compression=compression, ending=f"{secrets.token_hex(8)}.tmp")
     failed: list[tuple[str, str]] = []
     written: list[str] = []
-    with ThreadPoolExecutor(threads) as pool:
-        jobs = {target: pool.submit(_tile, source, target, tile, compression) for source, target in targets}
-        try:
-            with tqdm(total=len(jobs), desc="tile", unit="file", disable=None if progress else True) as bar:
-                for (source, target), job in zip(targets, jobs.values(), strict=True):
-                    try:
-                        job.result()
-                        written.append(target)
-                    except (SegkitError, OSError, ValueError) as error:
-                        failed.append((source, str(error)))
-                    bar.update()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    try:
+        reasons = map_in_chunks(
+            make, targets, on_lost=_lost, progress=progress, describe="tile", chunk_size=1, workers=workers
+        )
+        for (source, target), reason in zip(targets, reasons, strict=True):
+            if reason is None:
+                written.append(target)
+            else:
+                failed.append((source, reason))
+    finally:
+        for _, target in targets:  # of a worker that was killed
+            with contextlib.suppress(OSError):
+                os.unlink(_unfinished(target, make.keywords["ending"]))
     return Tiled(written, failed)
 
 
@@ -116,11 +114,28 @@ def _targets(files: Files, out: str) -> list[tuple[str, str]]:
     return [(source, target) for target, source in found.items()]
 
 
-def _tile(source: str, target: str, tile: int, compression: str) -> None:
+def _unfinished(target: str, ending: str) -> str:
+    return os.path.join(os.path.dirname(target), f".{os.path.basename(target)}.{ending}")
+
+
+def _lost(job: tuple[str, str], reason: str) -> str:
+    return f"{job[0]}: {reason}"
+
+
+def _tile(jobs: list[tuple[str, str]], tile: int, compression: str, ending: str) -> str | None:
+    """Why the one job could not be done."""
+    ((source, target),) = jobs
+    try:
+        _tile_one(source, target, _unfinished(target, ending), tile, compression)
+    except (SegkitError, OSError, ValueError) as error:
+        return str(error)
+    return None
+
+
+def _tile_one(source: str, target: str, temporary: str, tile: int, compression: str) -> None:
     if os.path.exists(target) and os.path.getmtime(target) >= os.path.getmtime(source):
         return
     os.makedirs(os.path.dirname(target) or ".", exist_ok=True)
-    temporary = os.path.join(os.path.dirname(target), f".{os.path.basename(target)}.{secrets.token_hex(8)}.tmp")
     try:
         with open_image(source) as handle:
             _write(handle, temporary, tile, compression)
