@@ -160,11 +160,11 @@ def _cmyk_to_rgb(stored: np.ndarray, header: Header) -> np.ndarray:
 def _ycbcr_to_rgb(stored: np.ndarray, header: Header) -> np.ndarray:
     if stored.dtype != np.uint8 or stored.shape[2] != 3:
         raise ImageReadError(header.path, "its YCbCr samples are not three of 8 bits", 'use samples="stored"')
-    if header.detail.luma is None:
-        raise ImageReadError(header.path, "its YCbCr samples do not have the full range", 'use samples="stored"')
+    (black, white, *_), (_, _, b0, b1, r0, r1) = header.detail.limits, header.detail.limits
     y, cb, cr = (stored[..., i].astype(np.float64) for i in range(3))
+    y, cb, cr = (y - black) * 255 / (white - black), (cb - b0) * 127 / (b1 - b0), (cr - r0) * 127 / (r1 - r0)
     red, green, blue = header.detail.luma
-    r = y + (2 - 2 * red) * (cr - 128)
-    b = y + (2 - 2 * blue) * (cb - 128)
+    r = y + (2 - 2 * red) * cr
+    b = y + (2 - 2 * blue) * cb
     g = (y - red * r - blue * b) / green
     return np.rint(np.stack([r, g, b], axis=2)).clip(0, 255).astype(np.uint8)

@@ -11,14 +11,16 @@ from segkit.io._backends.pillow_plugins import decode
 from segkit.io._backends.png_rows import inflate_rows, rows_of, unfiltered
 from segkit.io._backends.request import Request, crop
 from segkit.io._backends.tiff_blocks import block_numbers, minimal_tiff, read_blocks
-from segkit.io._headers.bmp_pnm import raw_samples
+from segkit.io._headers.bmp import PLAIN, masked_samples
 from segkit.io._headers.gif_webp import minimal_webp
 from segkit.io._headers.info import Header
 from segkit.io._headers.jp2 import minimal_jp2
 from segkit.io._headers.jpeg import minimal_jpeg
 from segkit.io._headers.png import minimal_png, verify_data
+from segkit.io._headers.pnm import raw_samples
 
 OLD_JPEG = 6
+RAW = ("P2", "P3", "P7", "PF")  # kinds of PNM and PFM
 
 
 class Pillow:
@@ -37,14 +39,15 @@ class Pillow:
             return "" if info.channels in (1, 3) else "Pillow inverts some CMYK JPEGs"
         if info.format in ("TIFF", "BigTIFF"):
             return _refuses_page(header)
-        if info.format in ("PNM", "PFM") and header.detail.kind in ("P7", "PF"):
+        if info.format in ("PNM", "PFM") and header.detail.kind in RAW:
             return ""
         if info.format == "PNM":
             if header.detail.top not in (255, 65535) and info.photometric != "miniswhite":
                 return f"Pillow spreads samples up to {header.detail.top:g} over the whole range"
             return "Pillow cuts 16-bit colour to 8 bits" if info.channels == 3 and info.bits_per_sample == 16 else ""
         if info.format in ("JP2", "J2K"):
-            return "" if info.bits_per_sample == 8 else "Pillow shifts or cuts JPEG 2000 samples of other than 8 bits"
+            plain = info.dtype == np.uint8 and info.bits_per_sample == 8 and info.channels <= 4
+            return "" if plain else "Pillow shifts or cuts JPEG 2000 samples of other than 8 bits, and extra channels"
         if info.format in ("BMP", "GIF", "WebP", "PFM"):
             return ""
         return f"Pillow is not proven to keep the samples of {info.format}"
@@ -52,8 +55,10 @@ class Pillow:
     def read(self, header: Header, request: Request) -> np.ndarray:
         """The stored samples of `request`."""
         info, height = header.info, header.info.height
-        if info.format in ("PNM", "PFM") and header.detail.kind in ("P7", "PF"):
-            return crop(raw_samples(header), request)  # Pillow takes grey ones only
+        if info.format in ("PNM", "PFM") and header.detail.kind in RAW:
+            return crop(raw_samples(header), request)  # Pillow takes grey ones and spreads the others
+        if info.format == "BMP" and header.detail.masks != PLAIN.get(header.detail.depth, ()):
+            return crop(masked_samples(header), request)  # Pillow knows a few masks only
         if info.format in ("PNG", "APNG"):
             verify_data(header)
             height = rows_of(header, request)

@@ -48,11 +48,12 @@ def block_ranges(page: TiffPage, numbers: Sequence[int]) -> list[tuple[int, int]
             path, f"it lists {low + len(offsets)} of its blocks", "the file is damaged: copy or export it again"
         )
     rows, columns = page.grid
+    stored = page.as_stored()
     ranges = []
     for number in numbers:
         offset = int(offsets[number - low]) + page.shift
         size = int(sizes[number - low]) if number - low < len(sizes) else 0
-        need = page.row_bytes(page.tile[1]) * page.block_rows(number // columns % rows)
+        need = stored.row_bytes(stored.tile[1]) * stored.block_rows(number // columns % rows)
         if offset == page.shift and size == 0:
             ranges.append((0, 0))
             continue

@@ -17,6 +17,7 @@ from segkit.errors import ImageReadError
 from segkit.io._backends.jpeg_end import refuse_early_end
 from segkit.io._backends.request import Request
 from segkit.io._backends.tiff_blocks import block_numbers, block_page, block_ranges, minimal_tiff
+from segkit.io._backends.tiff_chroma import refuses_chroma, spread_chroma
 from segkit.io._backends.tiff_frames import check_frame
 from segkit.io._headers.info import Header
 from segkit.io._headers.tiff import COMPRESSIONS, TiffPage, block_tags
@@ -39,8 +40,10 @@ def refuses_page(page: TiffPage) -> str:
         return "" if _whole_jpegs(page) else "its old kind of JPEG is not in whole grey streams"
     if page.compression not in READS:
         return f"tifffile does not decode the compression {name}"
-    if page.photometric == 6 and page.subsampling != (1, 1) and (page.compression != 7 or page.planar):
-        return "its chroma is subsampled without JPEG, which tifffile does not decode"
+    if page.photometric == 6 and page.subsampling != (1, 1) and (page.subsampled or page.planar):
+        reason = refuses_chroma(page)
+        if reason:
+            return reason
     if page.compression in CCITT and not _decodes_fax():
         return f"{name} needs imagecodecs 2026.3.6 or newer"
     if page.bits == 24 and page.sample_format != 3 and page.predictor != 1:
@@ -168,7 +171,11 @@ class _Blocks:
 
     def decode(self, number: int, offset: int, size: int) -> np.ndarray:
         """The samples [rows, columns, channels] of one block."""
-        page, stored = self.page, self.header.source.pread(offset, size)
+        page = self.page
+        if page.subsampled:
+            blocks = _Blocks(replace(self.header, detail=page.as_stored()), self.first)
+            return spread_chroma(page, blocks.decode(number, offset, size), number)
+        stored = self.header.source.pread(offset, size)
         row = number // page.grid[1] % page.grid[0]
         check_frame(self.header.path, page, number, stored)
         if page.compression == LZW:
@@ -277,7 +284,7 @@ def _read_raw(
     if page.compression != 1 or page.tiled or page.predictor != 1 or page.fill_order != 1:
         return None
     dtype = header.info.dtype
-    if page.bits != dtype.itemsize * 8:
+    if page.bits != dtype.itemsize * 8 or page.subsampled:
         return None
     top, left, height, width = window
     strips = len(ranges) // len(planes)

@@ -11,6 +11,8 @@ from segkit.io._headers.info import Header, ImageInfo
 from segkit.io._headers.source import Source
 
 MAX_PARTS = 1 << 20
+MAX_COMPONENTS = 16384
+CMYK = 12  # colour space
 TILE_PART, DATA, END = b"\xff\x90", b"\xff\x93", b"\xff\xd9"
 
 
@@ -35,28 +37,36 @@ def parse_jp2(source: Source) -> Header:
         raise _bad(source, "it has no JPEG 2000 codestream")
     _, _, x1, y1, x0, y0, *_, count = struct.unpack(">HHIIIIIIIIH", head[4:42])
     width, height = x1 - x0, y1 - y0
-    if not (width > 0 and height > 0 and 1 <= count <= 4):
+    if not (width > 0 and height > 0 and 1 <= count <= MAX_COMPONENTS):
         raise _bad(source, f"its header says {width} x {height} pixels and {count} components")
-    components = {source.pread(start + 42 + 3 * i, 3) for i in range(count)}
+    sizes = source.pread(start + 42, 3 * count)
+    components = {sizes[i : i + 3] for i in range(0, 3 * count, 3)}
     depth, dx, dy = components.pop()
-    if boxed and colorspace not in (0, 16, 17, 18):
+    if boxed and colorspace not in (0, CMYK, 16, 17, 18):
         raise _bad(source, f"its colour space {colorspace} is unusual", "convert it to TIFF")
-    if components or dx != 1 or dy != 1 or depth & 0x80 or depth > 15 or palette:
-        raise _bad(source, "its components differ, are signed, subsampled or a palette", "convert it to TIFF")
-    bits = depth + 1
+    bits, signed = (depth & 0x7F) + 1, depth >> 7
+    if components or dx != 1 or dy != 1 or bits > 16 or palette:
+        reason = "its components differ, are subsampled, a palette, or deeper than 16 bits"
+        raise _bad(source, reason, "convert it to TIFF")
+    size = 8 if bits <= 8 else 16
+    if colorspace == CMYK and count == 4:
+        photometric = "cmyk"
+    else:
+        photometric = "rgb" if count in (3, 4) else "minisblack"
     info = ImageInfo(
         "JP2" if boxed else "J2K",
         height,
         width,
         count,
-        np.dtype(np.uint8 if bits <= 8 else np.uint16),
+        np.dtype(f"int{size}" if signed else f"uint{size}"),
         bits,
-        "minisblack" if count < 3 else "rgb",
+        photometric,
         compression="jpeg2000",
         icc=icc,
         level_shapes=((height, width),),
     )
-    return Header(info, source, _codestream_end(source, start), alpha="straight" if count in (2, 4) else "none")
+    alpha = "straight" if count in (2, 4) and photometric != "cmyk" else "none"
+    return Header(info, source, _codestream_end(source, start), alpha=alpha)
 
 
 def _jp2_boxes(source: Source) -> tuple[int, bool, int, bytes | None]:

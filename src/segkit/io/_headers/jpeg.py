@@ -78,7 +78,7 @@ def parse_jpeg(source: Source) -> Header:
                 raise bad("its frame header is malformed")
             process = PROCESSES[marker]
             precision, height, width, components = struct.unpack(">BHHB", source.pread(start + 4, 6))
-            if length != 8 + 3 * components or components not in (1, 3, 4):
+            if length != 8 + 3 * components or components not in (1, 2, 3, 4):
                 raise bad(f"its frame header is malformed ({components} components, {length} bytes)")
             frame = source.pread(start + 10, 3 * components)
         elif 0xC5 <= marker <= 0xCF and marker not in (0xC8, 0xCC):
@@ -113,7 +113,7 @@ def parse_jpeg(source: Source) -> Header:
     if pixels > PIXELS_PER_BYTE * (source.size - scans) and "arithmetic" not in process:
         raise bad(f"{source.size - scans} bytes of data cannot hold {width} x {height} pixels")
     identifiers = frame[::3]
-    if components == 1:
+    if components <= 2:
         photometric = "minisblack"
     elif components == 4:
         photometric = "ycck" if adobe == 2 else "cmyk"

@@ -9,13 +9,14 @@ import numpy as np
 
 from segkit.errors import ImageReadError
 from segkit.io._headers.avif_heic import is_heif, parse_heif
-from segkit.io._headers.bmp_pnm import parse_bmp, parse_pnm
+from segkit.io._headers.bmp import parse_bmp
 from segkit.io._headers.gif_webp import parse_gif, parse_webp
 from segkit.io._headers.info import Header
 from segkit.io._headers.jp2 import parse_jp2
 from segkit.io._headers.jpeg import parse_jpeg
 from segkit.io._headers.jpegxl import BARE, BOXED, parse_jpegxl
 from segkit.io._headers.png import SIGNATURE, parse_png
+from segkit.io._headers.pnm import parse_pnm
 from segkit.io._headers.source import Source
 from segkit.io._headers.tiff import parse_tiff
 

@@ -26,6 +26,7 @@ COMPRESSIONS = {
 }  # fmt: skip
 COLORS = {"rgb": 3, "ycbcr": 3, "cielab": 3, "icclab": 3, "itulab": 3, "cmyk": 4}
 MAX_BLOCKS = 1 << 24
+FULL_RANGE = (0, 255, 128, 255, 128, 255)
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ class TiffPage:
     fill_order: int
     extra: tuple[int, ...]
     subsampling: tuple[int, int]
-    luma: tuple[float, float, float] | None = None  # YCbCr coefficients; None if the samples are not of full range
+    luma: tuple[float, float, float] = (0.299, 0.587, 0.114)  # YCbCr coefficients
+    limits: tuple[float, ...] = FULL_RANGE  # of YCbCr: black and white of each channel
     nodata: float | None = None  # what a block that the file leaves out is filled with, as GDAL does
     shift: int = 0  # bytes from the blocks that the directory lists to those of this plane, which has no directory
 
@@ -60,6 +62,26 @@ class TiffPage:
     def planes(self) -> int:
         """1 when the channels of a pixel lie together, else the number of channels."""
         return self.samples if self.planar else 1
+
+    @property
+    def subsampled(self) -> bool:
+        """Whether chroma is coarser than luma, and no decoder makes up for it as that of JPEG does."""
+        return self.photometric == 6 and self.subsampling != (1, 1) and self.compression not in (6, 7)
+
+    def as_stored(self) -> TiffPage:
+        """The page whose samples are its bytes: chroma lies behind each group of luma, and a row of groups is a row."""
+        if not self.subsampled:
+            return self
+        across, down = self.subsampling
+        each = down * across + 2
+        return replace(
+            self,
+            height=-(-self.height // down),
+            width=-(-self.width // across) * each,
+            tile=(-(-self.tile[0] // down), -(-self.tile[1] // across) * each),
+            samples=1,
+            photometric=1,
+        )
 
     def row_bytes(self, columns: int) -> int:
         """Bytes of one row of a block, uncompressed."""
@@ -138,7 +160,7 @@ def _directories(file: TiffFile) -> tuple[list[list[int]], dict[int, int]]:
 
 def _may_continue(page: TiffPage) -> bool:
     """Whether further planes can lie behind the first one: uncompressed strips, one after another."""
-    if page.compression != 1 or page.tiled or page.fill_order != 1:
+    if page.compression != 1 or page.tiled or page.fill_order != 1 or page.subsampled:
         return False
     places, sizes = (page.ifd.array(tag).astype(np.int64) for tag in block_tags(page))
     whole = page.height * page.planes * page.row_bytes(page.width)
@@ -221,6 +243,7 @@ def _page(ifd: Ifd) -> TiffPage:
         extra=extra,
         subsampling=_subsampling(ifd) if photometric == 6 and compression != 33003 else (1, 1),
         luma=_luma(ifd, photometric),
+        limits=_limits(ifd, photometric, compression),
         nodata=_nodata(ifd),
     )
     rows, columns = page.grid
@@ -259,16 +282,21 @@ def _rationals(ifd: Ifd, tag: int, count: int) -> list[float]:
     return [int(top) / int(bottom) for top, bottom in pairs]
 
 
-def _luma(ifd: Ifd, photometric: int) -> tuple[float, float, float] | None:
-    if photometric != 6:
-        return None
-    red, green, blue = _rationals(ifd, 529, 3) or (0.299, 0.587, 0.114)
+def _luma(ifd: Ifd, photometric: int) -> tuple[float, float, float]:
+    red, green, blue = (photometric == 6 and _rationals(ifd, 529, 3)) or (0.299, 0.587, 0.114)
     if not (0 < red < 1 and 0 < green < 1 and 0 < blue < 1):
         reason = f"its YCbCr coefficients are {red:g}, {green:g}, {blue:g}"
         raise ImageReadError(ifd.file.source.path, reason, "the file is damaged: export it again")
+    return red, green, blue
+
+
+def _limits(ifd: Ifd, photometric: int, compression: int) -> tuple[float, ...]:
     # JPEG has a full range whatever this tag says, and the old kind often has it malformed.
-    limits = [] if ifd.int(259, 1) in (6, 7) else _rationals(ifd, 532, 6)
-    return (red, green, blue) if limits in ([], [0, 255, 128, 255, 128, 255]) else None
+    limits = () if photometric != 6 or compression in (6, 7) else tuple(_rationals(ifd, 532, 6))
+    if any(black >= white for black, white in zip(limits[::2], limits[1::2], strict=True)):
+        reason = f"its YCbCr samples have the limits {', '.join(f'{v:g}' for v in limits)}"
+        raise ImageReadError(ifd.file.source.path, reason, "the file is damaged: export it again")
+    return limits or FULL_RANGE
 
 
 def _nodata(ifd: Ifd) -> float | None:

@@ -24,13 +24,8 @@ DECIDE = {
     256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 292, 293, 317, 320, 322, 323, 324, 325, 338, 339, 347, 529,
     530, 532, 32997,
 }  # fmt: skip
-# Tags that writers put out of order: those of TIFF 6 and its supplements, GeoTIFF, GDAL, EXIF, ICC, DNG, ImageJ.
-KNOWN = {
-    *range(254, 344), 347, *range(433, 436), *range(512, 522), *range(529, 534), 700, 32781, 32934, 32995, 32996, 32997,
-    33421, 33422, 33432, 33434, 33437, 33550, 33628, 33629, 33630, 33631, 33723, 33922, 34118, 34264, 34377, 34665,
-    34675, 34735, 34736, 34737, 34853, 34908, 37393, 37439, 37510, 37724, 40965, 42112, 42113, 50674, 50838, 50839,
-    *range(50706, 51182), 65000,
-}  # fmt: skip
+# Tags whose numbers are near to those: of TIFF 6 and its supplements, XMP, DNG.
+KNOWN = {*range(254, 344), *range(433, 436), *range(512, 533), 700, *range(50706, 51182)}
 # Of all directories together: overlapping directories in a small file could otherwise cost minutes and gigabytes.
 MAX_ENTRIES_TOGETHER = 1 << 19
 
@@ -145,8 +140,8 @@ def _values(source: Source, order: str, tag: tuple[int, int, int]) -> list[objec
 def _check_order(source: Source, offset: int, tags: list[int]) -> None:
     """TIFF demands ascending tags. Many a writer sorts them badly, but never into nonsense.
 
-    A tag out of order that nobody knows has often lost its meaning to a flipped bit, and a default would step in, in
-    silence. So what must be moved to sort the others has to be known.
+    A tag out of order may have lost its meaning to a damaged byte, and a default would step in, in silence. So what
+    must be moved to sort the others may not be one byte away from a tag that decides and is absent.
     """
     if all(a <= b for a, b in itertools.pairwise(tags)):
         return
@@ -163,10 +158,12 @@ def _check_order(source: Source, offset: int, tags: list[int]) -> None:
             length -= 1
         else:
             moved.append(tag)
-    unknown = [tag for tag in moved if tag not in KNOWN]
-    if unknown:
-        reason = f"its directory at byte {offset} is out of order, and its tag {unknown[-1]} is unknown"
-        raise ImageReadError(source.path, reason, "the file is damaged: export it again")
+    absent = DECIDE.difference(tags)
+    for tag in moved:
+        for meant in absent if tag not in DECIDE | KNOWN else ():
+            if tag >> 8 == meant >> 8 or tag & 0xFF == meant & 0xFF:
+                reason = f"its directory at byte {offset} is out of order, and its tag {tag} may have been {meant}"
+                raise ImageReadError(source.path, reason, "the file is damaged: export it again")
 
 
 def walk(file: TiffFile) -> Iterator[Ifd]:
