@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from losses_table import LOSSES, ONCE
+from losses_table import LOSSES, ONCE, planes
 from segkit import losses
 from segkit.losses import functional as L
 
@@ -51,6 +51,44 @@ def test_modules_and_coarse_logits_compile():
     compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
     outputs = [logits, logits[..., ::2, ::2]]
     torch.testing.assert_close(compiled(outputs, target), module(outputs, target))
+
+
+def module_of(name):
+    """The module of a function, with numbers among its options."""
+    if name == "combine":
+        parts = {"dice": 1.0, "focal": 2.0, "tversky": 0.3}
+        return partial(losses.CompoundLoss, parts, options={"tversky": {"alpha": 0.3, "beta": 0.7}})
+    options = {
+        "tversky": {"alpha": 0.3, "beta": 0.7, "gamma": 0.75},
+        "dice": {"smooth": 1.5},
+        "lovasz": {"classes": [1]},
+    }
+    found = [m for m in vars(losses).values() if getattr(m, "_function", None) is getattr(L, name)]
+    return partial(found[0], **options.get(name, {}))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted and coarse"])
+@pytest.mark.parametrize("name", [n for n in ONCE if n not in ("region_loss", "boundary")])
+def test_losses_of_any_size_compile_at_once(name, weighted):
+    """With ``dynamic=True`` sizes and numbers are symbols, of which nothing may be asked."""
+    module = module_of(name)
+    coarse = weighted and "upsample" in inspect.signature(module.func).parameters
+    options = {"class_weights": [1.0, 2.0, 3.0]} if weighted else {}
+    options |= {"upsample": "bilinear"} if coarse else {}
+    sigmoid = "binary_cross_entropy" in name
+    loss = module(**options, **({"mode": "multilabel"} if sigmoid else {}))
+    compiled = torch.compile(lambda x, y: loss(x, y) * 2, fullgraph=True, dynamic=True, backend="aot_eager")
+    for side in (8, 12, 20):
+        _, target = sample(spatial=(side, side))
+        if sigmoid:
+            target = planes(torch.empty(2, 3, 1), target)
+        fine = side // 2 if coarse else side
+        logits = sample(spatial=(fine, fine))[0]
+        expected = value_and_gradient(lambda x, y: loss(x, y) * 2, logits, target)
+        actual = value_and_gradient(compiled, logits, target)
+        torch.testing.assert_close(actual[0], expected[0])
+        torch.testing.assert_close(actual[1], expected[1], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.slow

@@ -301,7 +301,7 @@ def _class_weights(function: str, weights: Weights | None, classes: int, mode: s
         return None
     table = table_of(function, "class_weights", weights, logits)
     lengths = (1, 2) if mode == "binary" else (classes,)
-    if table.ndim != 1 or len(table) not in lengths:
+    if table.ndim != 1 or all(len(table) != n for n in lengths):  # to a compiler, no symbol is `in` a tuple
         hint = (
             "Pass the weights of label 0 and of label 1."
             if mode == "binary"

@@ -127,6 +127,11 @@ class _Member(NamedTuple):
     loss: Callable[..., Tensor]
     options: dict[str, Any]
     shares: bool
+    known: frozenset[str] = frozenset()  # its options: to ask at each call takes time, and confuses a compiler
+
+    def of(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Those of the options that this loss has."""
+        return {name: value for name, value in options.items() if name in self.known}
 
 
 class _Compound:
@@ -166,11 +171,11 @@ class _Compound:
                 mine["class_weights"] = weights
             wanted: list[Weighted] = []
             if member.shares and name not in WITH_MAPS:
-                value = loss(asking(flat, wanted), target, **mine, **_known(loss, of_all))
+                value = loss(asking(flat, wanted), target, **mine, **member.of(of_all))
             elif member.shares:
                 maps = _maps_of(name, targets)
                 common = {**of_all, "pixel_weights": pixel_weights, "upsample": upsample}
-                value = loss(logits, maps, **mine, **_known(loss, common))
+                value = loss(logits, maps, **mine, **member.of(common))
             else:
                 weighted = {"pixel_weights": pixel_weights} if isinstance(loss, Loss) else {}
                 value = loss(logits, target, **weighted)
@@ -189,12 +194,6 @@ class _Compound:
             return value
         values = {name: functools.reduce(torch.add, [f * n[0] for f, n in each]) for name, each in notes.items()}
         return value, Details(values, samples[0] if samples else None)
-
-
-def _known(loss: Callable[..., Tensor], options: dict[str, Any]) -> dict[str, Any]:
-    """The options that a loss has."""
-    known = inspect.signature(loss).parameters
-    return {name: value for name, value in options.items() if name in known}
 
 
 def _maps_of(name: str, targets: Mapping[str, Tensor] | None) -> Tensor:
@@ -233,7 +232,7 @@ def _member(
         choice("combine", f"options[{name!r}]", option, tuple(special))
     if "absent" not in special:  # elsewhere scope and classes mean something else
         defaults = {name: value for name, value in defaults.items() if name == "class_weights"}
-    return float(weight), _Member(loss, {**defaults, **own, **options}, True)
+    return float(weight), _Member(loss, {**defaults, **own, **options}, True, frozenset(known))
 
 
 def _takes_sums(loss: Callable[..., Tensor]) -> bool:

@@ -20,7 +20,7 @@ class Overlap(Sloped):
     """
 
     above: float
-    i: float
+    i: float | None  # None is 0, without a term
     p: float
     t: float
     smooth: float
@@ -37,8 +37,8 @@ class Overlap(Sloped):
         """What is above and below the fraction."""
         above = s.intersection if self.above == 1 else self.above * s.intersection
         below = torch.add(s.prediction if self.p == 1 else self.p * s.prediction, s.truth, alpha=self.t)
-        if self.i:
-            below = torch.add(below, s.intersection, alpha=self.i)
+        if self.i is not None:
+            below = below + self.i * s.intersection  # `alpha=` would have a compiler guard 1 - 0.3 - 0.7 == 0
         return (above + self.smooth, below + self.smooth) if self.smooth else (above, below)
 
     @property
@@ -67,13 +67,13 @@ class Overlap(Sloped):
         by_above = torch.div(share, safe)  # but for the sign
         by_below = (by_above * score).mul_(below >= self.least)
         by_inter = by_above.mul_(-self.above)
-        by_inter = torch.add(by_inter, by_below, alpha=self.i) if self.i else by_inter
+        by_inter = torch.add(by_inter, by_below, alpha=self.i) if self.i is not None else by_inter
         return loss, by_inter, by_below if self.p == 1 else by_below * self.p
 
 
 def dice_formula(smooth: float, eps: float, log: bool) -> Overlap:
     """1 - (2 I + smooth) / (P + T + smooth)."""
-    return Overlap(2, i=0, p=1, t=1, smooth=smooth, eps=eps, log=log)
+    return Overlap(2, i=None, p=1, t=1, smooth=smooth, eps=eps, log=log)
 
 
 def jaccard_formula(smooth: float, eps: float, log: bool) -> Overlap:
