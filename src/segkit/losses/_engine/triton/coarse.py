@@ -4,7 +4,7 @@
 import triton
 import triton.language as tl
 
-from segkit.losses._engine.triton.pieces import by_probability, focal_slope, neighbours, read, read_pixels, read_truth
+from segkit.losses._engine.triton.pieces import SURE, by_probability, focal_slope, neighbours, read, read_pixels, read_truth
 from segkit.losses._engine.triton.sigmoid import read_answers, sigmoid_gradient
 from segkit.losses._engine.triton.softmax import of_classes, smooth
 
@@ -85,7 +85,7 @@ def coarse_backward(
                 TERMS, REGION, WIDE,
             )  # fmt: skip
         else:
-            of_pixel = saved + b * 3 * N + n
+            of_pixel = saved + b * 4 * N + n
             m = tl.load(of_pixel, mask=inside, other=0)
             s = tl.load(of_pixel + N, mask=inside, other=1)
             k = tl.load(of_pixel + 2 * N, mask=inside, other=0)
@@ -96,6 +96,8 @@ def coarse_backward(
             if TERMS != 0:
                 part = smooth(t, here, C, smoothing, SMOOTH) * of_classes(factors, c, C, WIDE)
                 g -= part * focal_slope(p, 1 - p, gamma, GAMMA) * upstream * w
+            if REGION or table is not None:
+                g = tl.where(p > SURE, tl.load(of_pixel + 3 * N, mask=inside, other=0)[None, :], g)
         total += tl.where(here, g, 0.0) * share[None, :]
     to = grad + b * g_b + c.to(tl.int64)[:, None] * g_c
     to += (j0.to(tl.int64) * g_0 + j1.to(tl.int64) * g_1 + j2.to(tl.int64) * g_2)[None, :]

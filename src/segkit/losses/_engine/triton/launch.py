@@ -205,7 +205,7 @@ def gradient(inputs: Inputs, spec: Spec, size: Sequence[int], arguments: dict[st
     arguments |= {"grad": grad, "saved": None, "factors": tables(inputs, spec)[1], "g_b": grad.stride(0)}
     arguments |= {"g_c": grad.stride(1), "g_n": grad.stride(2), "TILED": tiled}
     if size and not spec.sigmoid:
-        saved = torch.empty((batch, 3, pixels), dtype=wide_dtype(x), device=x.device)
+        saved = torch.empty((batch, 4, pixels), dtype=wide_dtype(x), device=x.device)
         arguments |= {"grad": None, "saved": saved}
     kernel = sigmoid_backward if spec.sigmoid else softmax_backward
 

@@ -12,6 +12,9 @@ from segkit.losses._engine import route
 
 STEPS, SLOTS = tl.constexpr(route.STEPS), tl.constexpr(route.SLOTS)
 INFINITY = tl.constexpr(float("inf"))
+# Above, a class is likely (at most one is), and sure: then its gradient is minus the sum of those of all that are not
+# likely. Apart, so that two kernels, or two roundings, agree on which class that is.
+LIKELY, SURE = tl.constexpr(0.5), tl.constexpr(0.75)
 
 
 @triton.jit

@@ -10,6 +10,8 @@ import triton.language as tl
 
 from segkit.losses._engine.triton.pieces import (
     INFINITY,
+    LIKELY,
+    SURE,
     by_probability,
     focal_slope,
     focal_term,
@@ -186,8 +188,10 @@ def softmax_backward(
 ):  # fmt: skip
     """The gradient by the logits of ``BLOCK_N`` pixels: p (k + w a) - u, with k = sum u - w <p, a>.
 
-    u is the part of the terms at each class, a = d loss / d p of the sums. If the logits are coarse, what belongs to a
-    pixel goes to ``saved`` [B, 3, N] (largest logit, sum of exponentials, k) instead, for `_triton_coarse`.
+    u is the part of the terms at each class, a = d loss / d p of the sums. At a class that is nearly sure this is lost
+    in rounding; since the gradient adds up to 0 over the classes, it is minus the sum of the others there. If the
+    logits are coarse, what belongs to a pixel goes to ``saved`` [B, 4, N] (largest logit, sum of exponentials, k, the
+    gradient at a sure class) instead, for `coarse_backward`.
     """
     DENSE: tl.constexpr = SOFT or SMOOTH
     b = tl.program_id(1).to(tl.int64)
@@ -222,7 +226,8 @@ def softmax_backward(
         p_y = tl.exp(x_y - m) / s
         at_class = upstream * of_class(factors, y, s) * focal_slope(p_y, 1 - p_y, gamma, GAMMA)
         k += at_class
-    # The sums over classes: <p, a> and, for a share of the truth at each class, sum u.
+    # The sums over classes: <p, a> and, for a share of the truth at each class, sum u. Of all classes but a likely one:
+    other_p, other_pa, other_u = tl.zeros([BLOCK_N], WIDE), tl.zeros([BLOCK_N], WIDE), tl.zeros([BLOCK_N], WIDE)
     for first in range(0, C if REGION or (table is not None or (DENSE and TERMS != 0)) else 0, BLOCK_C):
         c = first + all_c
         exists = (c < C)[:, None]
@@ -234,15 +239,24 @@ def softmax_backward(
         t = read_truth(target, y, c, n, there, here, t_c, t_n, SOFT, WIDE)
         if TERMS != 0 and DENSE:
             share = smooth(t, here, C, smoothing, SMOOTH) * of_classes(factors, c, C, WIDE)
-            k += tl.sum(share * focal_slope(p, 1 - p, gamma, GAMMA) * upstream[None, :], 0)
+            u = share * focal_slope(p, 1 - p, gamma, GAMMA) * upstream[None, :]
+            k += tl.sum(u, 0)
+            other_u += tl.sum(tl.where(p > LIKELY, 0.0, u), 0)
         if REGION or table is not None:
+            if TERMS != 0 and not DENSE:
+                other_u += tl.sum(tl.where((c[:, None] == y[None, :]) & (p <= LIKELY), at_class[None, :], 0.0), 0)
             a = by_probability(p, t, row, c, by_inter, by_pred, by_loss, table, C, POWER, here)
             k -= w * tl.sum(tl.where(here, p * a, 0.0), 0)
+            other = here & (p <= LIKELY)
+            other_p += tl.sum(tl.where(other, p, 0.0), 0)
+            other_pa += tl.sum(tl.where(other, p * a, 0.0), 0)
+    at_sure = other_u - k * other_p - w * other_pa
     if saved is not None:
-        to = saved + b * 3 * N + n
+        to = saved + b * 4 * N + n
         tl.store(to, m, mask=inside)
         tl.store(to + N, s, mask=inside)
         tl.store(to + 2 * N, k, mask=inside)
+        tl.store(to + 3 * N, at_sure, mask=inside)
     else:
         for first in range(0, C, BLOCK_C):
             c = first + all_c
@@ -264,5 +278,7 @@ def softmax_backward(
                     g -= share * focal_slope(p, 1 - p, gamma, GAMMA) * upstream[None, :]
                 else:
                     g -= tl.where(c[:, None] == y[None, :], at_class[None, :], 0.0)
+            if REGION or table is not None:
+                g = tl.where(p > SURE, at_sure[None, :], g)
             to = grad + b * g_b + c.to(tl.int64)[:, None] * g_c + n[None, :] * g_n
             tl.store(to, tl.where(here, g, 0.0), mask=exists & inside[None, :])
