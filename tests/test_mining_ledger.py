@@ -217,6 +217,15 @@ def test_a_new_memory_map_holds_no_more_than_what_was_touched(tmp_path):
     assert resident() > 10**7, "all was looked at"
 
 
+def test_a_ledger_goes_on_where_samples_were_added_as_its_refusal_says():
+    old, bigger = DifficultyLedger(6), DifficultyLedger(8)
+    old.update(range(6), [float(i) for i in range(6)])
+    with pytest.raises(ValueError, match=r"bigger.update\(range\(6\), old.losses\(\)\)"):
+        bigger.load_state_dict(old.state_dict())
+    bigger.update(range(6), old.losses())
+    assert bigger.losses()[:6].tolist() == old.losses().tolist()
+
+
 def test_a_ledger_of_another_data_set_is_refused(tmp_path):
     path = tmp_path / "ledger.npz"
     filled(fingerprint="abc").save(path)

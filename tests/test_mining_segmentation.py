@@ -167,3 +167,8 @@ def test_only_the_ignored_number_itself_is_ignored(dtype, ignored, kept):
     expected = [float(loss_map[0, i]) for i, label in enumerate([*first, 0, 1]) if label in kept]
     found = per_sample_loss(loss_map, target, ignore_index=ignored).tolist()
     assert found == pytest.approx([sum(expected) / len(expected)])
+
+
+def test_masks_with_a_channel_axis_mean_the_same():
+    losses, target = torch.rand(2, 5, 6), torch.randint(0, 3, (2, 5, 6))
+    assert torch.equal(per_sample_loss(losses, target[:, None]), per_sample_loss(losses, target))

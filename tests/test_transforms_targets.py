@@ -53,6 +53,13 @@ def test_a_skeleton_is_a_target_with_ignore_off_the_lines():
     assert (everything == 0).any()
 
 
+@pytest.mark.parametrize(("dtype", "label"), [(torch.uint8, -1), (torch.uint8, 511), (torch.int8, 255)], ids=str)
+def test_a_label_that_no_pixel_can_hold_cannot_stand_off_the_lines(dtype, label):
+    mask = torch.zeros(9, 9, dtype=dtype)
+    with pytest.raises(ValueError, match=rf"skeleton: `ignore_index` must fit into the dtype.*{dtype}.*got {label}"):
+        functional.skeleton(mask, ignore_index=label)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_distance_maps_are_exact_and_signed(seed):
     mask = blobs(seed).astype(np.int64) + 2 * blobs(seed + 10)

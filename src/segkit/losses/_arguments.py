@@ -10,6 +10,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from segkit.labels import as_index_target
 from segkit.losses._engine.tracing import has_a_dispatch, jit_traces, readable
@@ -79,7 +80,9 @@ def flatten(
             )
     target, ignored = one_ignored(function, target, ignore_index)
     if labelled is not None:
-        logits, target, ignored = _partly(function, logits, target, mode, ignored, labelled, upsample)
+        if upsample and mode == "multiclass":  # classes are merged pixel by pixel: after the interpolation
+            logits, upsample = _interpolated(function, logits, target, mode), None
+        logits, target, ignored = _partly(function, logits, target, mode, ignored, labelled)
     prepare = {"multiclass": _multiclass, "binary": _binary, "multilabel": _multilabel}[mode]
     source = coarse = logits
     if upsample:
@@ -92,7 +95,7 @@ def flatten(
     pixels = math.prod(spatial)
     weights = None
     if pixel_weights is not None:
-        weights = _pixel_weights(function, pixel_weights, batch, spatial)
+        weights = _pixel_weights(function, pixel_weights, batch, spatial, classes if mode == "multilabel" else 0)
     if target.is_floating_point() and shares:
         _check_shares(function, target.reshape(batch, -1, pixels), weights)
     table = _class_weights(function, class_weights, classes, mode, coarse)
@@ -148,7 +151,6 @@ def _partly(
     mode: Mode,
     ignored: int,
     labelled: Tensor,
-    upsample: Upsample | None,
 ) -> tuple[Tensor, Tensor, int]:
     """The problem of the classes that somebody looked for in each image.
 
@@ -160,8 +162,6 @@ def _partly(
     if list(looked.shape) != [batch, classes]:
         raise ValueError(f"{function}: `labelled` must be [B, C] = {[batch, classes]}, got {list(looked.shape)}.")
     if mode == "multiclass":
-        if upsample:
-            raise ValueError(f"{function}: `labelled` needs logits as fine as the target. Interpolate them first.")
         looked = looked.clone()
         looked[:, 0] = True  # the background takes the others in
         other = ~looked.view(batch, classes, *[1] * (logits.ndim - 2))
@@ -181,13 +181,23 @@ def _partly(
     return logits, torch.where(mask, target, ignored), ignored
 
 
+def _interpolated(function: str, logits: Tensor, target: Tensor, mode: Mode) -> Tensor:
+    """Coarse logits in the size of the target, all of them at once, float32 or wider."""
+    fine = _as_if_fine(function, logits, target, mode)[0].shape[2:]
+    how = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(fine)]
+    wide = logits if logits.dtype == torch.float64 else logits.float()
+    with torch.autocast(logits.device.type, enabled=False):
+        return interpolate(wide, list(fine), mode=how, align_corners=False)
+
+
 def _check_shares(function: str, target: Tensor, weights: Tensor | None) -> None:
     """Refuse shares outside of [0, 1] where they count, where looking costs no wait."""
     if not readable(target) or not target.numel():
         return
     low, high = (float(x) for x in torch.aminmax(target))
     if not (low >= 0 and high <= 1.0001) and weights is not None:
-        low, high = (float(x) for x in torch.aminmax(torch.where(weights[:, None] != 0, target, 0)))
+        counts = (weights if weights.ndim == 3 else weights[:, None]) != 0
+        low, high = (float(x) for x in torch.aminmax(torch.where(counts, target, 0)))
     if not (low >= 0 and high <= 1.0001):
         got = "NaN" if math.isnan(low) else f"{low if low < 0 else high:g}"
         raise ValueError(
@@ -284,13 +294,18 @@ def _warn_of_no_foreground(function: str, target: Tensor, ignore_index: int) -> 
         )
 
 
-def _pixel_weights(function: str, weights: Tensor, batch: int, spatial: list[int]) -> Tensor:
+def _pixel_weights(function: str, weights: Tensor, batch: int, spatial: list[int], channels: int) -> Tensor:
+    """[B, N]; [B, C, N] where each of some channels has weights of its own."""
     shape = list(weights.shape)
+    if channels > 1 and shape == [batch, channels, *spatial]:
+        return weights.reshape(batch, channels, math.prod(spatial))
     if shape == [batch, 1, *spatial] or (shape, spatial) == ([batch], [1]):
         shape = [batch, *spatial]
     if shape != [batch, *spatial]:
+        or_each = f" or [B, C, *spatial] = {[batch, channels, *spatial]}" if channels > 1 else ""
         raise ValueError(
-            f"{function}: `pixel_weights` must be [B, *spatial] = {[batch, *spatial]}, got {list(weights.shape)}."
+            f"{function}: `pixel_weights` must be [B, *spatial] = {[batch, *spatial]}{or_each}, got "
+            f"{list(weights.shape)}."
         )
     return weights.reshape(batch, -1) if weights.numel() else weights.reshape(batch, math.prod(spatial))
 

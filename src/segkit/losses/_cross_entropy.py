@@ -46,12 +46,13 @@ def cross_entropy(
         ignore_index: label of pixels that count nowhere; several, or None for none. In soft targets pixels are left
             out by a pixel weight of 0.
         class_weights: C numbers, for ``"binary"`` the weights of label 0 and label 1. The mean divides by the weights.
-        pixel_weights: [B, *spatial], at least 0; 0 is the same as ignored.
+        pixel_weights: [B, *spatial], at least 0; 0 is the same as ignored. For ``"multilabel"`` also [B, C, *spatial].
         labelled: [B, C], bool: which classes were looked for in each image. The others are ignored (sigmoid modes), or
-            are one class with the background, class 0 (softmax).
+            are one class with the background, class 0 (softmax; coarse logits are then interpolated all at once).
         upsample: ``"bilinear"`` if the logits [B, C, *coarse] are coarser than the target: they are interpolated block
             by block (align_corners=False, any number of axes), and never exist in full size.
-        label_smoothing: share in [0, 1] of the label that is spread over all C classes (multiclass).
+        label_smoothing: share in [0, 1] of the label that is spread over all C classes. Sigmoid modes: share in
+            [0, 1/2] that goes to the other answer.
         pos_weight: sigmoid modes: weight of the ones, one number or C; the mean does not divide by it.
         reduction: ``"mean"`` divides by the sum of weights, ``"sum"`` does not, ``"none"`` gives the map of losses.
         process_group: ranks of `torch.distributed` that share the mean: the loss is that of the whole batch.
@@ -114,6 +115,7 @@ def binary_cross_entropy(
     pixel_weights: Tensor | None = None,
     labelled: Tensor | None = None,
     upsample: Upsample | None = None,
+    label_smoothing: float = 0.0,
     pos_weight: float | Weights | None = None,
     reduction: Reduction = "mean",
     process_group: Any = None,
@@ -136,9 +138,10 @@ def binary_cross_entropy(
     """
     function = "binary_cross_entropy"
     choice(function, "mode", mode, ("binary", "multilabel"))
+    smoothing = check_smoothing(function, label_smoothing, mode)
     flat = flatten(function, logits, target, mode, ignore_index, class_weights, pixel_weights, upsample, labelled)
     table = pos_weights(flat, pos_weight)
-    return pixel_loss(flat, reduction, process_group, alpha=table)
+    return pixel_loss(flat, reduction, process_group, smoothing=smoothing, alpha=table)
 
 
 class BinaryCrossEntropyLoss(Loss):
@@ -158,6 +161,7 @@ class BinaryCrossEntropyLoss(Loss):
         ignore_index: Ignored = IGNORE_INDEX,
         class_weights: Weights | None = None,
         upsample: Upsample | None = None,
+        label_smoothing: float = 0.0,
         pos_weight: float | Weights | None = None,
         reduction: Reduction = "mean",
         process_group: Any = None,
@@ -243,13 +247,10 @@ def pos_weights(flat: Flat, pos_weight: float | Weights | None) -> Tensor | None
 
 
 def check_smoothing(function: str, label_smoothing: float, mode: Mode) -> float:
-    """The share that is spread over all classes, if it can be."""
-    if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"{function}: `label_smoothing` must be in [0, 1], got {label_smoothing}.")
-    if label_smoothing and mode != "multiclass":
-        raise ValueError(
-            f"{function}: `label_smoothing` must be 0 in mode {mode!r}, got {label_smoothing}. Pass a soft target."
-        )
+    """The share that is spread over all classes, or goes to the other answer, if it can be."""
+    most = 1 if mode == "multiclass" else 0.5
+    if not 0 <= label_smoothing <= most:
+        raise ValueError(f"{function}: `label_smoothing` must be in [0, {most}], got {label_smoothing}.")
     return float(label_smoothing)
 
 

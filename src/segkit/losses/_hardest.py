@@ -98,7 +98,8 @@ def hardest(
     spec = Spec(flat.function, flat.mode != "multiclass", flat.ignore_index, smoothing=smoothing, pixelwise="map")
     pixel_weights, class_weights, process_group = inputs.pixel_weights, inputs.class_weights, resolved(process_group)
     if pixel_weights is not None and flat.mode == "multilabel":  # each channel is chosen by itself
-        pixel_weights = pixel_weights[:, None].expand(inputs.target.shape).flatten(1)
+        of_pixels = pixel_weights if pixel_weights.ndim == 3 else pixel_weights[:, None]
+        pixel_weights = of_pixels.expand(inputs.target.shape).flatten(1)
     labels = None if inputs.target.is_floating_point() else inputs.target.flatten(1)
     seen = in_plain_sight(inputs.logits) and (labels is None or in_plain_sight(labels)) and readable(inputs.logits)
     plain = labels is None or (seen and all_count(inputs, spec, 2 if spec.sigmoid else inputs.logits.shape[1]))

@@ -116,7 +116,8 @@ def check_header(function: str, what: str, found: dict[str, Any], mine: dict[str
     if found["num_samples"] != mine["num_samples"]:
         raise DataError(
             f"{function}: {what} must be of {mine['num_samples']} samples, got {found['num_samples']}. "
-            "Is it of another data set or another split?"
+            "Is it of another data set or another split? If samples were added at the end, load it into a ledger of "
+            f"its own size and carry its losses over: bigger.update(range({found['num_samples']}), old.losses())."
         )
     got, expected = found["fingerprint"], mine["fingerprint"]
     if got is not None and expected is not None and got != expected:

@@ -19,7 +19,7 @@ def per_sample_loss(loss_map: Tensor, target: Tensor, *, ignore_index: Ignored =
 
     Args:
         loss_map: one loss a pixel, `[B, *spatial]`, any floating dtype: a loss with `reduction="none"`.
-        target: class numbers, `[B, *spatial]`, any integer dtype.
+        target: class numbers, `[B, *spatial]` or `[B, 1, *spatial]`, any integer dtype.
         ignore_index: label of the pixels that count nowhere, a tuple of such labels, or None. One that the dtype of
             `target` cannot hold, such as -1 in uint8, is nowhere.
 
@@ -35,6 +35,8 @@ def per_sample_loss(loss_map: Tensor, target: Tensor, *, ignore_index: Ignored =
         >>> per_sample_loss(loss_map, torch.tensor([[0, 1], [2, 255]]))
         tensor([2., 5.])
     """
+    if target.ndim == loss_map.ndim + 1 and target.shape[1] == 1:
+        target = target[:, 0]
     if loss_map.shape != target.shape or loss_map.ndim < 2:
         raise ValueError(
             f"per_sample_loss: `target` must have the shape of `loss_map`, [B, *spatial], got {tuple(target.shape)} "

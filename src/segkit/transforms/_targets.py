@@ -36,6 +36,12 @@ def skeleton(mask: Tensor, *, radius: int = 1, background: int | None = 0, ignor
     Source: Kirchhoff et al. 2024 (Skeleton Recall Loss); thinning by Zhang and Suen 1984.
     """
     labels = mask.cpu().numpy()
+    limits = np.iinfo(labels.dtype) if labels.dtype != bool else np.iinfo(np.uint8)
+    if not limits.min <= ignore_index <= limits.max:
+        raise ValueError(
+            f"skeleton: `ignore_index` must fit into the dtype of `mask`, {mask.dtype}, since it stands off the lines, "
+            f"got {ignore_index}. Pass mask.long(), or ignore_index=255."
+        )
     lines = np.full_like(labels, ignore_index)
     reach = np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)
     for place in np.ndindex(labels.shape[:-2]):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from segkit.losses._engine.operator import once, refuse_vmap
 from segkit.losses._engine.reduce import nonzero
-from segkit.losses._engine.route import SLOTS, STEPS, all_count, by_index, runs_kernels
+from segkit.losses._engine.route import SLOTS, STEPS, all_count, by_channel, by_index, runs_kernels
 from segkit.losses._engine.streamed import hard, soft
 from segkit.losses._engine.streamed.blocks import Block, Logits, blocks, wide_dtype
 from segkit.losses._engine.streamed.by_class import add_at_, in_memory
@@ -210,4 +210,5 @@ def _by_kernels(inputs: Inputs, spec: Spec, size: Sequence[int], per_image: bool
         return [*found, _slopes(inputs, spec, size, per_image, torch.ones_like(found[0]), table)]
 
     what = "lovasz" if per_image else "lovasz of a batch"
-    return runs_kernels(inputs.logits, size) and trusted(inputs, spec, size, what, of_kernels, of_torch)
+    runs = runs_kernels(inputs.logits, size) and not by_channel(inputs)
+    return runs and trusted(inputs, spec, size, what, of_kernels, of_torch)

@@ -74,11 +74,11 @@ def code_for(inputs: Inputs, spec: Spec, size: Sequence[int]) -> Literal["kernel
 
     | code | where |
     | --- | --- |
-    | ``kernels`` | Triton runs, and `fits`; they know no ``smaller`` |
+    | ``kernels`` | Triton runs, and `fits`; they know no ``smaller``, and no weights for each channel |
     | ``hard`` | a softmax and one class a pixel (`by_index`) |
     | ``soft`` | a number for each class: soft targets, smoothing, sigmoid |
     """
-    if runs_kernels(inputs.logits, size) and not spec.smaller:
+    if runs_kernels(inputs.logits, size) and not spec.smaller and not by_channel(inputs):
         return "kernels"
     return "hard" if by_index(inputs, spec) else "soft"
 
@@ -95,6 +95,11 @@ def fits(x: Tensor, size: Sequence[int]) -> bool:
     if size and max(math.prod(size), math.prod(x.shape[2:])) >= 2**31:
         return False
     return all(2 * fine * coarse < 2**31 for fine, coarse in zip(size, x.shape[2:], strict=bool(size)))
+
+
+def by_channel(inputs: Inputs) -> bool:
+    """Whether each channel of a pixel has a weight of its own."""
+    return inputs.pixel_weights is not None and inputs.pixel_weights.ndim == 3
 
 
 def by_index(inputs: Inputs, spec: Spec) -> bool:

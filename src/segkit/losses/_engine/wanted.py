@@ -46,8 +46,9 @@ class Inputs(NamedTuple):
     """Checked tensors in flat shapes.
 
     ``logits`` ``[B, C, N]``, or ``[B, C, *coarse]`` to be interpolated; ``target`` ``[B, N]`` (class indices) or
-    ``[B, C, N]`` (a number for each class); ``pixel_weights`` ``[B, N]``; ``class_weights`` ``[C]``, for sigmoid
-    ``[2, C]`` (of a no, of a yes): these count in a mean's denominator; ``alpha`` in the same shapes: these do not.
+    ``[B, C, N]`` (a number for each class); ``pixel_weights`` ``[B, N]``, for sigmoid also ``[B, C, N]``;
+    ``class_weights`` ``[C]``, for sigmoid ``[2, C]`` (of a no, of a yes): these count in a mean's denominator;
+    ``alpha`` in the same shapes: these do not.
     """
 
     logits: Tensor

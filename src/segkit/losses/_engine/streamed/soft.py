@@ -80,7 +80,9 @@ def read_truth(inputs: Inputs, block: Block, spec: Spec, logits: Logits, known: 
         valid, weight = (None if t is None else t[:, None] for t in (labels.valid, labels.weight))
         return Truth(share if valid is None else torch.where(valid, share, 0), valid, weight)
     target = block.cut(inputs.target)
-    pixel_weights = None if inputs.pixel_weights is None else block.cut(inputs.pixel_weights)[:, None]
+    pixel_weights = None if inputs.pixel_weights is None else block.cut(inputs.pixel_weights)
+    if pixel_weights is not None and pixel_weights.ndim == 2:
+        pixel_weights = pixel_weights[:, None]
     valid, weight, share = None, None, target
     if not target.is_floating_point():
         valid = target.long() != spec.ignore_index
@@ -135,8 +137,9 @@ def pixel_losses(x: Tensor, truth: Truth, factors: Tensor, spec: Spec) -> Tensor
     """
     if spec.sigmoid:
         p, loss_yes, loss_no = x.sigmoid(), softplus(-x), softplus(x)
-        yes = truth.share * factors[1][:, None] * focal_term(p, loss_yes, spec.gamma)
-        return yes + (1 - truth.share) * factors[0][:, None] * focal_term((-x).sigmoid(), loss_no, spec.gamma)
+        share = spread(truth.share, spec)
+        yes = share * factors[1][:, None] * focal_term(p, loss_yes, spec.gamma)
+        return yes + (1 - share) * factors[0][:, None] * focal_term((-x).sigmoid(), loss_no, spec.gamma)
     nll = torch.log_softmax(x, 1).neg_()
     share = spread(truth.share, spec) * factors[:, None]
     # A class that cannot be (logit -inf) and has no share of the truth costs nothing, rather than 0 * inf.
@@ -165,8 +168,9 @@ def gradient(
             grad += p * (a - (p * a).sum(1, keepdim=True))
     if by_terms is not None and spec.sigmoid:
         q = (-x).sigmoid()  # 1 - p, with all its digits
-        yes = -truth.share * factors[1][:, None] * q * focal_slope(p, spec.gamma)
-        no = (1 - truth.share) * factors[0][:, None] * p * focal_slope(q, spec.gamma)
+        share = spread(truth.share, spec)
+        yes = -share * factors[1][:, None] * q * focal_slope(p, spec.gamma)
+        no = (1 - share) * factors[0][:, None] * p * focal_slope(q, spec.gamma)
         grad += (yes + no) * by_terms
     elif by_terms is not None:
         u = spread(truth.share, spec) * factors[:, None] * focal_slope(p, spec.gamma)  # d loss / d (-log p_c)
@@ -177,8 +181,12 @@ def gradient(
 
 
 def spread(share: Tensor, spec: Spec) -> Tensor:
-    """Spread a part of the truth evenly over all classes."""
-    return share if spec.smoothing == 0 else share * (1 - spec.smoothing) + spec.smoothing / share.shape[1]
+    """Spread a part of the truth evenly over all classes; for sigmoid, give it to the other answer."""
+    if spec.smoothing == 0:
+        return share
+    if spec.sigmoid:
+        return share * (1 - 2 * spec.smoothing) + spec.smoothing
+    return share * (1 - spec.smoothing) + spec.smoothing / share.shape[1]
 
 
 def factors(inputs: Inputs, spec: Spec, x: Tensor) -> Tensor:

@@ -4,7 +4,15 @@
 import triton
 import triton.language as tl
 
-from segkit.losses._engine.triton.pieces import SURE, by_probability, focal_slope, neighbours, read, read_pixels, read_truth
+from segkit.losses._engine.triton.pieces import (
+    SURE,
+    by_probability,
+    focal_slope,
+    neighbours,
+    read,
+    read_pixels,
+    read_truth,
+)
 from segkit.losses._engine.triton.sigmoid import read_answers, sigmoid_gradient
 from segkit.losses._engine.triton.softmax import of_classes, smooth
 
@@ -81,8 +89,8 @@ def coarse_backward(
             upstream += tl.load(at, mask=here, other=0)
         if SIGMOID:
             g = sigmoid_gradient(
-                v, t, w, here, row, c, upstream, factors, by_inter, by_pred, by_loss, table, gamma, C, GAMMA, POWER,
-                TERMS, REGION, WIDE,
+                v, t, w, here, row, c, upstream, factors, by_inter, by_pred, by_loss, table, gamma, smoothing, C,
+                SMOOTH, GAMMA, POWER, TERMS, REGION, WIDE,
             )  # fmt: skip
         else:
             of_pixel = saved + b * 4 * N + n

@@ -45,6 +45,14 @@ def of_answers(table, c, C: tl.constexpr, WIDE: tl.constexpr):
 
 
 @triton.jit
+def doubted(t, smoothing, SMOOTH: tl.constexpr):
+    """Give a part of the truth to the other answer."""
+    if SMOOTH:
+        t = t * (1 - 2 * smoothing) + smoothing
+    return t
+
+
+@triton.jit
 def both(v):
     """The probabilities of yes and of no, each with all its digits."""
     e = tl.exp(-tl.abs(v))
@@ -72,6 +80,7 @@ def sigmoid_forward(
     if weights is not None:
         weights += b * w_b
     gamma = tl.zeros([1], WIDE) + gamma + gamma_low
+    smoothing = tl.zeros([1], WIDE) + smoothing + smoothing_low
     row = b if PER_IMAGE else b * 0
     c = tl.program_id(2) * BLOCK_C + tl.arange(0, BLOCK_C)
     no_factor, yes_factor = of_answers(factors, c, C, WIDE)
@@ -88,8 +97,9 @@ def sigmoid_forward(
         p, q, e = both(v)
         if TERMS != 0:
             rest = logarithm_of_one_plus(e)
-            yes = t * yes_factor * focal_term(q, tl.maximum(-v, 0.0) + rest, gamma, GAMMA)
-            no = (1 - t) * no_factor * focal_term(p, tl.maximum(v, 0.0) + rest, gamma, GAMMA)
+            share = doubted(t, smoothing, SMOOTH)
+            yes = share * yes_factor * focal_term(q, tl.maximum(-v, 0.0) + rest, gamma, GAMMA)
+            no = (1 - share) * no_factor * focal_term(p, tl.maximum(v, 0.0) + rest, gamma, GAMMA)
             term = (yes + no) * w
             if TERMS == 2:
                 to = term_map + (b * C + c.to(tl.int64)[:, None]) * N + n[None, :]
@@ -125,17 +135,18 @@ def sigmoid_forward(
 
 @triton.jit
 def sigmoid_gradient(
-    v, t, w, here, row, c, upstream, factors, by_inter, by_pred, by_loss, table, gamma,
-    C: tl.constexpr, GAMMA: tl.constexpr, POWER: tl.constexpr, TERMS: tl.constexpr, REGION: tl.constexpr,
-    WIDE: tl.constexpr,
+    v, t, w, here, row, c, upstream, factors, by_inter, by_pred, by_loss, table, gamma, smoothing,
+    C: tl.constexpr, SMOOTH: tl.constexpr, GAMMA: tl.constexpr, POWER: tl.constexpr, TERMS: tl.constexpr,
+    REGION: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
     """The gradient by the logits of a tile; ``upstream`` is that by the terms."""
     p, q, _ = both(v)
     g = p * 0
     if TERMS != 0:
         no_factor, yes_factor = of_answers(factors, c, C, WIDE)
-        yes = -t * yes_factor * q * focal_slope(p, q, gamma, GAMMA)
-        no = (1 - t) * no_factor * p * focal_slope(q, p, gamma, GAMMA)
+        share = doubted(t, smoothing, SMOOTH)
+        yes = -share * yes_factor * q * focal_slope(p, q, gamma, GAMMA)
+        no = (1 - share) * no_factor * p * focal_slope(q, p, gamma, GAMMA)
         g += (yes + no) * upstream
     if REGION or table is not None:
         g += p * q * by_probability(p, t, row, c, by_inter, by_pred, by_loss, table, C, POWER, here)
@@ -157,6 +168,7 @@ def sigmoid_backward(
     if weights is not None:
         weights += b * w_b
     gamma = tl.zeros([1], WIDE) + gamma + gamma_low
+    smoothing = tl.zeros([1], WIDE) + smoothing + smoothing_low
     row = b if PER_IMAGE else b * 0
     c = tl.program_id(2) * BLOCK_C + tl.arange(0, BLOCK_C)
     n = tl.program_id(0).to(tl.int64) * BLOCK_N + tl.arange(0, BLOCK_N)
@@ -169,7 +181,7 @@ def sigmoid_backward(
     if TERMS == 2:
         upstream = tl.load(by_terms + b * u_b + c.to(tl.int64)[:, None] * u_c + n[None, :] * u_n, mask=here, other=0)
     g = sigmoid_gradient(
-        v, t, w, here, row, c, upstream, factors, by_inter, by_pred, by_loss, table, gamma, C, GAMMA, POWER, TERMS,
-        REGION, WIDE,
+        v, t, w, here, row, c, upstream, factors, by_inter, by_pred, by_loss, table, gamma, smoothing, C, SMOOTH, GAMMA,
+        POWER, TERMS, REGION, WIDE,
     )  # fmt: skip
     tl.store(grad + b * g_b + c.to(tl.int64)[:, None] * g_c + n[None, :] * g_n, g, mask=exists)
