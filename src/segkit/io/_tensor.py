@@ -43,7 +43,13 @@ def to_tensor(image: np.ndarray, *, bits: int | None = None) -> Tensor:
     planes = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
     out = np.empty(planes.shape, np.float32)
     if image.dtype.kind == "f":
-        np.copyto(out, planes, casting="same_kind")
+        with np.errstate(over="ignore"):
+            np.copyto(out, planes, casting="same_kind")
+        if image.dtype.itemsize > 4 and np.isinf(out).any() and not np.isinf(planes).any():
+            largest = float(np.abs(planes).max())
+            raise ValueError(
+                f"to_tensor: image must lie within the range of float32, got {largest:g}. Divide it by its unit first."
+            )
         return torch.from_numpy(out)
     if image.dtype.kind not in "uib":
         raise TypeError(f"to_tensor: image must hold integers or floats, got {image.dtype}. Convert it first.")

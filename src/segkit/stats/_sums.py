@@ -9,6 +9,8 @@ import numpy as np
 
 from segkit.errors import DataError
 
+LARGEST = 1e150  # beyond it, a square is infinite
+
 
 @dataclass
 class ChannelSums:
@@ -61,7 +63,7 @@ class ChannelSums:
                 self.histogram[channel] += self._count(values)
                 continue
             if values.dtype.kind == "f":
-                finite = np.isfinite(values)
+                finite = np.isfinite(values) if values.dtype.itemsize < 8 else np.abs(values) < LARGEST
                 self.non_finite += int(values.size - finite.sum())
                 values = values[finite]
             if values.size == 0:
@@ -193,7 +195,7 @@ class ChannelSums:
 def _float_bins(values: np.ndarray) -> np.ndarray:
     """Number of the bin of each finite value, in increasing order of value: the top 16 bits of its float32 pattern."""
     most = float(np.finfo(np.float32).max)  # a float64 may be larger
-    pattern = np.clip(values, -most, most).astype(np.float32).view(np.uint32)
+    pattern = (np.clip(values, -most, most) if values.dtype.itemsize > 4 else values).astype(np.float32).view(np.uint32)
     negative = pattern >> 31 == 1
     ordered = np.where(negative, ~pattern, pattern | np.uint32(1 << 31))
     return (ordered >> 16).astype(np.int64)

@@ -118,7 +118,11 @@ class OpenPair:
         import torch
 
         if self.reading.scale:
-            return to_tensor(pixels, bits=self.top.bit_length() if self.top and pixels.dtype.kind == "u" else None)
+            bits = self.top.bit_length() if self.top and pixels.dtype.kind == "u" else None
+            try:
+                return to_tensor(pixels, bits=bits)
+            except ValueError as error:
+                raise DataError(f"{self.reading.name}: {self.image_files[0]!r}: {error}") from error
         wide = {"u2": np.int32, "u4": np.int64, "u8": np.int64}.get(pixels.dtype.str[1:])
         if pixels.dtype == np.uint64 and pixels.size and int(pixels.max()) > np.iinfo(np.int64).max:
             raise DataError(
@@ -132,6 +136,11 @@ class OpenPair:
         import torch
 
         wide = {"u2": np.int32, "u4": np.int64, "u8": np.int64}.get(mask.dtype.str[1:])
+        if mask.dtype == np.uint64 and mask.size and int(mask.max()) > np.iinfo(np.int64).max:
+            raise DataError(
+                f"{self.reading.name}: {self.mask_files[0]!r} must hold labels below 2**63, as torch computes with int64, "
+                f"got {int(mask.max())}. Pass remap={{{int(mask.max())}: 255, ...}}."
+            )
         mask = mask.view(np.uint8) if mask.dtype == np.bool_ else mask.astype(wide) if wide else mask
         return torch.from_numpy(np.ascontiguousarray(mask))
 
