@@ -65,12 +65,11 @@ def pair(request, tmp_path, monkeypatch):
 @pytest.mark.parametrize("way", WAYS)
 def test_every_number_of_a_type_is_kept_or_refused(pair, way):
     files, image = pair
-    try:
-        got = WAYS[way](files)
-    except SegkitError as error:
-        assert image.dtype == np.uint64, "only this one has numbers that torch has no type for"
-        assert "2**63" in str(error)
+    if image.dtype == np.uint64 and way not in ("read", "stored"):  # torch has no type for these
+        with pytest.raises(SegkitError, match=r"2\*\*63"):
+            WAYS[way](files)
         return
+    got = WAYS[way](files)
     assert got.astype(object).tolist() == image.astype(object).tolist()
 
 
@@ -94,12 +93,12 @@ def test_labels_are_kept_or_refused(tmp_path, dtype):
     sio.write_mask(tmp_path / "mask.tif", mask)
     sio.write_image(tmp_path / "image.png", np.zeros((4, 6, 3), np.uint8))
     np.testing.assert_array_equal(sio.read_mask(tmp_path / "mask.tif"), mask)
-    try:
-        got = PairDataset([(tmp_path / "image.png", tmp_path / "mask.tif")])[0]["mask"].numpy()
-    except SegkitError as error:
-        assert dtype == "uint64"
-        assert "2**63" in str(error)
+    data = PairDataset([(tmp_path / "image.png", tmp_path / "mask.tif")])
+    if dtype == "uint64":
+        with pytest.raises(SegkitError, match=r"2\*\*63"):
+            data[0]
         return
+    got = data[0]["mask"].numpy()
     assert got.astype(object).tolist() == mask.astype(object).tolist()
 
 

@@ -138,8 +138,8 @@ class OpenPair:
         wide = {"u2": np.int32, "u4": np.int64, "u8": np.int64}.get(mask.dtype.str[1:])
         if mask.dtype == np.uint64 and mask.size and int(mask.max()) > np.iinfo(np.int64).max:
             raise DataError(
-                f"{self.reading.name}: {self.mask_files[0]!r} must hold labels below 2**63, as torch computes with int64, "
-                f"got {int(mask.max())}. Pass remap={{{int(mask.max())}: 255, ...}}."
+                f"{self.reading.name}: {self.mask_files[0]!r} must hold labels below 2**63, as torch computes with "
+                f"int64, got {int(mask.max())}. Pass remap={{{int(mask.max())}: 255, ...}}."
             )
         mask = mask.view(np.uint8) if mask.dtype == np.bool_ else mask.astype(wide) if wide else mask
         return torch.from_numpy(np.ascontiguousarray(mask))
