@@ -196,7 +196,7 @@ def test_one_mask_file_for_each_object_becomes_one_pair(tmp_path, pattern):
     ]
 
 
-@pytest.mark.parametrize("name", ["{}_{}.tif", "{}/{}.tif"])
+@pytest.mark.parametrize("name", ["{}_{}.tif", "{}/{}.tif", "{1}/{1}_{0}.tif", "train_{1}/{1}.{0}.tif"])
 def test_one_file_for_each_band_becomes_one_pair_in_the_order_of_the_bands(tmp_path, name):
     touch(tmp_path / "i", *[name.format(scene, band) for scene in ("x", "y") for band in ("B10", "B02", "B8A")])
     touch(tmp_path / "m", "x.tif", "y.tif")
@@ -206,6 +206,27 @@ def test_one_file_for_each_band_becomes_one_pair_in_the_order_of_the_bands(tmp_p
         "m/x.tif",
     )
     assert len(pairs) == 2
+
+
+@pytest.mark.parametrize("mask", ["{}_mask.tif", "gt_{}.tif"])
+def test_a_pattern_is_for_the_names_of_images_without_their_bands(tmp_path, mask):
+    touch(tmp_path / "i", *[f"{scene}_{band}_10m.tif" for scene in ("x1", "y2") for band in ("B02", "B03")])
+    touch(tmp_path / "m", mask.format("x1"), mask.format("y2"))
+    with pytest.raises(DataError) as error:
+        find_pairs(tmp_path / "i", tmp_path / "m")
+    proposed = re.search('pattern="(.+?)"', str(error.value))[1]
+    pairs = find_pairs(tmp_path / "i", tmp_path / "m", pattern=proposed)
+    assert [len(pair.image) for pair in pairs] == [2, 2]
+    assert (pairs.orphan_images, pairs.orphan_masks) == ([], [])
+
+
+@pytest.mark.parametrize("name", ["{1}/{0}.png", "{0}/{1}.png", "{1}/{0}_{1}.tif", "0{1}/{0}_{1}.tif"])
+@pytest.mark.parametrize("classes", [("cell", "wall"), ("0", "1")])
+def test_several_masks_of_an_image_are_no_pair_and_the_message_says_what_to_do(tmp_path, name, classes):
+    touch(tmp_path / "i", "1.jpg", "2.jpg")
+    touch(tmp_path / "m", *[name.format(stem, kind) for stem in "12" for kind in classes])
+    with pytest.raises(DataError, match=r"2 masks for '1', such as .*from_one_hot.*Pair\(image, \("):
+        find_pairs(tmp_path / "i", tmp_path / "m")
 
 
 def test_a_folder_of_masks_inside_that_of_the_images_is_not_taken_for_images(tmp_path):

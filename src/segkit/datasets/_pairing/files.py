@@ -23,13 +23,14 @@ Files = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 class File(NamedTuple):
     """A path, and its name without suffix; in a folder with the subfolders before it, joined by "/"."""
 
-    path: str
+    path: Any  # of an image in bands: a tuple of paths
     stem: str
 
     @property
     def folders(self) -> list[str]:
         """The names of all folders above the file, as far as its path tells."""
-        return [unicodedata.normalize("NFC", part) for part in os.path.dirname(self.path).split(os.sep) if part]
+        path = self.path if isinstance(self.path, str) else self.path[0]
+        return [unicodedata.normalize("NFC", part) for part in os.path.dirname(path).split(os.sep) if part]
 
     @property
     def name(self) -> str:

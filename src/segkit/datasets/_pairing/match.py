@@ -17,7 +17,9 @@ _MASK_WORDS = re.compile(
     r"|ground_?truths?|annotations?|annots?|targets?|(?:1st_|2nd_)?manual|labelids|(?:1st|2nd)ho)(?:[^a-z]|$)"
 )
 _LOSSY = (".jpg", ".jpeg")
-_BAND = re.compile(r"(?i)^(?:(.*?)[_\-. /])?(B\d{1,2}A?|band[_\-]?\d+|red|green|blue|nir|swir\d?|rededge\d?)$")
+_BAND = re.compile(
+    r"(?i)(?:^|(?<=/)|[_\-. ])(B\d{1,2}A?|band[_\-]?\d+|red|green|blue|nir|swir\d?|rededge\d?)(?=$|[_\-. /])"
+)
 
 
 class Match(NamedTuple):
@@ -29,11 +31,25 @@ class Match(NamedTuple):
 
 
 def match(images: Sequence[File], masks: Sequence[File], pattern: Pattern) -> Match:
-    """Match the files of two places.
+    """Match the files of two places; where the images are a file for each band, all bands of one.
 
     Raises:
         DataError: two files of one side cannot be told apart.
     """
+    bands = join_bands(images)
+    try:
+        found = _match(images, masks, pattern)
+    except DataError:
+        if not bands:
+            raise
+        found = Match([], [file.path for file in images], [file.path for file in masks])
+    if found.pairs or not bands:
+        return found
+    found = _match(bands, masks, pattern)
+    return found._replace(images=[path for paths in found.images for path in paths])
+
+
+def _match(images: Sequence[File], masks: Sequence[File], pattern: Pattern) -> Match:
     if pattern is not None:
         image_at, odd_images = _keyed(images, pattern, "images")
         mask_at, odd_masks = _keyed(masks, None if _moves_images(pattern) else pattern, "masks")
@@ -54,7 +70,7 @@ def match(images: Sequence[File], masks: Sequence[File], pattern: Pattern) -> Ma
             f"find_pairs: `{'images' if _clash(images) else 'masks'}` must have one file for each stem, got "
             f"{clash[0]!r} and {clash[1]!r}. Move one of them away, or pass a list of paths."
         )
-    return _by_band(images, masks) or Match([], [file.path for file in images], [file.path for file in masks])
+    return Match([], [file.path for file in images], [file.path for file in masks])
 
 
 def match_in_one_folder(files: Sequence[File], pattern: Pattern) -> Match:
@@ -120,20 +136,23 @@ def _by_common_path(
     return keyed(images), keyed(masks)
 
 
-def _by_band(images: Sequence[File], masks: Sequence[File]) -> Match | None:
-    """Images of one file for each band, where every image has the same bands."""
+def join_bands(images: Sequence[File]) -> list[File]:
+    """Images of several files, where there is one for each band and every image has the same; else none.
+
+    The name of a band is left out of the stem, wherever it stands.
+    """
     groups: dict[str, dict[str, str]] = {}
     for file in images:
-        found = _BAND.match(file.stem.replace("/", "/ ")) or _BAND.match(file.stem)
-        if not found or not found.group(1):
-            return None
-        groups.setdefault(found.group(1).replace("/ ", "/").rstrip("/"), {})[found.group(2)] = file.path
-    mask_at = _by_stem(masks)
-    if len({tuple(sorted(bands)) for bands in groups.values()}) != 1 or not groups.keys() & mask_at.keys():
-        return None
-    order = sorted(next(iter(groups.values())), key=natural)
-    at = {key: tuple(bands[band] for band in order) for key, bands in groups.items()}
-    return _joined(at, mask_at)  # type: ignore[arg-type]
+        bands = _BAND.findall(file.stem)
+        if not bands:
+            return []
+        stem = "/".join(filter(None, (part.strip("_-. ") for part in _BAND.sub("", file.stem).split("/"))))
+        groups.setdefault(stem, {})[bands[-1].lower()] = file.path
+    kinds = {tuple(sorted(bands)) for bands in groups.values()}
+    if "" in groups or len(kinds) != 1 or sum(map(len, groups.values())) != len(images) or len(next(iter(kinds))) < 2:
+        return []
+    order = sorted(next(iter(kinds)), key=natural)
+    return [File(tuple(bands[band] for band in order), stem) for stem, bands in groups.items()]
 
 
 def natural(text: str) -> list[Any]:

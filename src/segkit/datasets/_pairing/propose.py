@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from difflib import SequenceMatcher
 
 from segkit.datasets._pairing.files import File
-from segkit.datasets._pairing.match import is_mask, match, match_in_one_folder
+from segkit.datasets._pairing.match import is_mask, join_bands, match, match_in_one_folder
 from segkit.errors import DataError
 
 _NUMBERS = ("^0*([0-9]+)$", "^[^0-9]*0*([0-9]+)", "0*([0-9]+)[^0-9]*$")
@@ -17,7 +17,7 @@ _PICTURES_OF_LABELS = re.compile(r"(?i)colou?r|instance|vis|overlay|rgb|poly")  
 
 def propose(images: Sequence[File], masks: Sequence[File]) -> str:
     """What to type after ``pattern=``, quotes included: it gives every image a mask; "" where nothing tried does."""
-    for pattern in _candidates(images, masks):
+    for pattern in _candidates(join_bands(images) or images, masks):
         if _pairs_all(images, masks, pattern):
             return f'"{pattern}"'
     for name, function in (("str.lower", str.lower), ("str.upper", str.upper)):
@@ -27,6 +27,39 @@ def propose(images: Sequence[File], masks: Sequence[File]) -> str:
         except DataError:
             continue
     return ""
+
+
+def several_masks(images: Sequence[File], masks: Sequence[File]) -> str:
+    """What to do where every image has several masks, told apart by folders or endings; "" where it is not so."""
+    names = {image.name for image in images}
+    for name_of in (_name, _name_without_ending, _folder(names)):
+        of_image: dict[str, list[File]] = {name: [] for name in sorted(names)}
+        for mask in masks:
+            of_image.get(name_of(mask), []).append(mask)
+        if len(names) == len(images) and all(len(found) > 1 for found in of_image.values()):
+            break
+    else:
+        return ""
+    name, found = next(iter(of_image.items()))
+    first = ", ".join(repr(file.path) for file in found[:2])
+    return (
+        f"There are {len(found)} masks for {name!r}, such as {first}. If each is a class, make one mask of them, as "
+        "labels.from_one_hot does of their stack, or pass the folder of one class. If each is an object, pass pairs "
+        f"that you made, Pair(image, ({first}, ...)), which are read as one mask of 0 and 1."
+    )
+
+
+def _name(mask: File) -> str:
+    return mask.name
+
+
+def _name_without_ending(mask: File) -> str:
+    return re.sub(r"[^A-Za-z0-9]+[A-Za-z0-9]*$", "", mask.name)
+
+
+def _folder(names: set[str]) -> Callable[[File], str]:
+    """The folder of a mask that has the name of an image."""
+    return lambda mask: next((part for part in mask.stem.split("/")[:-1] if part in names), "")
 
 
 def propose_in_one_folder(files: Sequence[File]) -> str:
