@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from segkit import io
 from segkit import transforms as T
-from segkit.datasets import PairDataset, expand_dataset
+from segkit.datasets import GridDataset, PairDataset, expand_dataset
 from segkit.errors import DataError
 from segkit.samplers import SampleKey, ShuffleSampler
 from segkit.stats import dataset_statistics
@@ -341,6 +341,10 @@ def test_masks_of_0_and_255_are_told_once_with_what_to_type(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         dataset[1], dataset[2]
+    windows = GridDataset([pair], (10, 5))
+    with pytest.warns(UserWarning, match=r"GridDataset: the masks hold 0 and 255 only .*a.png_mask.png") as told:
+        windows[0], windows[1]
+    assert len(told) == 1
     thin = np.zeros((10, 10), np.uint8)
     thin[0, 0] = 255
     border = write(tmp_path, "b.png", np.zeros((10, 10, 3), np.uint8), thin)
@@ -360,8 +364,11 @@ def test_names_tuples_and_wide_masks_for_other_peoples_loops(kinds):
     image, mask = PairDataset([pair], as_tuple=True)[0]
     assert image.shape[1:] == mask.shape
     assert PairDataset([pair, pair], as_tuple="index")[1][2] == 1
-    with pytest.raises(ValueError, match="`keys` must be names"):
-        PairDataset([pair], keys=("image", "mask"))
+    for keys in (("image", "mask"), ("image", "image", None)):
+        with pytest.raises(ValueError, match="`keys` must be names"):
+            PairDataset([pair], keys=keys)
+    with pytest.raises(TypeError, match=r"`mask_dtype` must be a torch dtype, got 'int64'. Pass torch.int64"):
+        PairDataset([pair], mask_dtype="int64")
 
 
 def test_parts_and_joined_sets_number_globally_and_hand_on_the_key(kinds):

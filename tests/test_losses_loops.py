@@ -443,10 +443,38 @@ def test_what_cannot_be_is_refused_when_a_module_is_made(made, text):
 def test_weight_is_named_as_it_is_called_here_and_left_out_of_a_state():
     with pytest.raises(TypeError, match=r"CrossEntropyLoss: there is no `weight`. Pass class_weights="):
         losses.CrossEntropyLoss(weight=torch.ones(3))
+    with pytest.raises(TypeError, match=r"CrossEntropyLoss: there is no `weight`. Pass class_weights="):
+        losses.CrossEntropyLoss(torch.ones(3))  # where torch has it
     state = torch.nn.ModuleDict({"loss": torch.nn.CrossEntropyLoss(weight=torch.ones(3))}).state_dict()
-    model = torch.nn.ModuleDict({"loss": losses.CrossEntropyLoss(class_weights=[1.0, 2.0, 3.0])})
-    with pytest.warns(UserWarning, match="`loss.weight` of another loss, which is left out"):
-        model.load_state_dict(state, strict=True)
+    ours = losses.CrossEntropyLoss(class_weights=[1.0, 2.0, 3.0])
+    for loss in (ours, losses.DeepSupervision(ours), losses.CompoundLoss({"dice": 1.0})):
+        with pytest.warns(UserWarning, match="`loss.weight` of another loss, which is left out"):
+            torch.nn.ModuleDict({"loss": loss}).load_state_dict(state, strict=True)
+
+
+def test_what_a_loss_of_several_parts_kept_is_left_out_and_what_is_ours_stays():
+    class Theirs(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cross_entropy = torch.nn.CrossEntropyLoss(weight=torch.ones(3))
+            self.register_buffer("class_weight", torch.ones(3))
+
+    class Learnt(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.zeros(()))
+
+        def forward(self, logits, target):
+            return self.scale * logits.sum()
+
+    with pytest.warns(UserWarning, match="of another loss") as told:
+        losses.DiceCELoss().load_state_dict(Theirs().state_dict())
+    assert len(told) == 2
+    with_state = losses.CompoundLoss({"dice": 1.0, "learnt": (Learnt(), 1.0)})
+    state = {name: torch.ones_like(value) for name, value in with_state.state_dict().items()}
+    assert state
+    with_state.load_state_dict(state)
+    assert all(value == 1 for value in with_state.state_dict().values())
 
 
 def test_class_weights_keep_their_digits_through_half():

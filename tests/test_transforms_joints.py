@@ -211,12 +211,14 @@ def test_pictures_of_pillow_and_masks_with_a_last_axis_become_tensors():
         ToTensor()("a.png")
 
 
-def test_numbers_of_bytes_on_a_scaled_image_are_told():
+def test_numbers_of_bytes_on_a_scaled_image_are_told_once():
     image = torch.rand(3, 40, 40, generator=seeded())
+    of_bytes = Normalize([123.7, 116.3, 103.5], [58.4, 57.1, 57.4])
     with pytest.warns(
         UserWarning, match=r"Normalize: `mean` and `std` must be in the image's units.*Divide both by 255"
-    ):
-        Normalize([123.7, 116.3, 103.5], [58.4, 57.1, 57.4])(image)
+    ) as told:
+        of_bytes(image), of_bytes(image)
+    assert len(told) == 1
     Normalize([123.7, 116.3, 103.5], [58.4, 57.1, 57.4])(image * 255)
     Normalize(0.5, 0.25)(image)
     assert functional.normalize(image, mean=100.0, std=1.0).shape == image.shape

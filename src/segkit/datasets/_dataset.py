@@ -121,11 +121,14 @@ class PairDataset:
             mask_scale=mask_scale,
             scale=scale,
         )
-        if len(keys) != 3 or as_tuple not in (False, True, "index"):
+        given = [key for key in keys if key is not None]
+        if len(keys) != 3 or len(set(given)) < len(given) or as_tuple not in (False, True, "index"):
             raise ValueError(
                 f"{name}: `keys` must be names for image, mask and index, and `as_tuple` False, True or 'index', got "
                 f"{keys!r} and {as_tuple!r}. A name may be None."
             )
+        if isinstance(mask_dtype, str):
+            raise TypeError(f"{name}: `mask_dtype` must be a torch dtype, got {mask_dtype!r}. Pass torch.{mask_dtype}.")
         self.transform, self.scale = transform, scale
         self.keys, self.as_tuple, self.mask_dtype = tuple(keys), as_tuple, mask_dtype
         self._numbers: np.ndarray | None = None  # of the samples in a part of a data set, in the whole

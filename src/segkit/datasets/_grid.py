@@ -128,6 +128,8 @@ class GridDataset(PairDataset):
             pixels, labels = opened.read(box)
             image = opened.image_tensor(pixels)
             mask = opened.mask_tensor(labels) if mask_files else None
+        if self._two_values is not None and mask is not None:
+            self._two_values.look(mask, mask_files[0])
         if self.transform is not None:
             changed = self.transform(image, *([mask] if mask_files else []), **carried_by(key))
             image, mask = changed if mask_files else (changed, None)

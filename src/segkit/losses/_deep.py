@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from segkit.losses._arguments import choice
-from segkit.losses._module import Loss
+from segkit.losses._module import Loss, leave_out_others
 
 __all__ = ["DeepSupervision"]
 
@@ -111,6 +111,10 @@ class DeepSupervision(nn.Module):
         image = logits[:, None] if without_channel else logits
         image = interpolate(image, fine, mode=mode, align_corners=False)
         return self.loss(image[:, 0] if without_channel else image, target, **weights)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        leave_out_others(self, state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def extra_repr(self) -> str:
         """The options."""

@@ -34,6 +34,18 @@ def changeable(name: str) -> Any:
     return property(lambda self: self._options[name], change)
 
 
+def leave_out_others(module: nn.Module, state_dict: dict[str, Any], prefix: str) -> None:
+    """Take from a state what another loss kept where ours stands now, such as `nn.CrossEntropyLoss(weight=...)`."""
+    for name in [name for name in state_dict if name.startswith(prefix)]:
+        if name not in module.state_dict(prefix=prefix):
+            del state_dict[name]
+            warnings.warn(
+                f"{type(module).__name__}: the state holds `{name}` of another loss, which is left out: the "
+                "class_weights here are those that the module was made with, and in no state.",
+                stacklevel=3,
+            )
+
+
 class Loss(nn.Module):
     """Options in, loss out. ``class_weights`` is a buffer, so ``.to(device)`` moves it; it is in no state dict.
 
@@ -45,8 +57,8 @@ class Loss(nn.Module):
     class_weights: Tensor | None
 
     def __new__(cls, *args: Any, **options: Any) -> Loss:
-        """Say what torch's and MONAI's ``weight`` is called here."""
-        if "weight" in options:
+        """Say what torch's and MONAI's ``weight``, in torch also the first argument, is called here."""
+        if "weight" in options or (args and isinstance(args[0], Tensor)):
             raise TypeError(
                 f"{cls.__name__}: there is no `weight`. Pass class_weights=..., one number for each class, the "
                 "background too."
@@ -150,13 +162,7 @@ class Loss(nn.Module):
         return self
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        for name in ("weight", "pos_weight"):
-            if state_dict.pop(prefix + name, None) is not None:
-                warnings.warn(
-                    f"{type(self).__name__}: the state holds `{prefix}{name}` of another loss, which is left out: the "
-                    "class_weights here are those that the module was made with, and in no state.",
-                    stacklevel=2,
-                )
+        leave_out_others(self, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def _alone(self) -> dict[str, Any]:

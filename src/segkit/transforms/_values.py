@@ -96,6 +96,7 @@ class Normalize(Transform):
 
     def __init__(self, mean: float | Sequence[float], std: float | Sequence[float]) -> None:
         self.mean, self.std = mean_and_std("Normalize", mean, std)
+        self._told = False  # that these are numbers of 0 to 255
         given_std = (std,) if isinstance(std, (int, float)) else tuple(std)
         constant = constant_channels(self.mean, given_std)
         if constant:
@@ -126,7 +127,8 @@ class Normalize(Transform):
         # A look at one pixel in 64, and only if the numbers are such, tells bytes' numbers on an image that is scaled.
         if max(map(abs, self.mean)) > 2 and image.is_floating_point() and image.numel():
             low, high = image[..., ::8, ::8].aminmax()
-            if low >= 0 and high <= 1:
+            if low >= 0 and high <= 1 and not self._told:
+                self._told = True
                 warnings.warn(
                     f"Normalize: `mean` and `std` must be in the image's units, got mean={self.mean} for values in "
                     "[0, 1]. Divide both by 255, or by what the image was divided by.",
