@@ -69,7 +69,8 @@ def _place(arguments: argparse.Namespace) -> tuple[str, str]:
         endings = (".json", ".xml", ".csv", ".tsv", ".txt", ".yaml", ".yml")
         if arguments.classes is not None or arguments.source.lower().endswith(endings):
             return "_annotations", "convert_annotations"
-    return ("_split", "split") if arguments.run == "split" else ("_commands", arguments.run)
+    places = {"split": "_split", "examples": "_examples"}
+    return places.get(arguments.run, "_commands"), arguments.run
 
 
 class _Stopped(BaseException):
@@ -247,6 +248,15 @@ def build_parser() -> argparse.ArgumentParser:
     split.add_argument("--pattern", metavar="P", help="how names belong together: '{stem}_mask', or an expression")
     split.add_argument("--quiet", action="store_true", help="no progress bar")
     split.set_defaults(run="split")
+
+    examples = commands.add_parser(
+        "examples",
+        help="copy the examples into a folder",
+        description="Write the examples into a folder, to run, read and change. Begin with quickstart.py.",
+        epilog="A file that is there and differs is never replaced.",
+    )
+    examples.add_argument("out", metavar="DIR", help="folder for them, made if it is not there; . is this one")
+    examples.set_defaults(run="examples")
     return parser
 
 
