@@ -56,6 +56,25 @@ def test_a_stack_read_without_a_page_warns_at_the_callers_line_and_names_the_cho
     np.testing.assert_array_equal(first.reshape(6, 8), STACK[0])
 
 
+@pytest.mark.parametrize(
+    "said", ['{"truncated": true, "shape": [5, 6, 8]}', '{"axes": "TYX", "shape": [5, 6, 8]}', "shape=(5, 6, 8)"]
+)
+def test_a_stack_is_counted_as_older_writers_describe_it(tmp_path, said):
+    path = tmp_path / "old.tif"
+    tifffile.imwrite(path, STACK, photometric="minisblack", truncate=True, metadata={"axes": "TYX"})
+    with tifffile.TiffFile(path, mode="r+") as file:
+        file.pages[0].tags["ImageDescription"].overwrite(said)
+    assert sio.image_info(path).pages == 5
+    assert np.array_equal(sio.read_image(path, page="channels"), STACK.transpose(1, 2, 0))
+
+
+@pytest.mark.parametrize("said", ["{", "{}", '["shape"]', '{"shape": 3}', '{"shape": ["a"]}', "shape=(5, 6, 7)"])
+def test_a_description_that_only_begins_like_one_says_nothing(tmp_path, said):
+    tifffile.imwrite(tmp_path / "a.tif", STACK[0], photometric="minisblack", description=said, metadata=None)
+    assert sio.image_info(tmp_path / "a.tif").pages == 1
+    assert np.array_equal(sio.read_image(tmp_path / "a.tif")[..., 0], STACK[0])
+
+
 def test_a_second_stack_of_the_same_kind_warns_with_the_same_words(tmp_path):
     texts = set()
     for name in "ab":

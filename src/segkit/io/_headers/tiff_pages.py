@@ -111,7 +111,7 @@ def described(ifd: Ifd, samples: int) -> tuple[int, str]:
         order = said.get("DimensionOrder", "XYCZT")[:1:-1]
         sizes = [(axis, _number(said.get(f"Size{axis}")) // (samples if axis == "C" else 1)) for axis in order]
         planes = 1  # each has a directory of its own
-    elif text.startswith('{"shape"'):
+    elif text.startswith(("{", "shape=(")):
         planes, axes = _shaped(text, ifd, samples)
         return planes, axes
     else:
@@ -121,9 +121,10 @@ def described(ifd: Ifd, samples: int) -> tuple[int, str]:
 
 
 def _shaped(text: str, ifd: Ifd, samples: int) -> tuple[int, str]:
-    """Tifffile's own description: {"shape": [13, 6, 8], "axes": "CYX"}."""
+    """Tifffile's own description: {"shape": [13, 6, 8], "axes": "CYX"} in any order; before 2014 shape=(13, 6, 8)."""
     try:
-        said = json.loads(text)
+        old = re.fullmatch(r"shape=\(([\d, ]+)\)", text.strip())
+        said = {"shape": re.findall(r"\d+", old[1])} if old else json.loads(text)
         shape = [int(size) for size in said["shape"]]
     except (ValueError, TypeError, KeyError):
         return 1, ""
