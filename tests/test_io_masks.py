@@ -151,6 +151,8 @@ def test_one_bit_is_1_where_white_is_shown(tmp_path, name, options):
     else:
         Image.fromarray(SQUARE).save(path, **options)
     assert sio.image_info(path).bits_per_sample == 1
+    if any("needs imagecodecs" in reason for _, _, reason in sio.explain_backends(path)):
+        pytest.skip("this version of imagecodecs decodes no fax codes")
     np.testing.assert_array_equal(sio.read_mask(path), SQUARE.astype(np.uint8))
     np.testing.assert_array_equal(sio.read_mask(path, values="grey"), SQUARE * 255)
     np.testing.assert_array_equal(sio.read_mask(path, values="index"), sio.read_image(path, samples="stored")[..., 0])
