@@ -103,6 +103,15 @@ def test_the_chinese_page_has_the_same_snippets_and_sections(page):
     assert len(re.findall(r"^## ", english, re.MULTILINE)) == len(re.findall(r"^## ", chinese, re.MULTILINE))
 
 
+def test_the_lines_of_the_first_page_are_those_that_make_its_picture():
+    block = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+    made = (DOCS / "gallery/first.py").read_text()
+    for page in ("index.md", "zh/index.md"):
+        lines = "".join(block.findall((DOCS / page).read_text())).splitlines()
+        assert len([line for line in lines if line]) <= 10
+        assert [line for line in lines if line not in made.splitlines()] == [], page
+
+
 def test_what_people_ask_is_answered_with_a_snippet_each():
     sections = (DOCS / "questions.md").read_text().split("\n## ")[1:]
     asked = "one shape|reader|Five crops|binary|softmax|BatchNorm|Dice|several scales|hard examples|DDP|AMP|memory"

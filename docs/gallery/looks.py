@@ -8,7 +8,9 @@ import matplotlib
 class RoadOrder:
     """The order in which a picture comes through the house, not that of the alphabet."""
 
-    names = "transforms crops scales losses hard_pixels hard_samples report".split()
+    names = (
+        "first six transforms crops scales losses hard_pixels hard_samples report".split()
+    )
 
     def __init__(self, folder):
         self.folder = folder
