@@ -91,7 +91,8 @@ def lovasz(
     if exact or sorts(flat.inputs.logits, flat.size, by_image):
         loss, truth, pixels = by_sorting(flat.inputs, spec, by_image)
     else:
-        settings = (*flat.inputs[:3], function, spec.sigmoid, flat.ignore_index, list(flat.size), by_image)
+        logits, labels, weights, *_ = flat.inputs  # not [:3]: the compiler of torch 2.6 slices no NamedTuple
+        settings = (logits, labels, weights, function, spec.sigmoid, flat.ignore_index, list(flat.size), by_image)
         loss, truth, pixels, _ = lovasz_sums(*settings)
     chosen = None if isinstance(classes, str) else indices_of(function, classes, flat.inputs.logits.shape[1])
     if chosen is not None:

@@ -119,14 +119,16 @@ def _differ(one: Part, other: Part) -> bool:
 def _spec(parts: Sequence[Weighted], flat: Flat, how: str) -> tuple[Spec, Inputs]:
     """What the pass for these parts is asked, and given."""
     logits, target, weights = flat.inputs[0], flat.inputs[1], flat.inputs[2]
-    pixelwise = next((some.part for some in parts if isinstance(some.part, Pixelwise)), None)
-    region = next((some.part for some in parts if isinstance(some.part, Regionwise)), None)
-    power, smaller = (1, False) if region is None else (region.power, region.smaller)
+    # Lists, since the compiler of torch 2.6 knows no `next` with a default.
+    regions = [some.part for some in parts if isinstance(some.part, Regionwise)]
+    pixels = [some.part for some in parts if isinstance(some.part, Pixelwise)]
+    power, smaller = (regions[0].power, regions[0].smaller) if regions else (1, False)
     common = (flat.function, flat.mode != "multiclass", flat.ignore_index)
-    if pixelwise is None:
+    if not pixels:
         return Spec(*common, power=power, region=True, smaller=smaller), Inputs(logits, target, weights)
-    spec = Spec(*common, pixelwise.gamma, pixelwise.smoothing, power, how, region is not None, smaller)
-    return spec, Inputs(logits, target, weights, pixelwise.class_weights, pixelwise.alpha)
+    first = pixels[0]
+    spec = Spec(*common, first.gamma, first.smoothing, power, how, len(regions) > 0, smaller)
+    return spec, Inputs(logits, target, weights, first.class_weights, first.alpha)
 
 
 def _one_pass(
@@ -134,7 +136,7 @@ def _one_pass(
 ) -> Tensor:
     spec, inputs = _spec(parts, flat, "image")
     wanted = [part for _, part, _ in parts if isinstance(part, Regionwise)]
-    known = group is None and all(isinstance(part.formula, Sloped) for part in wanted)
+    known = group is None and all(hasattr(part.formula, "slopes") for part in wanted)
     by_image = all(part.entries.scope == "image" for part in wanted)
     route = choose(inputs, spec, flat.size, known, by_image)
     if route.call == "at_once":
