@@ -150,7 +150,7 @@ def _logits(
     with ThreadPoolExecutor(1) as worker:
         ahead: Future[Tensor] | None = None
         while batch := list(islice(images, batch_size)):
-            following = worker.submit(predict, torch.stack(batch))
+            following = worker.submit(predict, torch.stack(batch) if len(batch) > 1 else batch[0][None])
             if ahead is not None:
                 yield ahead.result()
             ahead = following

@@ -78,10 +78,11 @@ class Cells:
         row_open, left_open = self._open[number]
         kept: list[Cell] = []
         for cell in self._cells:
-            ready = cell.common(-1, -1, row_open, left_open)
-            if ready is None:
+            if cell.top >= row_open or cell.left >= left_open:
                 kept.append(cell)
                 continue
+            ready = cell.common(-1, -1, row_open, left_open)
+            assert ready is not None
             self._hand_on(cell.cut(*ready))
             kept += cell.without(*ready)
         self._cells = [_by_itself(cell) for cell in kept]
@@ -89,8 +90,9 @@ class Cells:
 
     def _overlay(self, new: Cell) -> None:
         cells, fresh = [], [new]
+        bottom, right = new.top + new.height, new.left + new.width
         for cell in self._cells:
-            both = cell.common(new.top, new.left, new.top + new.height, new.left + new.width)
+            both = cell.common(new.top, new.left, bottom, right)
             if both is None:
                 cells.append(cell)
                 continue
@@ -103,11 +105,14 @@ class Cells:
         """A running average, so that equal values stay exactly what they are."""
         parts = held.parts + added.parts
         share = self._share(held, added)
-        values = torch.lerp(held.values, added.values, share)
-        # Where one is infinite the difference inside of lerp is no number; a weighted sum is.
-        if values.device.type != "cpu" or not bool(values.detach().sum().isfinite()):
-            weighted = held.values * (1 - share) + added.values * share
-            values = torch.where(values.isfinite(), values, weighted)
+        old, new = held.values, added.values
+        if new.device.type == "cpu" and bool((old.detach().sum() + new.detach().sum()).isfinite()):
+            # In place where the memory is ours: fresh memory would cost as much as the average.
+            ours = held.ours and not (old.requires_grad or new.requires_grad)
+            values = torch.lerp(old, new, share, out=old) if ours else torch.lerp(old, new, share)
+        else:  # where one is infinite the difference inside of lerp is no number; a weighted sum is
+            values = torch.lerp(old, new, share)
+            values = torch.where(values.isfinite(), values, old * (1 - share) + new * share)
         return held._replace(values=values, parts=parts, ours=True)
 
     def _share(self, held: Cell, added: Cell) -> Tensor:
