@@ -202,6 +202,9 @@ def test_a_picture_without_annotations_is_background(tmp_path):
         (only({"size": [WIDTH, HEIGHT], "counts": [HEIGHT * WIDTH]}), "its picture's size .*swapped"),
         (only({"size": [4, 4], "counts": [16]}), "its picture's size in annotation 1, got 4 x 4"),
         (only({"size": [4, 4], "counts": [8, -1, 9]}), "whole run lengths of 0 or more"),
+        (only({"size": [4, 4], "counts": [0, 10**30]}), "whole run lengths of 0 or more"),
+        (only({"size": [4, 4], "counts": [0, 1e30]}), "whole run lengths of 0 or more"),
+        (only({"size": [4, 4], "counts": [0, *[2**62] * 3, 2**62 + 16]}), "16 pixels, got 18446744073709551632"),
         (only({"size": [4], "counts": [4]}), "size \\[height, width\\]"),
         (only({"size": [4, 4], "counts": "é"}), "compressed string of COCO"),
         (only({"size": [4, 4], "counts": "P"}), "cut off"),
@@ -215,6 +218,7 @@ def test_a_picture_without_annotations_is_background(tmp_path):
         (files.coco(images=files.coco()["images"] * 2), "one image for each id, got id 7 twice"),
         (files.coco(categories=[{"id": 3, "name": "cat"}, {"id": 3, "name": "dog"}]), "one category for each id"),
         (files.coco(categories=[{"id": 3}]), "categories with id and name"),
+        (files.coco(annotations={"4": {"image_id": 7}}), "have a list as 'annotations'"),
         (files.coco(annotations=[{"id": 4, "image_id": 7}]), "image_id and category_id in annotation 4"),
     ],
 )
@@ -456,6 +460,9 @@ def test_the_frames_of_a_cvat_video_are_pictures(tmp_path):
     assert (drawn.mask("frame_000000.PNG", classes=["cat"]) == square()).all()
 
 
+FOUR_TIMES = f", {2**62}" * 4  # int64 wraps the sum around to 0
+
+
 @pytest.mark.parametrize(
     ("content", "match"),
     [
@@ -464,6 +471,19 @@ def test_the_frames_of_a_cvat_video_are_pictures(tmp_path):
             "rle of 2 x 2 pixels, got 10",
         ),
         (files.cvat(picture('<mask label="c" left="0" top="0" width="2" rle="4"/>')), "a number as height, got None"),
+        (
+            files.cvat(picture(f'<mask label="c" left="0" top="0" width="2" height="2" rle="0, {10**20}"/>')),
+            "whole numbers as rle",
+        ),
+        (
+            files.cvat(picture(f'<mask label="c" left="0" top="0" width="2" height="2" rle="4{FOUR_TIMES}"/>')),
+            "rle of 2 x 2 pixels, got 18446744073709551620",
+        ),
+        (
+            "<annotations><meta><task><mode>interpolation</mode><start_frame>0</start_frame>"
+            f"<stop_frame>{10**12}</stop_frame></task></meta></annotations>",
+            "a video of at most 10000000 frames, got 1000000000001",
+        ),
         (files.cvat(picture(polygon("c", "1,1;2,nan;3,3"))), "finite coordinates"),
         (files.cvat(picture(polygon("c", "1,1;2;3,3"))), "two numbers each"),
         (files.cvat('<image id="3"></image>'), "a name for each image"),
@@ -793,6 +813,8 @@ def test_order_and_origin_of_a_table_have_to_be_said(tmp_path):
         ("ImageId,EncodedPixels\n,1 2\n", "name a picture in line 2"),
         ("x,y,z\na.jpg,1,1 2\n", "a column of run lengths, got 'x', 'y', 'z'. Pass columns="),
         ("what,EncodedPixels\na.jpg,1 2\n", "a column of pictures"),
+        (f"ImageId,EncodedPixels\na.jpg,1 {2**63 - 1}\n", "lie within a picture"),
+        ('ImageId,EncodedPixels\n"a.jpg,1 2\n', "end each quoted cell in its line"),
         ("", "an empty table"),
     ],
 )
@@ -857,6 +879,22 @@ def test_a_size_that_differs_is_refused_with_what_may_have_happened(tmp_path):
         drawn.mask("a.jpg", classes=["cat"], size=SIZE[::-1])
     with pytest.raises(DataError, match="resized after it was annotated"):
         drawn.mask("a.jpg", classes=["cat"], size=(5, 5))
+
+
+@pytest.mark.parametrize("side", [10**8, 2**99])
+def test_a_size_beyond_all_memory_is_told_in_one_sentence(tmp_path, side):
+    content = files.coco(images=[{"id": 7, "file_name": "a.jpg", "height": side, "width": side}])
+    drawn = read(write(tmp_path / "c.json", content))
+    with pytest.raises(DataError, match=f"mask: 'a.jpg' of {side} x {side} .* must fit into memory"):
+        drawn.mask("a.jpg", classes=drawn.classes)
+
+
+def test_a_rotation_of_null_is_none(tmp_path):
+    drawn, null = (
+        read(write(tmp_path / f"{name}.json", files.label_studio([rectangle(x0=20, y0=10, x1=26, y1=13, rotation=r)])))
+        for name, r in (("a", 0), ("b", None))
+    )
+    assert (drawn.mask("a.jpg", classes=["cat"]) == null.mask("a.jpg", classes=["cat"])).all()
 
 
 def test_what_a_mask_does_not_show_is_told(tmp_path):

@@ -145,16 +145,22 @@ class Annotations:
         height, width = self._size("mask", picture, size)
         kept = [(shape, number) for shape, number in zip(picture.shapes, numbers, strict=True) if number is not None]
         if instances:
-            out = np.zeros((height, width), np.int32)
+            dtype, first = np.dtype(np.int32), 0
             values = _object_numbers([shape for shape, _ in kept], [number != background for _, number in kept])
         else:
             listed = [*class_numbers("mask", classes).values(), background, IGNORE_INDEX if crowd == "ignore" else 0]
-            out = np.full((height, width), background, smallest_dtype([*listed, *(n for _, n in kept)]))
+            dtype, first = smallest_dtype([*listed, *(n for _, n in kept)]), background
             values = [number for _, number in kept]
         try:
+            out = np.full((height, width), first, dtype)
             draw(out, [shape for shape, _ in kept], np.array(values, np.int64))
         except DataError as error:
             raise DataError(f"mask: {picture.name!r}, {error}.") from None
+        except (MemoryError, ValueError) as error:  # NumPy's, for a size beyond all memory
+            raise DataError(
+                f"mask: {picture.name!r} of {height} x {width} (height x width) must fit into memory, got {error}. "
+                "Look whether the file states its sizes rightly."
+            ) from None
         return out
 
     def masks(

@@ -8,7 +8,7 @@ import numpy as np
 
 from segkit.errors import DataError
 
-__all__ = ["Order", "Runs", "pack_counts", "runs_of", "runs_of_text", "text_of_runs", "unpack_counts"]
+__all__ = ["Order", "Runs", "pack_counts", "pixels_of", "runs_of", "runs_of_text", "text_of_runs", "unpack_counts"]
 
 Order = Literal["column", "row"]
 
@@ -40,7 +40,7 @@ class Runs(NamedTuple):
         """
         if self.box is not None:
             height, width = self.box[2:]
-        total, lengths = int(self.lengths.sum()), self.lengths
+        total, lengths = pixels_of(self.lengths), self.lengths
         if self.open_end and total <= height * width:
             rest = height * width - total
             lengths = np.append(lengths, rest)  # such runs come in pairs, so that zeros are next
@@ -55,6 +55,12 @@ class Runs(NamedTuple):
             )
         flat = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
         return flat.reshape(height, width) if self.order == "row" else flat.reshape(width, height).T
+
+
+def pixels_of(lengths: np.ndarray) -> int:
+    """The sum of run lengths, also of such that int64 would wrap around to the size of the picture."""
+    few = not lengths.size or int(lengths.max()) <= 2**62 // lengths.size
+    return int(lengths.sum()) if few else sum(lengths.tolist())
 
 
 def runs_of(mask: np.ndarray, order: Order = "row", box: tuple[int, int, int, int] | None = None) -> Runs:
@@ -94,6 +100,8 @@ def runs_of_text(text: str, order: Order, origin: int) -> Runs:
         raise DataError(f"its runs must start at {origin} or later, got {numbers[0]}{remedy}")
     if (lengths < 1).any():
         raise DataError(f"its runs must have lengths of at least 1, got {lengths.min()}")
+    if numbers.max() >= 2**62:
+        raise DataError(f"its runs must lie within a picture, got {numbers.max()}")
     gaps = np.diff(starts) - lengths[:-1]
     if (gaps < 0).any():
         i = int(np.flatnonzero(gaps < 0)[0])

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from segkit.annotations._drawing.runs import Runs, unpack_counts
+from segkit.annotations._drawing.runs import Runs, pixels_of, unpack_counts
 from segkit.annotations._drawing.shape import Picture, Shape, ring_of
 from segkit.annotations._formats.found import Found, in_order, integer, name_of, refuse, tell_apart
 from segkit.annotations._formats.stream import elements
@@ -37,7 +37,11 @@ def read_coco(path: str, *, nested: Literal["parts", "holes"] = "parts") -> Foun
                 "a list, as models write their results, which has neither sizes nor class names",
                 'Put it under "annotations" of the data set\'s own file',
             )
-        if not element.item or key not in ("images", "categories", "annotations"):
+        if key not in ("images", "categories", "annotations"):
+            continue
+        if not element.item:
+            if value != []:
+                raise refuse(path, f"have a list as {key!r}", f"{value!r:.60}", "Export it again as COCO instances.")
             continue
         if not isinstance(value, dict):
             raise refuse(path, f"have objects in {key!r}", f"{value!r:.60}", "Export it again as COCO instances.")
@@ -150,7 +154,7 @@ def _shape(outline: Any, nested: str, source: str, *, crowd: bool) -> Shape | No
                 raise DataError(f"{source}: {error}") from None
         else:
             lengths = _lengths(counts, source)
-        total = int(lengths.sum())
+        total = pixels_of(lengths)
         if total != height * width:
             longer = "longer than the picture" if total > height * width else "shorter than the picture"
             raise DataError(
@@ -174,8 +178,9 @@ def _shape(outline: Any, nested: str, source: str, *, crowd: bool) -> Shape | No
 def _lengths(counts: Any, source: str) -> np.ndarray:
     try:
         lengths = np.asarray(counts)
-        whole = lengths.ndim == 1 and (lengths.size == 0 or bool((lengths == lengths.astype(np.int64)).all()))
-    except (TypeError, ValueError):
+        with np.errstate(invalid="ignore"):  # of NaN and infinity
+            whole = lengths.ndim == 1 and (lengths.size == 0 or bool((lengths == lengths.astype(np.int64)).all()))
+    except (TypeError, ValueError, OverflowError):
         whole = False
     if not whole or (lengths.size and lengths.min() < 0):
         raise DataError(f"{source} must have whole run lengths of 0 or more as counts, got {counts!r:.60}")

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from segkit.annotations._drawing.runs import Runs
+from segkit.annotations._drawing.runs import Runs, pixels_of
 from segkit.annotations._drawing.shape import Picture, Shape, ring_of
 from segkit.annotations._formats.found import Found, in_order, integer, name_of, number, refuse, tell_apart
 from segkit.errors import DataError
@@ -21,6 +21,7 @@ __all__ = ["read_cvat"]
 
 _WITHOUT_AREA = ("polyline", "points", "cuboid", "skeleton", "tag")
 _SHAPES = ("polygon", "box", "ellipse", "mask")
+_MOST_FRAMES = 10_000_000  # two days of a fast camera: more is a broken file, and would fill the memory
 
 
 def read_cvat(path: str) -> Found:
@@ -52,6 +53,9 @@ def read_cvat(path: str) -> Found:
             path, "be whole XML", f"a file that is damaged or ends too early ({error})", "Export it again."
         ) from None
     if meta.get("frames") and (frames or not pictures):
+        if meta["frames"].stop > _MOST_FRAMES:
+            got = f"{len(meta['frames'])} frames between start_frame and stop_frame"
+            raise refuse(path, f"be a video of at most {_MOST_FRAMES} frames", got, "Export the task again, or cut it.")
         for frame in meta["frames"]:
             frames.setdefault(frame, _frame(frame, meta))
     pictures += [frames[frame] for frame in sorted(frames)]
@@ -70,8 +74,9 @@ def _meta(element: ElementTree.Element) -> tuple[list[str], dict[str, Any]]:
     if element.findtext(".//mode") == "interpolation":
         start, stop = (number(element.findtext(f".//{key}")) for key in ("start_frame", "stop_frame"))
         step = (element.findtext(".//frame_filter") or "").partition("step=")[2].strip()
-        if start is not None and stop is not None and int(step or 1) > 0:
-            meta["frames"] = range(0, (int(stop) - int(start)) // int(step or 1) + 1)
+        every = integer(step or 1)
+        if start is not None and stop is not None and every:
+            meta["frames"] = range(0, (int(stop) - int(start)) // every + 1)
     return labels, meta
 
 
@@ -123,10 +128,10 @@ def _shape(element: ElementTree.Element, source: str) -> Shape:
         left, top, width, height = (int(v) for v in _numbers(element, source, "left", "top", "width", "height"))
         try:
             lengths = np.array([int(v) for v in element.get("rle", "").replace(",", " ").split()], np.int64)
-        except ValueError:
+        except (ValueError, OverflowError):
             raise DataError(f"{source} must have whole numbers as rle, got {element.get('rle')!r:.60}") from None
-        if (lengths < 0).any() or lengths.sum() != width * height:
-            raise DataError(f"{source} must have an rle of {width} x {height} pixels, got {int(lengths.sum())}")
+        if (lengths < 0).any() or pixels_of(lengths) != width * height:
+            raise DataError(f"{source} must have an rle of {width} x {height} pixels, got {pixels_of(lengths)}")
         return Shape(name, runs=Runs(lengths, "row", (top, left, height, width)), z=z, instance=instance, source=source)
     if element.tag == "ellipse":
         x, y, rx, ry = _numbers(element, source, "cx", "cy", "rx", "ry")

@@ -202,7 +202,7 @@ def _add(picture: Picture, name: str, value: dict[str, Any], kind: str, source: 
 def _numbers(value: dict[str, Any], source: str, *keys: str) -> list[float]:
     found = []
     for key in keys:
-        one = number(value.get(key, 0 if key == "rotation" else None))
+        one = number((value.get(key) or 0) if key == "rotation" else value.get(key))
         if one is None:
             raise DataError(f"{source} must have a number as {key}, got {value.get(key)!r}")
         found.append(one)

@@ -96,10 +96,10 @@ def _rows(path: str) -> list[tuple[int, list[str]]]:
         raise refuse(path, "be text in UTF-8", "other bytes", "Save it as CSV in UTF-8.") from None
     first = next((line for line in lines if line.strip()), "")
     mark = next((mark for mark in "\t,;" if mark in first), ",")
-    return [(i, _cells(line, mark)) for i, line in enumerate(lines, 1) if line.strip()]
+    return [(i, _cells(path, i, line, mark)) for i, line in enumerate(lines, 1) if line.strip()]
 
 
-def _cells(line: str, mark: str) -> list[str]:
+def _cells(path: str, number: int, line: str, mark: str) -> list[str]:
     if '"' not in line:
         return line.split(mark)
     cells, at = [], 0
@@ -108,7 +108,9 @@ def _cells(line: str, mark: str) -> list[str]:
             end = at + 1
             while (end := line.find('"', end)) >= 0 and line[end + 1 : end + 2] == '"':
                 end += 2
-            end = len(line) if end < 0 else end
+            if end < 0:
+                got = f"{line[at:]!r:.40} in line {number}"
+                raise refuse(path, "end each quoted cell in its line", got, "Save it again as CSV.")
             cells.append(line[at + 1 : end].replace('""', '"'))
             stop = line.find(mark, end)
         else:
