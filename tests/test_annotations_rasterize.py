@@ -145,6 +145,7 @@ def test_values_and_the_smallest_dtype():
     [
         ([[(0, 0), (1, float("nan")), (1, 1)]], "rasterize: shape 0 must have finite coordinates, got NaN"),
         ([[(0, 0), (1, float("inf")), (1, 1)]], "finite coordinates"),
+        ([np.zeros((3, 2)), np.array([(0, 0), (1, np.nan), (1, 1)])], "shape 1 must have finite coordinates"),
         ([[0, 0, 1, 0, 1]], "two coordinates for each point, got 5 coordinates"),
         ([[("a", 0), (1, 0), (1, 1)]], "two numbers each"),
         ([Shape("", runs=Runs(np.array([5]), "row"))], "fill 2 x 2"),
@@ -195,3 +196,12 @@ def test_the_room_is_what_the_package_gives_by_its_name_in_a_fresh_process():
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.split() == ["module", "read"]
     assert segkit.annotations is annotations
+
+
+def test_a_picture_that_is_very_wide_is_drawn_as_a_narrow_one():
+    """Rows and columns of many rings crossed often need more than 32 bits together."""
+    zigzag = np.array([(3, 0), (40, 0), (60, 4), (80, 0), (90.5, 0), (70, 4), (50.5, 4), (20, 0.4), (10, 4)])
+    count, side = 2**20 // 128, 128
+    drawn = rasterize([zigzag + (side * i, 0) for i in range(count)], (4, 2**20))
+    one = rasterize([zigzag], (4, side)).astype(int)
+    assert (drawn.reshape(4, count, side) == one[:, None] * np.arange(1, count + 1)[None, :, None]).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -62,7 +63,12 @@ def rasterize(
             draw(out, drawn, np.array(numbers, np.int64))
         else:  # outlines alone need no objects around them, which would take half of the time
             parts = [(ring, number) for i, number in enumerate(numbers) for ring in _rings(listed[i], i)]
-            paint_rings(out, [ring for ring, _ in parts], np.array([number for _, number in parts], np.int64))
+            outlines = [ring for ring, _ in parts]
+            if outlines and not math.isfinite(np.concatenate(outlines).sum()):
+                for i, shape in enumerate(listed):
+                    for ring in _rings(shape, i):
+                        ring_of(ring, f"shape {i}")
+            paint_rings(out, outlines, np.array([number for _, number in parts], np.int64))
     except DataError as error:
         raise DataError(f"rasterize: {error}.") from None
     return out
@@ -72,11 +78,15 @@ def _one_by_one(shapes: Any) -> list[Any]:
     if isinstance(shapes, Shape):
         return [shapes]
     listed = list(shapes)
+    if len(listed) and isinstance(listed[0], np.ndarray) and listed[0].ndim == 2:
+        return listed
     return [listed] if listed and all(_is_point(point) for point in listed) else listed
 
 
 def _rings(outline: Any, number: int) -> list[np.ndarray]:
     """The rings of one shape that have points, each [N, 2]."""
+    if isinstance(outline, np.ndarray) and outline.ndim == 2 and outline.shape[1] == 2 and outline.dtype == np.float64:
+        return [outline] if len(outline) else []  # whether it is finite is asked of all together
     several = len(outline) and not _is_number(outline[0]) and not _is_point(outline[0])
     return [ring_of(ring, f"shape {number}") for ring in (outline if several else [outline]) if len(ring)]
 

@@ -66,11 +66,13 @@ def _layers(boxes: np.ndarray) -> np.ndarray:
     sides = boxes[:, 2:] - boxes[:, :2]
     cell = max(16, int(sides.mean()))
     cells = np.stack([boxes[:, 0], boxes[:, 1], boxes[:, 2] - 1, boxes[:, 3] - 1], 1) // cell
-    layer_of: dict[tuple[int, int], int] = {}
+    layer_of: dict[int, int] = {}
     layers = []
+    across = 1 + int(cells[:, 3].max(initial=0))
     for top, left, bottom, right in cells.tolist():
-        touched = [(i, j) for i in range(top, bottom + 1) for j in range(left, right + 1)]
-        layer = max((layer_of.get(place, 0) for place in touched), default=0)
+        rows = range(top * across, bottom * across + 1, across)
+        touched = [row + j for row in rows for j in range(left, right + 1)]
+        layer = max([layer_of.get(place, 0) for place in touched], default=0)
         layers.append(layer)
         layer_of.update(dict.fromkeys(touched, layer + 1))
     return np.array(layers, np.int32)

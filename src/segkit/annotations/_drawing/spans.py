@@ -18,7 +18,7 @@ import numpy as np
 
 __all__ = ["Spans", "crosses_itself", "ellipse_patch", "ellipse_reach", "spans_of"]
 
-_ROWS = 1 << 19  # rows of rings that are looked at together: bounds the memory
+_ROWS = 1 << 16  # rows of rings that are looked at together: what is made of them stays in the cache
 
 
 class Spans(NamedTuple):
@@ -80,10 +80,14 @@ def _spans(rings: Sequence[np.ndarray], height: int, width: int, first: int) -> 
         often = np.bincount(down[0], minlength=slots) > 1
         places, columns = (np.concatenate([d[often[down[0]]], u[often[up[0]]]]) for d, u in zip(down, up, strict=True))
         bits = int(width).bit_length()
-        key = np.sort((places.astype(np.int64) << bits) | columns)
-        columns = (key & ((1 << bits) - 1)).astype(np.int32)
+        key_type = np.uint32 if slots << bits <= 1 << 32 else np.uint64  # sorting is most of the time here
+        key = places.astype(key_type)
+        key <<= key_type(bits)
+        key |= columns.astype(key_type)
+        key.sort()
+        columns = (key & key_type((1 << bits) - 1)).astype(np.int32)
         keep = ~often
-        slot = np.concatenate([slot[keep], (key[::2] >> bits).astype(np.int32)])
+        slot = np.concatenate([slot[keep], (key[::2] >> key_type(bits)).astype(np.int32)])
         start, stop = np.concatenate([start[keep], columns[::2]]), np.concatenate([stop[keep], columns[1::2]])
     ring = np.repeat(np.arange(len(rings), dtype=np.int32), heights)[slot]
     return Spans(
