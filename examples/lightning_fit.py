@@ -62,6 +62,7 @@ class Segmentation(lightning.LightningModule):
         self.ledger.all_reduce()
 
     def validation_step(self, batch: dict, number: int) -> None:
+        # Not segkit.metrics: Lightning resets, and reduces over ranks, the metrics of torchmetrics by itself.
         self.iou.update(self.net(batch["image"]).argmax(1), batch["mask"].long())  # torchmetrics wants int64
         self.log("val_iou", self.iou, batch_size=len(batch["image"]), prog_bar=True)
 

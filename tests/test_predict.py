@@ -242,6 +242,14 @@ def test_the_scenes_georeference_is_kept(tmp_path):
             {"network": lambda x: {"out": x}},
         ),
         (ImageReadError, r"cannot read 'missing.tif'", {"path": "missing.tif"}),
+        (ValueError, r"`tta` must be a list of some of .*, got None", {"tta": None}),
+        (
+            ValueError,
+            r"`transform` must return a tensor \[C, 64, 64\], as large as the window, got \[3, 32, 64\]",
+            {"transform": lambda x: x[:, :32]},
+        ),
+        (ValueError, r"as large as the window, got ndarray", {"transform": lambda x: x.numpy()}),
+        (ValueError, r"logits of 2 classes or more, got 1", {"network": lambda x: x[:, :1]}),
     ],
 )
 def test_what_cannot_be_predicted_is_refused_in_a_sentence(tmp_path, monkeypatch, error, message, options):

@@ -316,6 +316,16 @@ def crops(*shape):
             lambda m: m.add({"out": 1}, BOXES),
         ),
         (TypeError, r"got tuple. Pass the output that counts", lambda m: m.add((torch.zeros(1),), BOXES)),
+        (
+            ValueError,
+            r"`keep` of 'argmax' must have logits of 2 classes or more, got 1, which would win everywhere",
+            lambda _: CropMerger(BOXES, (8, 14), keep="argmax").add(crops(2, 1, 8, 8), BOXES),
+        ),
+        (
+            ValueError,
+            r"`logits` must have the classes of the crops before, 2, got 3",
+            lambda m: [m.add(crops(1, 2 + i, 8, 8), BOXES[i]) for i in range(2)],
+        ),
         (DataError, r"2 of 2 are missing, the first CropBox\(top=0, left=0", lambda m: m.finish()),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Any, Literal
@@ -84,7 +84,7 @@ def predict_scene(
     """
     from tqdm import tqdm
 
-    if isinstance(tta, str) or not set(tta) <= set(VIEWS):
+    if isinstance(tta, str) or not isinstance(tta, Iterable) or not set(tta) <= set(VIEWS):
         raise ValueError(f"predict_scene: `tta` must be a list of some of {list(VIEWS)}, got {tta!r}.")
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise ValueError(f"predict_scene: `batch_size` must be an int of at least 1, got {batch_size!r}.")
@@ -174,7 +174,14 @@ def _windows(
                 if index is not None:
                     following = reader.submit(rows.__getitem__, index)
             window = here["image"][:, :, left : left + width]
-            yield window if transform is None else transform(window)
+            changed = window if transform is None else transform(window)
+            if not isinstance(changed, Tensor) or changed.shape[-2:] != window.shape[-2:]:
+                got = list(changed.shape) if isinstance(changed, Tensor) else type(changed).__name__
+                raise ValueError(
+                    f"predict_scene: `transform` must return a tensor [C, {window.shape[-2]}, {window.shape[-1]}], as "
+                    f"large as the window, got {got}. Give it what changes values only, such as Normalize."
+                )
+            yield changed
 
 
 def _one_tensor(output: Any) -> Tensor:

@@ -252,6 +252,7 @@ class _Merging:
         self._check_boxes()
         self.order = sorted(range(len(self.boxes)), key=lambda n: (self.boxes[n][:2], n))
         self.turn = 0
+        self._classes: int | None = None
         self.result: Tensor = torch.empty(0)  # all of the map, or the rows of it that are not in the file
         self._first = 0  # the row of the map that `result` begins with
         self._file: SceneFile | None = None
@@ -300,6 +301,7 @@ class _Merging:
 
     def take(self, number: int, values: Tensor) -> None:
         """Average in the crop whose turn it is, [..., C, h, w]."""
+        self._check_classes(values.shape[-3])
         box = self.boxes[number]
         values = self._of_full_size(values, number)
         if values.dtype in (torch.float16, torch.bfloat16):
@@ -310,6 +312,20 @@ class _Merging:
             rows = self.result[: row - self._first].cpu().numpy()
             self._file.write(self._first, rows[..., None] if rows.ndim == 2 else rows)
             self._first = row
+
+    def _check_classes(self, classes: int) -> None:
+        if classes == 1 and self.keep != "logits":
+            raise ValueError(
+                f"{self.function}: `keep` of {self.keep!r} must have logits of 2 classes or more, got 1, which would "
+                "win everywhere. One logit is two classes, of which the first has 0: torch.nn.functional.pad(logits, "
+                "(0, 0, 0, 0, 1, 0))."
+            )
+        if self._classes not in (None, classes):
+            raise ValueError(
+                f"{self.function}: `logits` must have the classes of the crops before, {self._classes}, got {classes}. "
+                "Pass the same output of one network."
+            )
+        self._classes = classes
 
     def _of_full_size(self, values: Tensor, number: int) -> Tensor:
         box = self.boxes[number]
