@@ -12,8 +12,8 @@ from torch import Tensor
 
 from segkit import IGNORE_INDEX
 from segkit.errors import DataError
-from segkit.labels import as_index_target, from_logits
-from segkit.metrics._count import count_pairs, find_boundary
+from segkit.metrics._count import count_edges, count_pairs, sums_of
+from segkit.metrics._inputs import as_labels
 from segkit.metrics._show import picture, table
 
 if TYPE_CHECKING:
@@ -95,68 +95,22 @@ class ConfusionMatrix:
             TypeError: what came is no tensor, or the target is not of integers.
             ValueError: shapes or devices do not belong together.
         """
-        prediction, target = _tensor("prediction", prediction), _tensor("target", target)
-        found, truth = self._as_labels(prediction, target)
+        found, truth = as_labels(prediction, target, self.num_classes, self._unlabelled())
         counts = count_pairs(_rows(found), _rows(truth), self.num_classes, self._ignored)
         pairs = counts.sum(0)
         if pairs.device.type == "cpu":
             self._check(pairs)
         self._pairs = self._pairs.to(pairs.device) + pairs
         if self.per_image:
-            self._images.append(_sums(counts, self.num_classes))
+            self._images.append(sums_of(counts, self.num_classes))
         if self.boundary is not None:
-            self._edges = self._edges.to(pairs.device) + self._near_edges(found, truth)
-
-    def _as_labels(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Labels of both, [B, *spatial]."""
-        classes = self.num_classes
-        if prediction.device != target.device:
-            raise ValueError(
-                f"ConfusionMatrix.update: `target` must be where `prediction` is, on {prediction.device}, got "
-                f"{target.device}. Pass target.to(prediction.device)."
+            self._edges = self._edges.to(pairs.device) + count_edges(
+                found, truth, self.num_classes, self._ignored, self.boundary
             )
-        shape = list(prediction.shape)
-        if not prediction.is_floating_point():
-            if prediction.is_complex():
-                raise TypeError(f"ConfusionMatrix.update: `prediction` must be real, got {prediction.dtype}.")
-            single = prediction.ndim == 2 and target.shape == prediction.shape  # [H, W]: one image
-            if single or prediction.ndim == 0:
-                prediction, target = prediction[None], target[None]
-            like = prediction[:, None].expand(-1, classes, *prediction.shape[1:])
-            return _plain(prediction), _plain(as_index_target(target, like, ignore_index=self._unlabelled()))
-        if shape[:1] == [classes] and shape[1:] == list(target.shape) and target.ndim >= 2:
-            prediction, target = prediction[None], target[None]  # [C, H, W] beside [H, W]
-        elif len(shape) < 2 or shape[1] != classes:
-            one = " One logit a pixel is two classes: pass logits[:, 0] > 0." if shape[1:2] == [1] else ""
-            raise ValueError(
-                f"ConfusionMatrix.update: `prediction` must be logits [B, {classes}, *spatial] or integer labels, got "
-                f"{prediction.dtype} {shape}.{one} Labels that are floats: pass prediction.to(torch.uint8)."
-            )
-        truth = as_index_target(target, prediction, ignore_index=self._unlabelled())
-        return from_logits(prediction), _plain(truth)
 
     def _unlabelled(self) -> int:
         """What a one-hot target's pixel becomes that is 0 in every plane: ignored, or no class at all."""
         return self._ignored[0] if self._ignored else self.num_classes
-
-    def _near_edges(self, found: Tensor, truth: Tensor) -> Tensor:
-        """[3, C]: pixels near an edge in both, in the prediction, in the truth."""
-        classes, nowhere = self.num_classes, self.num_classes
-        if found.ndim < 2:
-            raise ValueError(f"ConfusionMatrix.update: `boundary` needs images, got labels {list(found.shape)}.")
-        diagonal = math.sqrt(sum(side**2 for side in found.shape[1:]))
-        distance = max(1, round((self.boundary or 0) * diagonal))
-        known = (truth >= 0) & (truth < classes)
-        for label in self._ignored:
-            known &= truth.to(torch.int64) != label
-        narrow = torch.int16 if classes < 2**15 - 1 else torch.int64
-        found, truth = found.to(narrow), truth.to(narrow)
-        edges = [
-            labels.masked_fill(~find_boundary(labels, known, distance), nowhere).masked_fill(~known, nowhere + 1)
-            for labels in (found, truth)
-        ]
-        counts = count_pairs(edges[0].reshape(1, -1), edges[1].reshape(1, -1), classes + 1, (nowhere + 1,))
-        return _sums(counts, classes + 1)[0, :, :classes]
 
     def _check(self, pairs: Tensor) -> None:
         """Raise if labels were counted that are no class."""
@@ -439,35 +393,9 @@ class ConfusionMatrix:
         return self.table()
 
 
-def _tensor(name: str, value: Any) -> Tensor:
-    if isinstance(value, np.ndarray):
-        value = torch.from_numpy(np.ascontiguousarray(value.astype(value.dtype.newbyteorder("="), copy=False)))
-    if not isinstance(value, Tensor):
-        hint = "Pass the output that counts, for instance out['out'] or out[0]." if name == "prediction" else ""
-        raise TypeError(
-            f"ConfusionMatrix.update: `{name}` must be a tensor or a NumPy array, got {type(value).__name__}. {hint}"
-        )
-    return value.detach().as_subclass(Tensor)  # of MONAI, of torchvision: counted as what they hold
-
-
-def _plain(labels: Tensor) -> Tensor:
-    """In a dtype that torch can compare."""
-    if labels.dtype == torch.bool:
-        return labels.view(torch.uint8)
-    if labels.dtype in (torch.uint16, torch.uint32, torch.uint64):
-        return labels.to(torch.int64)
-    return labels
-
-
 def _rows(labels: Tensor) -> Tensor:
     """[B, pixels]."""
     return labels.flatten(1) if labels.ndim > 1 else labels[:, None]
-
-
-def _sums(counts: Tensor, classes: int) -> Tensor:
-    """[N, 3, C] from the pairs of each image: pixels in both, in the prediction, in the truth."""
-    square = counts[:, :classes, :classes]
-    return torch.stack([square.diagonal(dim1=1, dim2=2), square.sum(1), square.sum(2)], 1)
 
 
 def _lowest(values: Tensor, worst: float) -> float:

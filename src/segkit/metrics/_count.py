@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -70,6 +72,31 @@ def _clip(labels: Tensor, classes: int) -> Tensor:
 
 def _holds(dtype: torch.dtype, value: int) -> bool:
     return torch.iinfo(dtype).min <= value <= torch.iinfo(dtype).max
+
+
+def sums_of(counts: Tensor, classes: int) -> Tensor:
+    """[N, 3, C] from the pairs of each image: pixels in both, in the prediction, in the truth."""
+    square = counts[:, :classes, :classes]
+    return torch.stack([square.diagonal(dim1=1, dim2=2), square.sum(1), square.sum(2)], 1)
+
+
+def count_edges(found: Tensor, truth: Tensor, classes: int, ignored: tuple[int, ...], boundary: float) -> Tensor:
+    """[3, C]: pixels near an edge in both, in the prediction, in the truth; `boundary` is a share of the diagonal."""
+    nowhere = classes
+    if found.ndim < 2:
+        raise ValueError(f"ConfusionMatrix.update: `boundary` needs images, got labels {list(found.shape)}.")
+    distance = max(1, round(boundary * math.sqrt(sum(side**2 for side in found.shape[1:]))))
+    known = (truth >= 0) & (truth < classes)
+    for label in ignored:
+        known &= truth.to(torch.int64) != label
+    narrow = torch.int16 if classes < 2**15 - 1 else torch.int64
+    found, truth = found.to(narrow), truth.to(narrow)
+    edges = [
+        labels.masked_fill(~find_boundary(labels, known, distance), nowhere).masked_fill(~known, nowhere + 1)
+        for labels in (found, truth)
+    ]
+    counts = count_pairs(edges[0].reshape(1, -1), edges[1].reshape(1, -1), classes + 1, (nowhere + 1,))
+    return sums_of(counts, classes + 1)[0, :, :classes]
 
 
 def find_boundary(labels: Tensor, known: Tensor, distance: int) -> Tensor:
