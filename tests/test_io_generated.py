@@ -256,7 +256,8 @@ def png_bytes(truth, depth, color_type, *, interlaced=False, filtering=0, palett
         predicted = [np.zeros_like(a), a, b, (a + b) // 2, paeth]
         out = b""
         for y in range(len(raw)):
-            kind = y % 5 if filtering == "all" else filtering
+            kinds = (0, 1, 2, 3, 4) if filtering == "all" else np.atleast_1d(filtering)
+            kind = kinds[y % len(kinds)]
             out += bytes([kind]) + ((raw[y].astype(int) - predicted[kind][y]) & 255).astype(np.uint8).tobytes()
         return out
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import zlib
+
+import imagecodecs
 import numpy as np
 import pytest
 from PIL import Image
+from test_io_generated import PNG_KINDS, png_bytes
 
 import segkit.io as sio
 
@@ -65,3 +69,38 @@ def test_damage_below_the_window_does_not_matter_and_above_it_is_refused(tmp_pat
     (tmp_path / "b.png").write_bytes(data)
     with pytest.raises(OSError, match="b.png"):
         sio.read_image(tmp_path / "b.png", window=(0, 0, 200, 300))
+
+
+FILTERS = [0, 1, 2, 3, 4, (0, 1, 2), (2, 1), (2, 2, 0), (1, 2, 3, 4), (4, 4, 4, 0, 2)]
+
+
+@pytest.mark.parametrize(("color_type", "depth"), PNG_KINDS)
+def test_a_window_is_exact_however_the_rows_are_filtered(color_type, depth):
+    channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[color_type]
+    rng = np.random.default_rng(depth)
+    truth = rng.integers(0, 1 << depth, (41, 29, channels)).astype("uint16" if depth == 16 else "uint8")
+    shown = truth * (255 // ((1 << depth) - 1)) if color_type == 0 and depth in (2, 4) else truth
+    for filtering in FILTERS:
+        palette = bytes(range(3)) * (1 << depth) if color_type == 3 else b""
+        data = png_bytes(truth, depth, color_type, filtering=filtering, palette=palette)
+        for top, left, height, width in [(0, 0, 41, 29), (0, 3, 5, 7), (17, 11, 9, 13), (30, 0, 11, 29), (40, 28, 1, 1)]:
+            part = sio.read_image(data, window=(top, left, height, width), samples="stored")
+            expected = shown[top : top + height, left : left + width]
+            np.testing.assert_array_equal(part, expected, err_msg=f"{filtering} {top} {left}")
+
+
+@pytest.mark.parametrize("filtering", [1, 4])
+def test_a_png_is_read_where_libdeflate_is_missing_or_refuses(monkeypatch, filtering):
+    truth = np.random.default_rng(0).integers(0, 255, (41, 29, 3), dtype=np.uint8)
+    data = png_bytes(truth, 8, 2, filtering=filtering)
+    longer = data.replace(data[data.index(b"IDAT") - 4 :], b"")
+    rows = zlib.decompress(data[data.index(b"IDAT") + 4 : -16])  # the chunk's checksum, and IEND
+    more = zlib.compress(rows + bytes(90))  # a row more than the header says
+    longer += len(more).to_bytes(4, "big") + b"IDAT" + more + zlib.crc32(b"IDAT" + more).to_bytes(4, "big") + data[-12:]
+    np.testing.assert_array_equal(sio.read_image(longer), truth)
+
+    def missing(*arguments, **options):
+        raise ImportError("no libdeflate here")
+
+    monkeypatch.setattr(imagecodecs, "deflate_decode", missing)
+    np.testing.assert_array_equal(sio.read_image(data), truth)

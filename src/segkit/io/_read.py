@@ -174,7 +174,7 @@ def read_header(
         # Of a PNG only the rows down to the window's last one are decoded.
         part = backend == "auto" and info.format == "PNG" and not header.detail.interlaced
         _limit(header, (shown[0] + shown[2] if part else info.height) * info.width, max_pixels)
-    reader = choose(header, backend, shown[0] + shown[2])
+    reader = choose(header, backend)
     try:
         pixels = _pixels(header, reader, shown, channels, samples)
         return upright(pixels, turn)

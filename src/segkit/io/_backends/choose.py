@@ -10,27 +10,17 @@ from segkit.io._backends.tifffile import Tifffile
 from segkit.io._headers.info import Header
 
 
-def backends(header: Header, rows: int | None = None) -> list[Backend]:
-    """All backends in the order in which ``backend="auto"`` asks them for this file.
-
-    Args:
-        header: of the page.
-        rows: how many rows from the top are needed, if not all.
-    """
-    part = rows is not None and rows < header.info.height and header.info.format == "PNG"
-    if part and header.info.bits_per_sample >= 8 and header.info.photometric != "palette":
-        return [Tifffile(), Pillow(), OpenCV()]  # OpenCV decodes the rest, too
-    if header.info.format in ("TIFF", "BigTIFF"):
+def backends(header: Header) -> list[Backend]:
+    """All backends in the order in which ``backend="auto"`` asks them for this file: the fastest first (docs/io.md)."""
+    by_rows = header.info.format in ("PNG", "APNG") and not header.detail.interlaced
+    if by_rows or header.info.format in ("TIFF", "BigTIFF"):
         return [Tifffile(), OpenCV(), Pillow()]
-    # Pillow first for palettes and few bits: their rows are rarely filtered, and then need no decoder.
-    if header.info.photometric == "palette" or header.info.bits_per_sample < 8:
-        return [Pillow(), OpenCV(), Tifffile()]
     return [OpenCV(), Pillow(), Tifffile()]
 
 
-def choose(header: Header, backend: str | Backend, rows: int | None = None) -> Backend:
+def choose(header: Header, backend: str | Backend) -> Backend:
     """The backend that reads this page: the one given or named, or for "auto" the first whose rules allow it."""
-    known = backends(header, rows)
+    known = backends(header)
     if backend == "auto":
         reasons = []
         for reader in known:

@@ -8,7 +8,7 @@ import numpy as np
 
 from segkit.io._backends.jpeg_end import decode_jpeg, refuse_early_end
 from segkit.io._backends.pillow_plugins import decode
-from segkit.io._backends.png_rows import inflate_rows, rows_of, unfiltered
+from segkit.io._backends.png_rows import inflate_rows, rows_of
 from segkit.io._backends.request import Request, crop
 from segkit.io._backends.tiff_blocks import block_numbers, minimal_tiff, read_blocks
 from segkit.io._headers.bmp import PLAIN, masked_samples
@@ -16,7 +16,7 @@ from segkit.io._headers.gif_webp import minimal_webp
 from segkit.io._headers.info import Header
 from segkit.io._headers.jp2 import minimal_jp2
 from segkit.io._headers.jpeg import minimal_jpeg
-from segkit.io._headers.png import minimal_png, verify_data
+from segkit.io._headers.png import minimal_png
 from segkit.io._headers.pnm import raw_samples
 
 OLD_JPEG = 6
@@ -60,13 +60,8 @@ class Pillow:
         if info.format == "BMP" and header.detail.masks != PLAIN.get(header.detail.depth, ()):
             return crop(masked_samples(header), request)  # Pillow knows a few masks only
         if info.format in ("PNG", "APNG"):
-            verify_data(header)
             height = rows_of(header, request)
-            rows = inflate_rows(header, height)
-            samples = unfiltered(header, rows, height)
-            if samples is not None:
-                return crop(samples, request)
-            data = minimal_png(header, rows=rows, height=height)
+            data = minimal_png(header, rows=inflate_rows(header, height), height=height)
         else:
             data = _minimal(header)
         whole = decode(info.format, data)

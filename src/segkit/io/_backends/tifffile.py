@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 
 from segkit.io._backends.jpeg_end import decode_jpeg, refuse_early_end
-from segkit.io._backends.png_rows import inflate_rows, rows_of
+from segkit.io._backends.png_rows import read_interlaced, read_rows
 from segkit.io._backends.request import Request, crop
 from segkit.io._backends.tifffile_pages import read_page, refuses_page
 from segkit.io._headers.gif_webp import minimal_webp
 from segkit.io._headers.info import Header
 from segkit.io._headers.jp2 import minimal_jp2
 from segkit.io._headers.jpeg import minimal_jpeg
-from segkit.io._headers.png import minimal_png, verify_data
 
 # Formats that only imagecodecs decodes, and what it calls them. Not every build of it brings each.
 CODECS = {"AVIF": "avif", "HEIC": "heif", "JPEG XL": "jpegxl"}
@@ -31,8 +30,9 @@ class Tifffile:
         if header.info.format in ("TIFF", "BigTIFF"):
             return refuses_page(header.detail)
         if header.info.format in ("PNG", "APNG"):
-            lost = header.detail.interlaced and header.info.channels == 2
-            return "imagecodecs does not decode an interlaced PNG of grey and alpha" if lost else ""
+            lost = header.info.channels == 2 or (header.info.channels == 1 and header.info.bits_per_sample == 16)
+            lost = lost and header.detail.interlaced
+            return "libspng does not decode an interlaced PNG of 16-bit grey, or of grey and alpha" if lost else ""
         if header.info.format in ("JPEG", "JP2", "J2K"):
             return ""
         if header.info.format == "WebP":
@@ -65,30 +65,8 @@ class Tifffile:
         elif header.info.format in ("JP2", "J2K"):
             whole = imagecodecs.jpeg2k_decode(minimal_jp2(header))
         else:
-            return _read_png(header, request)
+            return read_interlaced(header, request) if header.detail.interlaced else read_rows(header, request)
         return crop(whole.reshape(header.info.height, header.info.width, header.info.channels), request)
-
-
-def _read_png(header: Header, request: Request) -> np.ndarray:
-    """A PNG, decoded down to the window's last row."""
-    import imagecodecs
-
-    info, height = header.info, rows_of(header, request)
-    as_grey = info.photometric == "palette"
-    if height < info.height and (info.bits_per_sample == 16 or info.channels == 2):
-        verify_data(header)  # libspng does not know these; and what is inflated here, libpng cannot check
-        whole = imagecodecs.png_decode(minimal_png(header, rows=inflate_rows(header, height), height=height))
-    else:
-        data = minimal_png(header, as_grey=as_grey, height=height)
-        if header.detail.interlaced or height < info.height:
-            # libpng warns about both on stderr, and inflates what nobody asked for; libspng does not.
-            whole = imagecodecs.spng_decode(data)
-        else:
-            verify_data(header)
-            whole = imagecodecs.png_decode(data)
-    if info.bits_per_sample == 1 or (as_grey and info.bits_per_sample < 8):
-        whole = whole // (255 // ((1 << info.bits_per_sample) - 1))
-    return crop(whole.reshape(height, info.width, info.channels), request)
 
 
 def encode_png(pixels: np.ndarray) -> bytes:
