@@ -1,6 +1,6 @@
 """From file to batch against albumentations with OpenCV or tifffile, and against torchvision v2, on the same files.
 
-    python benchmarks/bench_road.py [--repeats 7] [--workers 0 2] [--rows jpeg png scene tiled] [--json FILE]
+    python benchmarks/bench_road.py [--repeats 7] [--workers 0 2] [--rows jpeg png scene tiled] [--files DIR] [--json FILE]
 
 Every contestant reads an image and its mask, turns and scales them a little, crops 512 x 512, mirrors, normalises and
 stacks batches of 8 in a `DataLoader`. They take turns in one run, and the ratio is the median over neighbouring runs:
@@ -50,30 +50,44 @@ def labels(rng, height, width):
     return rng.integers(0, 19, (height // 16, width // 16)).astype(np.uint8).repeat(16, 0).repeat(16, 1)
 
 
-def write_files(folder):
-    """Row -> pairs of paths."""
-    rng = np.random.default_rng(0)
+SIZES = {"jpeg": (16, 768, 1024), "png": (12, 1024, 2048), "scene": (3, 4096, 4096)}  # how many, height, width
+
+
+def write_files(folder, wanted):
+    """Row -> pairs of paths. What is in the folder already is taken as it is."""
     rows = {}
-    for row, count, height, width in (("jpeg", 16, 768, 1024), ("png", 12, 1024, 2048), ("scene", 3, 4096, 4096)):
-        (folder / row).mkdir()
-        rows[row] = []
-        for i in range(count):
-            image, mask = folder / row / f"{i}.{row}", folder / row / f"{i}_mask.png"
-            if row == "scene":
-                image, mask = image.with_suffix(".tif"), mask.with_suffix(".tif")
-                layout = {"tile": (256, 256), "compression": "deflate", "metadata": None}
-                pixels = photograph(rng, height, width, 4, 10_000)
-                tifffile.imwrite(image, pixels, photometric="minisblack", planarconfig="contig", **layout)
-                tifffile.imwrite(mask, labels(rng, height, width), **layout)
-            else:
-                quality = [cv2.IMWRITE_JPEG_QUALITY, 92] if row == "jpeg" else []
-                cv2.imwrite(str(image), photograph(rng, height, width, 3, 255), quality)
-                cv2.imwrite(str(mask), labels(rng, height, width))
-            rows[row].append((str(image), str(mask)))
-    images = tile_images([image for image, _ in rows["png"]], folder / "tiled", progress=False).written
-    masks = tile_images([mask for _, mask in rows["png"]], folder / "tiled_masks", progress=False).written
-    rows["tiled"] = list(zip(images, masks, strict=True))
+    for row, (count, height, width) in SIZES.items():
+        if row not in wanted and not (row == "png" and "tiled" in wanted):
+            continue
+        end = ".tif" if row == "scene" else f".{row}"
+        rows[row] = [(str(folder / row / f"{i}{end}"), str(folder / row / f"{i}_mask.png")) for i in range(count)]
+        if row == "scene":
+            rows[row] = [(image, mask.replace(".png", ".tif")) for image, mask in rows[row]]
+        (folder / row).mkdir(parents=True, exist_ok=True)
+        rng = np.random.default_rng(0)
+        for image, mask in rows[row]:
+            if not os.path.exists(mask):
+                write_pair(rng, image, mask, height, width)
+    if "tiled" in wanted:
+        images, masks = ([pair[side] for pair in rows["png"]] for side in (0, 1))
+        done = [
+            tile_images(files, folder / name, progress=False)
+            for files, name in ((images, "tiled"), (masks, "tiled_masks"))
+        ]
+        rows["tiled"] = list(zip(*(one.written for one in done), strict=True))
     return rows
+
+
+def write_pair(rng, image, mask, height, width):
+    if image.endswith(".tif"):
+        layout = {"tile": (256, 256), "compression": "deflate", "metadata": None}
+        pixels = photograph(rng, height, width, 4, 10_000)
+        tifffile.imwrite(image, pixels, photometric="minisblack", planarconfig="contig", **layout)
+        tifffile.imwrite(mask, labels(rng, height, width), **layout)
+    else:
+        quality = [cv2.IMWRITE_JPEG_QUALITY, 92] if image.endswith(".jpeg") else []
+        cv2.imwrite(image, photograph(rng, height, width, 3, 255), quality)
+        cv2.imwrite(mask, labels(rng, height, width))
 
 
 def read_as_people_do(image, mask):
@@ -207,13 +221,14 @@ def main():
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 2])
     parser.add_argument("--rows", nargs="+", default=["jpeg", "png", "scene", "tiled"])
+    parser.add_argument("--files", type=pathlib.Path, help="keep the files here between runs; made where missing")
     parser.add_argument("--json", type=pathlib.Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     results = []
     with tempfile.TemporaryDirectory() as scratch:
-        rows = write_files(pathlib.Path(scratch))
+        rows = write_files(options.files or pathlib.Path(scratch), options.rows)
         print(f"torch {torch.__version__}, OpenCV {cv2.__version__}, albumentations {A.__version__}")
         print(f"{'row':8}{'workers':>8}{'contestant':>16}{'images/s':>10}{'CPU ms':>8}{'segkit is':>11}")
         for row in options.rows:

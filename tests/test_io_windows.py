@@ -83,7 +83,13 @@ def test_a_window_is_exact_however_the_rows_are_filtered(color_type, depth):
     for filtering in FILTERS:
         palette = bytes(range(3)) * (1 << depth) if color_type == 3 else b""
         data = png_bytes(truth, depth, color_type, filtering=filtering, palette=palette)
-        for top, left, height, width in [(0, 0, 41, 29), (0, 3, 5, 7), (17, 11, 9, 13), (30, 0, 11, 29), (40, 28, 1, 1)]:
+        for top, left, height, width in [
+            (0, 0, 41, 29),
+            (0, 3, 5, 7),
+            (17, 11, 9, 13),
+            (30, 0, 11, 29),
+            (40, 28, 1, 1),
+        ]:
             part = sio.read_image(data, window=(top, left, height, width), samples="stored")
             expected = shown[top : top + height, left : left + width]
             np.testing.assert_array_equal(part, expected, err_msg=f"{filtering} {top} {left}")
