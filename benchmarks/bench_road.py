@@ -1,6 +1,6 @@
 """From file to batch against albumentations with OpenCV or tifffile, and against torchvision v2, on the same files.
 
-    python benchmarks/bench_road.py [--repeats 7] [--workers 0 2] [--rows jpeg png scene tiled] [--files DIR] [--json FILE]
+    python benchmarks/bench_road.py [--rows jpeg png scene tiled] [--workers 0 2] [--repeats 7] [--files DIR]
 
 Every contestant reads an image and its mask, turns and scales them a little, crops 512 x 512, mirrors, normalises and
 stacks batches of 8 in a `DataLoader`. They take turns in one run, and the ratio is the median over neighbouring runs:

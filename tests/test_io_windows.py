@@ -8,9 +8,9 @@ import imagecodecs
 import numpy as np
 import pytest
 from PIL import Image
-from test_io_generated import PNG_KINDS, png_bytes
 
 import segkit.io as sio
+from test_io_generated import PNG_KINDS, png_bytes
 
 
 def pictures():
