@@ -59,12 +59,12 @@ def inflate_rows(header: Header, height: int) -> memoryview:
     return memoryview(data)
 
 
-def _inflate_all(stored: bytes, total: int) -> bytes | None:
+def _inflate_all(stored: bytes, total: int) -> bytes | bytearray | None:
     """All rows by libdeflate; None where it refuses, for zlib to say why or to stop where the rows end."""
     import imagecodecs
 
     try:
-        data: bytes = imagecodecs.deflate_decode(stored, out=total)
+        data: bytes | bytearray = imagecodecs.deflate_decode(stored, out=total)
     except Exception:  # damaged, more in it than the rows, or a build without libdeflate
         return None
     return data if len(data) == total else None
