@@ -99,11 +99,7 @@ def test_the_sample_of_a_window_is_the_sample_of_the_whole_picture(kinds, kind, 
     whole = PairDataset([kinds[kind]], transform=Whole(augment), **options)[key]
     assert part["image"].dtype == whole["image"].dtype
     assert torch.equal(part["mask"], whole["mask"])
-    if {"affine", "elastic", "scale"} & set(steps):
-        reach = max(1.0, float(whole["image"].abs().max()))
-        torch.testing.assert_close(part["image"], whole["image"], rtol=0, atol=2e-6 * reach if scale else 1)
-    else:
-        assert torch.equal(part["image"], whole["image"])
+    assert torch.equal(part["image"], whole["image"])  # resampled ones, too: the same places, rounded alike
 
 
 @pytest.mark.parametrize("how", ["fork", "spawn"])

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from segkit.io._backends.jpeg_end import decode_jpeg, refuse_early_end
-from segkit.io._backends.png_rows import read_interlaced, read_rows
 from segkit.io._backends.request import Request, crop
 from segkit.io._backends.tifffile_pages import read_page, refuses_page
+from segkit.io._backends.tifffile_png import read_interlaced, read_rows
 from segkit.io._headers.gif_webp import minimal_webp
 from segkit.io._headers.info import Header
 from segkit.io._headers.jp2 import minimal_jp2

@@ -37,10 +37,10 @@ def within(geometry: Geometry, window: Window) -> Geometry:
     top, left, height, width = window
     if window == (0, 0, *geometry.source):
         return geometry
-    shift = Affine(1, 0, -left, 0, 1, -top)
-    stages = geometry.stages
-    last = stages[-1] if stages else None
-    stages = (*stages[:-1], shift.after(last)) if isinstance(last, Affine) else (*stages, shift)
+    # Beside a field the shift stays a step of its own: whole numbers are taken off without rounding, so that places are
+    # those of the whole image to the last bit.
+    shift, onto_source = Affine(1, 0, -left, 0, 1, -top), single_affine(geometry.stages)
+    stages = (*geometry.stages, shift) if onto_source is None else (shift.after(onto_source),)
     first, begin, end, stop = geometry.shown
     rows = max(first - top, 0), min(end - top, height)
     columns = max(begin - left, 0), min(stop - left, width)
