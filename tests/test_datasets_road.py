@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -102,9 +103,13 @@ def test_the_sample_of_a_window_is_the_sample_of_the_whole_picture(kinds, kind, 
     assert torch.equal(part["image"], whole["image"])  # resampled ones, too: the same places, rounded alike
 
 
-@pytest.mark.parametrize("how", ["fork", "spawn"])
-def test_workers_and_windows_change_no_bit_of_an_epoch(kinds, how):
-    augment = T.Compose([T.HorizontalFlip(), T.RandomCrop(32), T.Normalize(0.5, 0.25)])
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 8 worker processes")
+@pytest.mark.parametrize(
+    ("how", "workers"),
+    [("fork", 2), ("spawn", 2), ("fork", 8), pytest.param("spawn", 8, marks=pytest.mark.slow)],
+)
+def test_workers_and_windows_change_no_bit_of_an_epoch(kinds, how, workers):
+    members = [T.HorizontalFlip(), T.RandomAffine(25, scale=(0.7, 1.4)), T.RandomCrop(32), T.Normalize(0.5, 0.25)]
     pairs = [kinds["png"], kinds["jpeg"], kinds["turned"]] * 3
 
     def epoch(transform, workers):
@@ -116,8 +121,61 @@ def test_workers_and_windows_change_no_bit_of_an_epoch(kinds, how):
         )
         return [(batch["image"], batch["mask"], batch["index"]) for batch in loader]
 
-    for one, other in zip(epoch(Whole(augment), 0), epoch(augment, 2), strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    augment = T.Compose(members)
+    truth = epoch(Whole(augment), 0)
+    for one, alone, other in zip(truth, epoch(augment, 0), epoch(augment, workers), strict=True):
+        assert all(torch.equal(a, b) and torch.equal(a, c) for a, b, c in zip(one, alone, other, strict=True))
+
+
+def write_scene(folder, side: int, tile: int = 64) -> tuple[str, str]:
+    """A scene of four bands and its mask, both in tiles, whose blocks are large enough to be told from headers."""
+    paths = str(folder / f"{side}.tif"), str(folder / f"{side}_mask.tif")
+    layout = {"tile": (tile, tile), "metadata": None}
+    one = RNG.integers(0, 65536, (tile, tile, 4), dtype=np.uint16)
+    scene = np.tile(one, (side // tile, side // tile, 1))
+    tifffile.imwrite(paths[0], scene, photometric="minisblack", planarconfig="contig", **layout)
+    tifffile.imwrite(paths[1], scene[..., 0].astype(np.uint8) % 5, photometric="minisblack", **layout)
+    return paths
+
+
+CROP = [T.RandomAffine(10, scale=(0.9, 1.1)), T.RandomCrop(64), T.Normalize([0.5] * 4, [0.25] * 4)]
+
+
+def test_the_memory_of_a_sample_does_not_grow_with_its_scene(tmp_path):
+    def peak(side):
+        dataset = PairDataset([write_scene(tmp_path, side)], transform=T.Compose(CROP))
+        dataset[SampleKey(0, seed=99)]  # what is loaded once
+        peaks = []
+        for seed in range(6):
+            tracemalloc.start()
+            dataset[SampleKey(0, seed=seed)]
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+        return max(peaks)
+
+    small, large = peak(256), peak(2048)  # 0.5 and 32 MiB
+    assert large < 1.25 * small  # another number of blocks under the window
+    assert large < 2 << 20
+
+
+def test_of_a_tiled_scene_only_the_header_and_the_blocks_under_the_crop_are_read(tmp_path, monkeypatch):
+    pair = write_scene(tmp_path, 2048)
+    read: list[int] = []
+    plain = os.pread
+
+    def noted(fd, count, offset):
+        read.append(count)
+        return plain(fd, count, offset)
+
+    monkeypatch.setattr(os, "pread", noted)
+    for seed in range(6):
+        read.clear()
+        PairDataset([pair], transform=T.Compose(CROP))[SampleKey(0, seed=seed)]
+        # The crop, turned by up to 10 degrees and 1.1 times as large, with its rim: 91 pixels, on up to 9 tiles.
+        blocks = [count for count in read if count in (64 * 64 * 8, 64 * 64)]
+        assert len(blocks) <= 18
+        assert sum(read) - sum(blocks) <= 2 * (1 << 16) + (1 << 12)  # the heads of two files
+        assert sum(read) < os.path.getsize(pair[0]) / 50
 
 
 def count_reads(monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zlib
 
 import imagecodecs
@@ -69,6 +70,55 @@ def test_damage_below_the_window_does_not_matter_and_above_it_is_refused(tmp_pat
     (tmp_path / "b.png").write_bytes(data)
     with pytest.raises(OSError, match="b.png"):
         sio.read_image(tmp_path / "b.png", window=(0, 0, 200, 300))
+
+
+def jpegs():
+    rng = np.random.default_rng(0)
+    smooth = np.kron(rng.integers(0, 255, (30, 23, 3)), np.ones((7, 5, 1)))[:203, :111].astype(np.uint8)
+    for name, options in {
+        "4:4:4": {"subsampling": 0},
+        "4:2:2": {"subsampling": 1},
+        "4:2:0": {"subsampling": 2},
+        "restarts": {"restart_marker_blocks": 3},
+        "progressive": {"progressive": True},
+        "grey": {},
+    }.items():
+        out = io.BytesIO()
+        Image.fromarray(smooth[..., 0] if name == "grey" else smooth).save(out, "JPEG", quality=90, **options)
+        yield name, out.getvalue()
+
+
+JPEGS = dict(jpegs())
+
+
+@pytest.mark.parametrize("name", JPEGS)
+def test_a_window_of_a_jpeg_is_the_part_of_the_whole(name, capfd):
+    whole = sio.read_image(JPEGS[name], backend="opencv")
+    for top, left, height, width in [(0, 0, 203, 111), (0, 0, 1, 1), (3, 9, 29, 30), (1, 2, 31, 8), (60, 0, 100, 111)]:
+        for backend in ("auto", "opencv", "pillow", "tifffile"):
+            part = sio.read_image(JPEGS[name], window=(top, left, height, width), backend=backend)
+            np.testing.assert_array_equal(part, whole[top : top + height, left : left + width])
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_jpeg_is_decoded_down_to_its_window_and_refused_where_it_ends_above(monkeypatch):
+    told, decode = [], imagecodecs.jpeg_decode
+
+    def noted(data):
+        told.append(decode(data).shape[0])
+        return decode(data)
+
+    monkeypatch.setattr(imagecodecs, "jpeg_decode", noted)
+    whole = sio.read_image(JPEGS["4:2:0"])
+    sio.read_image(JPEGS["4:2:0"], window=(0, 0, 40, 50))
+    sio.read_image(JPEGS["progressive"], window=(0, 0, 40, 50))
+    assert told == [203, 96, 203]
+    size = len(JPEGS["4:2:0"])
+    below, above = (JPEGS["4:2:0"][: size * share // 100] + b"\xff\xd9" for share in (90, 10))
+    np.testing.assert_array_equal(sio.read_image(below, window=(0, 0, 40, 50)), whole[:40, :50])
+    for data, window in ((below, None), (above, (0, 0, 40, 50))):
+        with pytest.raises(OSError, match="end early"):
+            sio.read_image(data, window=window)
 
 
 FILTERS = [0, 1, 2, 3, 4, (0, 1, 2), (2, 1), (2, 2, 0), (1, 2, 3, 4), (4, 4, 4, 0, 2)]

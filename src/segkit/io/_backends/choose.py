@@ -13,7 +13,7 @@ from segkit.io._headers.info import Header
 def backends(header: Header) -> list[Backend]:
     """All backends in the order in which ``backend="auto"`` asks them for this file: the fastest first (docs/io.md)."""
     by_rows = header.info.format in ("PNG", "APNG") and not header.detail.interlaced
-    if by_rows or header.info.format in ("TIFF", "BigTIFF"):
+    if by_rows or header.info.format in ("TIFF", "BigTIFF", "JPEG"):
         return [Tifffile(), OpenCV(), Pillow()]
     return [OpenCV(), Pillow(), Tifffile()]
 

@@ -14,7 +14,7 @@ from segkit.io._backends.tifffile_png import read_interlaced, read_rows
 from segkit.io._headers.gif_webp import minimal_webp
 from segkit.io._headers.info import Header
 from segkit.io._headers.jp2 import minimal_jp2
-from segkit.io._headers.jpeg import minimal_jpeg
+from segkit.io._headers.jpeg import minimal_jpeg, rows_of
 
 # Formats that only imagecodecs decodes, and what it calls them. Not every build of it brings each.
 CODECS = {"AVIF": "avif", "HEIC": "heif", "JPEG XL": "jpegxl"}
@@ -53,8 +53,10 @@ class Tifffile:
             return read_page(header, request)
         import imagecodecs
 
+        height = header.info.height
         if header.info.format == "JPEG":
-            data = minimal_jpeg(header)
+            height = rows_of(header, request.window[0] + request.window[2])
+            data = minimal_jpeg(header, height)
             whole = imagecodecs.jpeg_decode(data)
             refuse_early_end(header.path, data, whole, decode_jpeg)
         elif header.info.format == "WebP":
@@ -66,7 +68,7 @@ class Tifffile:
             whole = imagecodecs.jpeg2k_decode(minimal_jp2(header))
         else:
             return read_interlaced(header, request) if header.detail.interlaced else read_rows(header, request)
-        return crop(whole.reshape(header.info.height, header.info.width, header.info.channels), request)
+        return crop(whole.reshape(height, header.info.width, header.info.channels), request)
 
 
 def encode_png(pixels: np.ndarray) -> bytes:

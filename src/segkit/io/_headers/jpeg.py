@@ -148,10 +148,25 @@ def _next_marker(source: Source, position: int) -> tuple[int, int]:
     raise ImageReadError(source.path, "it ends before its first scan", "it is truncated: copy or export it again")
 
 
-def minimal_jpeg(header: Header) -> bytes:
+def rows_of(header: Header, bottom: int) -> int:
+    """How many rows a decoder must be told of to give those down to `bottom`: all, where it cannot stop before the end.
+
+    It can where one scan holds whole blocks from top to bottom. Colour is interpolated from the block below.
+    """
+    detail, whole = header.detail, header.source.read_all()
+    in_one_scan = detail.process in ("baseline", "extended") and whole[detail.scans + 4] == header.info.channels
+    block = 8 * 4  # rows, at the coarsest sampling there is
+    return min(header.info.height, (bottom // block + 2) * block) if in_one_scan else header.info.height
+
+
+def minimal_jpeg(header: Header, height: int | None = None) -> bytes:
     """The same picture without EXIF, profiles, thumbnails and comments; refused if the scans do not end in EOI.
 
     Decoders fill what is missing with grey, in silence, so a file without its end is not handed to them.
+
+    Args:
+        header: of a JPEG.
+        height: how many rows from the top are wanted, if not all: fewer are announced, and a decoder stops there.
     """
     detail = header.detail
     whole = header.source.read_all()
@@ -174,10 +189,18 @@ def minimal_jpeg(header: Header) -> bytes:
     if reason:
         raise ImageReadError(header.path, reason, "it was cut and then closed: get it again")
     parts = [(0, 2), *detail.keep, (detail.scans, position + 2)]
-    if sum(end - start for start, end in parts) == len(whole):
-        return whole  # nothing is left out
     view = memoryview(whole)
-    return b"".join([view[start:end] for start, end in parts])
+    pieces: list[bytes | memoryview] = [view[start:end] for start, end in parts]
+    if height is not None and height < header.info.height:
+        pieces = [_announcing(height, piece) if piece[1] in PROCESSES else piece for piece in pieces]
+    elif sum(map(len, pieces)) == len(whole):
+        return whole  # nothing is left out
+    return b"".join(pieces)
+
+
+def _announcing(height: int, frame: bytes | memoryview) -> bytes:
+    """A frame header (marker, length, precision, height, ...) of another height."""
+    return b"".join((frame[:5], struct.pack(">H", height), frame[7:]))
 
 
 def _missing_scans(process: str, identifiers: bytes, scans: list[bytes]) -> str:
