@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import struct
 
 import imagecodecs
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 import segkit.io as sio
 from segkit.errors import ImageReadError
@@ -164,3 +166,92 @@ def test_a_pam_is_read(top, channels, kind):
     for wrong in (data[:-1], data[:20], data.replace(b"WIDTH 8", b"WIDTH x")):
         with pytest.raises(ImageReadError):
             sio.read_image(wrong)
+
+
+def pillow(form, **options):
+    def encode(image):
+        out = io.BytesIO()
+        Image.fromarray(image).save(out, form, **options)
+        return out.getvalue()
+
+    return encode
+
+
+def in_tiff(compression, **options):
+    def encode(image):
+        out = io.BytesIO()
+        tifffile.imwrite(out, image, photometric="rgb", compression=compression, metadata=None, **options)
+        return out.getvalue()
+
+    return encode
+
+
+def fax(image):
+    out = io.BytesIO()
+    Image.fromarray(image[..., 0] > 100).save(out, "TIFF", compression="group4")
+    return out.getvalue()
+
+
+WHOLE_FILES = {
+    "jpeg": pillow("JPEG", quality=90),
+    "progressive jpeg": pillow("JPEG", quality=90, progressive=True),
+    "jpeg 4:4:4 with restarts": pillow("JPEG", quality=90, subsampling=0, restart_marker_rows=1),
+    "12-bit jpeg": lambda image: imagecodecs.jpeg_encode(image.astype(np.uint16) * 16, bitspersample=12),
+    "lossless jpeg": lambda image: imagecodecs.ljpeg_encode(np.ascontiguousarray(image[..., 0])),
+    "png": pillow("PNG"),
+    "interlaced png": lambda image: imagecodecs.png_encode(image),
+    "16-bit png": lambda image: imagecodecs.png_encode(image.astype(np.uint16) * 257),
+    "palette png": lambda image: pillow("PNG")(image[..., 0]),
+    "gif": lambda image: pillow("GIF")(image[..., 0]),
+    "webp": pillow("WEBP", quality=80),
+    "lossless webp": pillow("WEBP", lossless=True),
+    "bmp": pillow("BMP"),
+    "pnm": pillow("PPM"),
+    "jpeg 2000": pillow("JPEG2000"),
+    "jpeg xl": imagecodecs.jpegxl_encode,
+    "jpeg xl in boxes": lambda image: imagecodecs.jpegxl_encode(image, usecontainer=True),
+    "avif": imagecodecs.avif_encode,
+    "fax": fax,
+    **{
+        f"{'big ' if big else ''}tiff {code}": in_tiff(code, bigtiff=big, rowsperstrip=64)
+        for code in (None, "lzw", "zlib", "packbits", "zstd", "lzma", "webp", "jpeg", "jpeg2000", "jpegxl", "lerc")
+        for big in (False, True)
+    },
+}
+
+
+@pytest.mark.parametrize("form", WHOLE_FILES)
+def test_a_file_that_ends_early_is_refused_whatever_its_coder(form):
+    data = bytes(WHOLE_FILES[form](IMAGE))
+    sio.read_image(data)
+    for keep in (0.05, 0.2, 0.4, 0.6, 0.8, 0.95):
+        # A TIFF written in one go has its directory first, so what is missing is pixels.
+        for end in (b"", b"\xff\xd9", bytes(2000)):
+            cut = data[: int(len(data) * keep)] + end
+            # A JPEG that is closed again within its last scan (progressive) or row of blocks goes unseen.
+            if "jpeg" in form and end == b"\xff\xd9" and (keep > 0.8 or "progressive" in form):
+                continue
+            if len(cut) < len(data):
+                with pytest.raises(ImageReadError):
+                    sio.read_image(cut)
+
+
+@pytest.mark.parametrize("code", ["lzw", "zlib", "packbits", "zstd", "jpeg", "jpeg2000", "webp", "lerc"])
+@pytest.mark.parametrize("big", [False, True])
+def test_a_later_page_that_is_cut_is_refused_and_the_first_is_read(tmp_path, code, big):
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path, bigtiff=big) as file:
+        for _ in range(3):
+            file.write(IMAGE, photometric="rgb", compression=code, rowsperstrip=64, metadata=None)
+    with tifffile.TiffFile(path) as file:
+        places = [(page.dataoffsets[0], page.databytecounts[0]) for page in file.pages]
+        tag = file.pages[2].tags["StripByteCounts"]
+    whole = sio.read_image(path, page=0)
+    data = bytearray(path.read_bytes())
+    size = places[2][1] * 2 // 3
+    data[tag.valueoffset : tag.valueoffset + 4] = struct.pack("<I", size)
+    np.testing.assert_array_equal(sio.read_image(bytes(data), page=0), whole)
+    np.testing.assert_array_equal(sio.read_image(bytes(data), page=1), whole)
+    for page in (2, "channels"):
+        with pytest.raises(ImageReadError):
+            sio.read_image(bytes(data), page=page)

@@ -11,12 +11,13 @@ from segkit.io._backends.pillow_plugins import decode
 
 WEIGHTS = np.array([299, 587, 114], np.int32)  # of RGB in lightness, in thousandths
 MIDDLE = 128 * 1000  # a block without coefficients
+MIDDLES = [1 << bits - 1 for bits in range(9, 17)]  # of more than 8 bits
 # Codes that a scan could go on with; FF, which would begin a marker, is not among them.
 MORE = bytes((37 * i + 11) % 255 for i in range(4096))
 
 
 def refuse_early_end(
-    path: str, data: bytes, pixels: np.ndarray, decode: Callable[[bytes], np.ndarray], what: str = "its"
+    path: str, data: bytes, pixels: np.ndarray, decode: Callable[[bytes], np.ndarray], what: str = "its", block: int = 8
 ) -> None:
     """Raise ImageReadError if decoding `data` to `pixels` [H, W, C] ran out of data.
 
@@ -30,11 +31,12 @@ def refuse_early_end(
         pixels: what came of it.
         decode: how it is decoded once more.
         what: whose data they are, for the message.
+        block: size of what is missing at the least: 8 where blocks are coded, 1 for lossless JPEG.
     """
-    if pixels.dtype != np.uint8 or not _grey(pixels[-1:, -1:]):  # the last pixel decides nearly always
+    if not _grey(pixels[-1:, -1:]):  # the last pixel decides nearly always
         return
     height, width = pixels.shape[:2]
-    if not _grey(pixels[(height - 1) // 8 * 8 :, (width - 1) // 8 * 8 :]):
+    if not _grey(pixels[(height - 1) // block * block :, (width - 1) // block * block :]):
         return
     if not np.array_equal(decode(data), decode(data[:-2] + MORE + data[-2:])):
         reason = f"{what} data end early, though the end marker stands"
@@ -46,7 +48,17 @@ def decode_jpeg(data: bytes) -> np.ndarray:
     return decode("JPEG", data)
 
 
+def decode_deep_jpeg(data: bytes) -> np.ndarray:
+    """A JPEG file through imagecodecs, which knows the kinds that Pillow does not: 12 bits, lossless, CMYK."""
+    import imagecodecs
+
+    pixels: np.ndarray = imagecodecs.jpeg_decode(data)
+    return pixels
+
+
 def _grey(part: np.ndarray) -> bool:
+    if part.dtype != np.uint8:
+        return bool((part == part.flat[0]).all()) and int(part.flat[0]) in MIDDLES
     # Colour may reach over from the block above, since it is interpolated; lightness, which is mostly green, may not.
     samples = part.reshape(-1, part.shape[2] if part.ndim == 3 else 1).astype(np.int32)
     lightness = samples @ WEIGHTS if samples.shape[1] == 3 else samples * WEIGHTS.sum()
