@@ -198,7 +198,12 @@ def split_table(kind, names=None):
     mark = {"semicolon": ";", "utf16": "\t"}.get(kind, ",")
     head = mark.join({"capital": ("File", "Split"), "set": ("filename", "subset")}.get(kind, ("file", "split")))
     text = "\r\n".join([head, *(mark.join(row) for row in rows)]) + "\r\n"
-    return text.encode({"bom": "utf-8-sig", "utf16": "utf-16", "latin": "cp1252"}.get(kind, "utf-8"))
+    if kind == "no head":
+        text = text.partition("\r\n")[2]
+    if kind == "sep":
+        text = "sep=,\r\n" + text
+    codes = {"bom": "utf-8-sig", "utf16": "utf-16", "utf16 unmarked": "utf-16-le", "utf16 big": "utf-16-be"}
+    return text.encode(codes.get(kind, "utf-8"))
 
 
 SPLIT_NAMES = {
@@ -212,6 +217,10 @@ SPLIT_NAMES = {
     "windows": [f"D:\\data\\images\\{i}.png" for i in range(6)],
     "other machine": [f"/home/me/data/images/{i}.jpg" for i in range(6)],
     "blank lines": None,
+    "no head": None,
+    "sep": None,
+    "utf16 unmarked": None,
+    "utf16 big": None,
 }
 
 
@@ -231,6 +240,17 @@ def test_a_leak_is_found_by_a_table_of_splits_in_any_form(leak, capsys, kind):
     (leak / "s.csv").write_bytes(data.replace(b"\r\n", b"\r\n\r\n") if kind == "blank lines" else data)
     assert main(["audit", "images", "masks", "--splits", "s.csv"]) == 1
     assert "split-leak" in capsys.readouterr().out
+
+
+def test_a_leak_is_found_by_lists_of_names(leak, capsys):
+    (leak / "lists").mkdir()
+    (leak / "lists/train.txt").write_text("0\n1\n2\n3\n")
+    (leak / "lists/val.txt").write_text("4.png\nimages/5.png\n")
+    assert main(["audit", "images", "masks", "--splits", "lists"]) == 1
+    assert "split-leak" in capsys.readouterr().out
+    (leak / "lists/val.txt").write_text("0\n")
+    assert main(["audit", "images", "masks", "--splits", "lists"]) == 2
+    assert "'0' must be in one list, got 'train' and 'val'" in capsys.readouterr().err
 
 
 def test_splits_in_nested_folders_are_told_apart_by_their_folders(tmp_path, monkeypatch, capsys):
@@ -264,7 +284,7 @@ def test_names_of_splits_that_match_nothing_are_an_error(leak, capsys, names, te
 @pytest.mark.parametrize(
     ("table", "text"),
     [
-        ("a,b\n", "columns file and split, got a, b"),
+        ("a,b\n", "columns file and split, or a folder of lists such as train.txt, got a, b"),
         ("", "columns file and split"),
         ("file,split\n0.png\n", "line 2 must have 2 columns, got 1"),
         ("file,split\n0.png,train\n0.png,val\n", "'0.png' must be in one split, got 'train' and 'val'"),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Iterator
 
 from segkit.errors import DataError
 
 _NAMES = ("file", "filename", "file_name", "stem", "image", "name", "path", "id")
 _SPLITS = ("split", "set", "subset", "fold", "partition")
+_WORDS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing")
 Colors = dict[tuple[int, int, int], int]
 
 
@@ -31,17 +33,27 @@ def read_colors(path: str | None) -> Colors | None:
 
 
 def read_splits(path: str | None) -> dict[str, str] | None:
-    """Name of a file -> split, from a table with a head: commas, semicolons or tabs, UTF-8 or 16, a BOM or none."""
+    """Name of a file -> split, from a table: commas, semicolons or tabs, UTF-8 or 16, a BOM or none.
+
+    Or from a folder with a text file of names for each split, train.txt and val.txt.
+    """
     if path is None:
         return None
-    lines = [line for line in _text_of(path).splitlines() if line.strip()]
+    if os.path.isdir(path):
+        return _splits_of_lists(path)
+    lines = [line for line in _text_of(path).splitlines() if line.strip() and not line.lower().startswith("sep=")]
     mark = max(",;\t|", key=lines[0].count) if lines else ","
     head, *rows = csv.reader(lines, delimiter=mark) if lines else [[]]
+    if rows and all(len(row) == 2 and row[1].strip().lower() in _WORDS for row in [head, *rows]):
+        head, rows = ["file", "split"], [head, *rows]
     columns = [name.strip().lower() for name in head]
     key = next((columns.index(name) for name in _NAMES if name in columns), None)
     value = next((columns.index(name) for name in _SPLITS if name in columns), None)
     if key is None or value is None:
-        raise DataError(f"--splits {path}: must be a CSV with the columns file and split, got {', '.join(head)}.")
+        raise DataError(
+            f"--splits {path}: must be a CSV with the columns file and split, or a folder of lists such as train.txt, "
+            f"got {', '.join(head)}."
+        )
     splits: dict[str, str] = {}
     for number, row in enumerate(rows, 2):
         if len(row) <= max(key, value):
@@ -49,6 +61,20 @@ def read_splits(path: str | None) -> dict[str, str] | None:
         name, split = row[key].strip(), row[value].strip()
         if splits.setdefault(name, split) != split:
             raise DataError(f"--splits {path}: {name!r} must be in one split, got {splits[name]!r} and {split!r}.")
+    return splits
+
+
+def _splits_of_lists(folder: str) -> dict[str, str]:
+    splits: dict[str, str] = {}
+    for list_name in sorted(name for name in os.listdir(folder) if name.lower().endswith(".txt")):
+        split = os.path.splitext(list_name)[0]
+        for line in filter(None, map(str.strip, _text_of(os.path.join(folder, list_name)).splitlines())):
+            if splits.setdefault(line, split) != split:
+                raise DataError(f"--splits {folder}: {line!r} must be in one list, got {splits[line]!r} and {split!r}.")
+    if not splits:
+        raise DataError(
+            f"--splits {folder}: must hold a text file of names for each split, such as train.txt, got none."
+        )
     return splits
 
 
@@ -73,8 +99,11 @@ def read_choice(option: str, word: str, choices: tuple[str, ...]) -> str | int:
 def _text_of(path: str) -> str:
     with open(path, "rb") as file:
         data = file.read()
+    # Letters of UTF-16 without a mark have a zero beside them.
+    zeros = data[:200:2].count(0), data[1:200:2].count(0)
+    wide = "utf-16-be" if zeros[0] > zeros[1] else "utf-16-le" if zeros[1] else "utf-8-sig"
     try:
-        return data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+        return data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else wide)
     except UnicodeDecodeError:
         return data.decode("cp1252", "replace")  # what Excel writes in western Europe
 
