@@ -339,6 +339,10 @@ def write_form(path, form):
         Image.fromarray(np.dstack([TWO, np.full_like(TWO, 255)]), "LA").save(path / "1.png")
     elif form == "whole floats":
         tifffile.imwrite(path / "1.tif", TWO.astype(np.float32))
+    elif form == "lossless webp":
+        Image.fromarray(np.dstack([TWO] * 3)).save(path / "1.webp", lossless=True)
+    elif form == "floats and NaN":
+        tifffile.imwrite(path / "1.tif", np.where(TWO > 0, 255, np.nan).astype(np.float32))
     elif form == "one bit":
         Image.fromarray(TWO > 0).save(path / "1.png")
     elif form == "sixteen bits":
@@ -348,12 +352,23 @@ def write_form(path, form):
 @pytest.mark.filterwarnings("ignore:'mode' parameter is deprecated")
 @pytest.mark.parametrize(
     "form",
-    ["three equal channels", "with an opaque alpha", "grey and alpha", "whole floats", "one bit", "sixteen bits"],
+    [
+        "three equal channels",
+        "with an opaque alpha",
+        "grey and alpha",
+        "whole floats",
+        "lossless webp",
+        "one bit",
+        "sixteen bits",
+        "floats and NaN",
+    ],
 )
 def test_labels_of_any_form_are_converted(folders, form):
     (folders / "m").mkdir()
     write_form(folders / "m", form)
-    assert main(["convert-masks", "m", "new", "--map", f"{1 if form == 'one bit' else 255}=1"]) == 0
+    # NaN is nothing measured: here 0.
+    options = ["--unknown", "0"] if form == "floats and NaN" else []
+    assert main(["convert-masks", "m", "new", "--map", f"{1 if form == 'one bit' else 255}=1", *options]) == 0
     np.testing.assert_array_equal(np.array(Image.open("new/1.png")), TWO > 0)
 
 
@@ -361,8 +376,17 @@ def test_labels_of_any_form_are_converted(folders, form):
     ("write", "text"),
     [
         (lambda top: Image.fromarray(TWO).save(top / "1.jpg"), "it is a JPEG, which changes labels"),
-        (lambda top: Image.fromarray(np.dstack([TWO, TWO, 255 - TWO])).save(top / "1.png"), "its 3 channels differ"),
-        (lambda top: write_image(top / "1.tif", (TWO[..., None] / 7).astype(np.float32)), "no whole numbers"),
+        (
+            lambda top: Image.fromarray(np.dstack([TWO, TWO, 255 - TWO])).save(top / "1.png"),
+            "has 3 channels (rgb), but a mask has one",
+        ),
+        (lambda top: write_image(top / "1.tif", (TWO[..., None] / 7).astype(np.float32)), "samples are floats"),
+        (lambda top: Image.fromarray(TWO).save(top / "1.webp", quality=80), "it is a lossy WebP, which changes labels"),
+        (lambda top: Image.fromarray(TWO).save(top / "1.tif", compression="jpeg"), "it is a JPEG, which changes"),
+        (
+            lambda top: Image.fromarray(TWO).save(top / "1.tif", save_all=True, append_images=[Image.fromarray(TWO)]),
+            "has 2 pages",
+        ),
     ],
 )
 def test_what_is_no_label_is_refused_and_nothing_is_written(folders, capsys, write, text):

@@ -187,7 +187,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--nested", default="parts", choices=["parts", "holes"], help="rings inside others, in COCO (parts)"
     )
     drawn.add_argument(
-        "--unknown", default="error", type=_unknown, metavar="N", help="class of other names; or error, skip"
+        "--unknown",
+        default="error",
+        type=_unknown,
+        metavar="N",
+        help="class of other names or colours, or NaN; or error, skip",
     )
     drawn.add_argument("--instances", action="store_true", help="number objects instead of classes")
     drawn.add_argument("--report", metavar="FILE", help="write all that was noticed as JSON")

@@ -127,7 +127,7 @@ def convert_masks(arguments: argparse.Namespace) -> int:
         try:
             if same[stem] > 1:
                 raise DataError(f"convert-masks: {path!r} must not share its stem with another mask. Move one away.")
-            mask = _labels_of(path, colors)
+            mask = _labels_of(path, colors, arguments.unknown)
             if mapping:
                 unseen -= {label for label in unseen if (mask == label).any()}
                 mask = remap(mask, mapping, unmapped="keep")
@@ -144,36 +144,29 @@ def convert_masks(arguments: argparse.Namespace) -> int:
     return 0 if not failed else 1 if failed < len(paths) else 2
 
 
-def _labels_of(path: str, colors: Colors | None) -> Any:
-    """The labels [H, W] of a mask in whatever form it has: colours, equal channels, or whole numbers stored as floats.
+# Compressions that change labels; of JPEG 2000 and JPEG XL the header does not say.
+_LOSSY = {"jpeg": "a JPEG", "old-jpeg": "a JPEG", "webp": "a lossy WebP", "av1": "an AVIF", "hevc": "a HEIC"}
+
+
+def _labels_of(path: str, colors: Colors | None, unknown: str | int) -> Any:
+    """The labels [H, W] of a mask in whatever form it has.
 
     Raises:
         ImageReadError: it holds no labels, or was compressed with loss, which changes them.
     """
-    import numpy as np
-
-    from segkit.io import image_info, read_image, read_mask
+    from segkit.io import image_info, read_mask
 
     info = image_info(path)
-    if info.format == "JPEG" or "jpeg" in info.compression.lower():
-        raise ImageReadError(path, "it is a JPEG, which changes labels", "export it again as PNG from its source")
-    if colors is not None:
-        return read_mask(path, colors=colors)
-    stored = read_image(path, samples="stored", orientation="apply")
-    channels = stored.shape[2]
-    if channels in (2, 4) and stored.dtype.kind == "u" and (stored[..., -1] == np.iinfo(stored.dtype).max).all():
-        stored = stored[..., :-1]  # an alpha channel that says nothing
-    if (stored != stored[..., :1]).any():
-        reason = f"its {channels} channels differ, so it holds colours"
-        raise ImageReadError(path, reason, "name their classes with --colors FILE")
-    mask = stored[..., 0]
-    if mask.dtype.kind == "f":
-        if not (np.isfinite(mask).all() and (mask == mask.round()).all() and np.abs(mask).max() < 2**31):
-            raise ImageReadError(path, "its samples are no whole numbers", "a mask holds one class for each pixel")
-        low, high = mask.min(), mask.max()
-        kinds = (np.uint8, np.uint16, np.int32)
-        return mask.astype(next(k for k in kinds if np.iinfo(k).min <= low and high <= np.iinfo(k).max))
-    return mask.astype(np.uint8) if mask.dtype == bool else np.ascontiguousarray(mask)
+    if info.compression in _LOSSY:
+        reason = f"it is {_LOSSY[info.compression]}, which changes labels"
+        raise ImageReadError(path, reason, "export it again as PNG from its source")
+    if info.pages > 1:
+        raise ImageReadError(path, f"it has {info.pages} pages", "write a file for each of them first")
+    try:
+        return read_mask(path, colors=colors, unknown="error" if unknown == "skip" else unknown)
+    except ImageReadError as error:
+        hint = "name the classes of its colours with --colors FILE" if "channels" in error.reason else error.hint
+        raise ImageReadError(path, error.reason, hint) from None
 
 
 def expand(arguments: argparse.Namespace) -> int:

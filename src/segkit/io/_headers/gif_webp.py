@@ -100,7 +100,7 @@ def parse_webp(source: Source) -> Header:
         raise _bad(source, f"it holds {source.size} of {size + 8} bytes")
     position, orientation, icc = 12, 1, None
     picture = alpha = (0, 0)
-    has_alpha = animated = False
+    has_alpha = animated = lossless = False
     frames = 0
     canvas: tuple[int, int] | None = None
     width = height = 0
@@ -127,7 +127,7 @@ def parse_webp(source: Source) -> Header:
             if mark != 0x2F or bits >> 29:
                 raise _bad(source, "its lossless picture has an unknown signature")
             width, height = 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
-            picture = start, length
+            picture, lossless = (start, length), True
             has_alpha |= bool(bits >> 28 & 1)
         elif kind == b"ALPH" and not picture[1]:
             alpha, has_alpha = (start, length), True
@@ -150,7 +150,7 @@ def parse_webp(source: Source) -> Header:
         np.dtype(np.uint8),
         8,
         "rgb",
-        compression="webp",
+        compression="webp-lossless" if lossless else "webp",
         pages=max(frames, 1),
         orientation=orientation,
         icc=icc,
