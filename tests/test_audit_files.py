@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import tifffile
@@ -130,3 +133,36 @@ def test_a_channel_that_says_nothing_is_named_once(tmp_path):
     found = audit.audit_dataset(tmp_path, progress=False).select("constant-channel")
     assert [(finding.path, finding.value, finding.severity) for finding in found] == [("", 3, "info")]
     assert "channels=" in found[0].remedy
+
+
+def test_a_stack_of_pages_is_said_to_be_one(tmp_path):
+    rng = np.random.default_rng(0)
+    for i in range(3):
+        image = rng.integers(0, 255, (4, 32, 40), np.uint8)
+        tifffile.imwrite(tmp_path / f"{i}.tif", image if i else image[0], photometric="minisblack")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        report = audit.audit_dataset(tmp_path, progress=False, executor=ThreadPoolExecutor(1))
+    found = [f for f in report.findings if f.code == "several-pages"]
+    assert [(f.severity, f.value, f.path[-5:]) for f in found] == [("warning", 4, "1.tif"), ("warning", 4, "2.tif")]
+
+
+@pytest.mark.parametrize("form", ["three equal channels", "whole floats", "grey palette"])
+def test_masks_are_read_as_the_data_set_reads_them(tmp_path, form):
+    rng = np.random.default_rng(0)
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    for i in range(3):
+        mask = np.kron(rng.integers(0, 2, (4, 5)), np.ones((8, 8))).astype(np.uint8)
+        Image.fromarray(rng.integers(0, 255, (32, 40, 3), np.uint8)).save(tmp_path / f"images/{i}.png")
+        if form == "three equal channels":
+            Image.fromarray(np.dstack([mask] * 3)).save(tmp_path / f"masks/{i}.png")
+        elif form == "whole floats":
+            tifffile.imwrite(tmp_path / f"masks/{i}.tif", mask.astype(np.float32))
+        else:
+            picture = Image.fromarray(1 - mask)
+            picture.putpalette([1, 1, 1, 0, 0, 0])
+            picture.save(tmp_path / f"masks/{i}.png")
+    folders = tmp_path / "images", tmp_path / "masks"
+    report = audit.audit_dataset(*folders, num_classes=2, progress=False, executor=ThreadPoolExecutor(1))
+    assert [f for f in report.findings if f.severity == "error"] == []

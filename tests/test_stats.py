@@ -6,10 +6,12 @@ import functools
 import json
 import os
 import signal
+import warnings
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import tifffile
 
 from segkit import stats
 from segkit.errors import DataError
@@ -466,3 +468,27 @@ def test_sets_of_different_kinds_are_not_compared():
         stats.compare(one_image_set([1, 2]), one_image_set([1, 2], np.uint16))
     with pytest.raises(TypeError, match="`test` must be DatasetStatistics or a list of pairs, got int"):
         stats.compare(one_image_set([1, 2]), 3)
+
+
+def test_the_pages_of_a_stack_are_counted_as_they_are_said_to_be(tmp_path):
+    rng = np.random.default_rng(0)
+    volume = rng.integers(0, 255, (5, 16, 20), np.uint8)
+    labels = (volume > 127).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "image.tif", volume, photometric="minisblack")
+    tifffile.imwrite(tmp_path / "labels.tif", labels, photometric="minisblack")
+    pairs = [(str(tmp_path / "image.tif"), str(tmp_path / "labels.tif"))]
+
+    def count(**options):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            return stats.dataset_statistics(pairs, progress=False, executor=ThreadPoolExecutor(1), **options)
+
+    silent = count()
+    assert (silent.images, [reason[:14] for _, reason in silent.skipped]) == (0, ["it has 5 pages"])
+    each = count(pages="samples")
+    assert (each.images, each.class_pixels.tolist()) == (5, np.bincount(labels.ravel()).tolist())
+    np.testing.assert_allclose(each.mean, [volume.mean()])
+    np.testing.assert_allclose(count(pages="channels").mean, volume.mean((1, 2)))
+    np.testing.assert_allclose(count(pages="first").mean, [volume[0].mean()])
+    with pytest.raises(ValueError, match="`pages` must be 'first', 'channels', 'samples' or None, got 'all'"):
+        count(pages="all")

@@ -141,6 +141,9 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="Exit code 1: some files could not be counted.",
     )
     _data_set(stats)
+    stats.add_argument(
+        "--pages", choices=["first", "channels", "samples"], help="what the pages of a file of several are"
+    )
     stats.add_argument("--scheme", default="inverse", help="of the class weights: inverse, median, effective or log")
     stats.add_argument("--json", metavar="FILE", help="write the numbers as JSON; - is standard output")
     stats.set_defaults(run="stats")

@@ -45,7 +45,11 @@ def stats(arguments: argparse.Namespace) -> int:
     pairs = _pairs(arguments.images, arguments.masks, arguments.pattern)
     with _said():
         statistics = dataset_statistics(
-            pairs, num_classes=arguments.num_classes, progress=not arguments.quiet, **_of_masks(arguments)
+            pairs,
+            num_classes=arguments.num_classes,
+            pages=arguments.pages,
+            progress=not arguments.quiet,
+            **_of_masks(arguments),
         )
     for path, reason in statistics.skipped[:20]:
         print(f"segkit: {_printable(path)} is left out: {_printable(reason)}", file=sys.stderr)
@@ -148,7 +152,7 @@ def convert_masks(arguments: argparse.Namespace) -> int:
 _LOSSY = {"jpeg": "a JPEG", "old-jpeg": "a JPEG", "webp": "a lossy WebP", "av1": "an AVIF", "hevc": "a HEIC"}
 
 
-def _labels_of(path: str, colors: Colors | None, unknown: str | int) -> Any:
+def _labels_of(path: str, colors: Colors | None, unknown: Any) -> Any:
     """The labels [H, W] of a mask in whatever form it has.
 
     Raises:

@@ -281,6 +281,7 @@ def dataset_statistics(
     unknown: Literal["error"] | int = "error",
     remap: Mapping[int, int] | None = None,
     unmapped: Literal["error", "keep"] | int = "error",
+    pages: Literal["first", "channels", "samples"] | None = None,
     executor: Executor | None = None,
     progress: bool = True,
 ) -> DatasetStatistics:
@@ -299,6 +300,7 @@ def dataset_statistics(
         unknown: the class of any other colour, or "error" to leave such files out.
         remap: old class -> new class, for every mask, as in `PairDataset`; the numbers are those of the new classes.
         unmapped: the class of what `remap` does not name: "error", "keep", or a class.
+        pages: what the pages of a file are, as in `PairDataset`; None names files of several pages in `skipped`.
         executor: where to run, any `concurrent.futures.Executor`; a pool of processes when None.
         progress: show a bar, if standard error is a terminal.
 
@@ -317,7 +319,11 @@ def dataset_statistics(
     """
     if len(pairs) == 0:
         raise DataError("dataset_statistics: `pairs` must hold at least one pair, got none. See datasets.find_pairs.")
-    rules = MaskRules(ignore_index, colors, unknown, remap, unmapped)
+    if pages not in (None, "first", "channels", "samples"):
+        raise ValueError(
+            f"dataset_statistics: `pages` must be 'first', 'channels', 'samples' or None, got {pages!r}. Choose one."
+        )
+    rules = MaskRules(ignore_index, colors, unknown, remap, unmapped, pages)
     result = DatasetStatistics(num_classes=num_classes)
     parts = map_in_chunks(
         partial(_chunk, rules=rules),
@@ -358,12 +364,12 @@ def _chunk(pairs: Iterable[tuple[Files, Files | None]], *, rules: MaskRules) -> 
 
         try:
             with ExitStack() as opened:
-                pair = open_pair(opened, image, mask, rules, at)
-                # What fails half way must leave nothing behind.
-                sums = part if pair.whole else DatasetStatistics()
-                sums._add(pair.bands, pair.size, rules, pair.bits)
-                if sums is not part:
-                    part.__dict__.update(part.merge(sums).__dict__)
+                for pair in open_pair(opened, image, mask, rules, at):
+                    # What fails half way must leave nothing behind.
+                    sums = part if pair.whole else DatasetStatistics()
+                    sums._add(pair.bands, pair.size, rules, pair.bits)
+                    if sums is not part:
+                        part.__dict__.update(part.merge(sums).__dict__)
         except (OSError, ValueError, MemoryError) as error:
             part.skipped.append((path, getattr(error, "reason", "") or str(error) or type(error).__name__))
     return part

@@ -15,7 +15,7 @@ from segkit import IGNORE_INDEX
 from segkit.errors import DataError
 
 if TYPE_CHECKING:
-    from segkit.io import ImageInfo
+    from segkit.io import ImageHandle, ImageInfo
 
 _BAND = 2**26  # bytes of samples: larger images are counted band by band
 Window = tuple[int, int, int, int]
@@ -31,6 +31,21 @@ class MaskRules:
     unknown: str | int = "error"
     remap: Mapping[int, int] | None = None
     unmapped: str | int = "error"
+    pages: str | None = None
+
+    def pages_of(self, info: ImageInfo) -> list[Any]:
+        """Which pages of a file are counted, each as `page` of `read_image`.
+
+        Raises:
+            DataError: it has several, and `pages` does not say what they are.
+        """
+        if info.pages > 1 and self.pages is None:
+            raise DataError(
+                f"it has {info.pages} pages; say what they are: pages='channels', 'samples' (each is counted), 'first'"
+            )
+        if self.pages == "samples":
+            return list(range(info.pages))
+        return ["channels" if self.pages == "channels" and info.pages > 1 else 0]
 
     def renumbered(self, labels: list[int]) -> list[int]:
         """The class of each of these labels of a file.
@@ -47,13 +62,13 @@ class MaskRules:
         rest = {} if self.unmapped == "keep" else dict.fromkeys(missing, int(self.unmapped)) if missing else {}
         return [mapping.get(label, rest.get(label, label)) for label in labels]
 
-    def read(self, files: Files, window: Window | None) -> np.ndarray:
+    def read(self, files: Files, page: int, window: Window | None) -> np.ndarray:
         """The labels [h, w] as stored: those of one file, or 1 where one of several is not 0."""
         from segkit import io
 
         # Each only where it is asked for: what read_mask can do grows.
         more: dict[str, Any] = {} if self.unknown == "error" else {"unknown": self.unknown}
-        parts = [io.read_mask(path, colors=self.colors, window=window, **more) for path in files]
+        parts = [io.read_mask(path, colors=self.colors, page=page, window=window, **more) for path in files]
         return parts[0] if len(parts) == 1 else np.any([part != 0 for part in parts], axis=0).astype(np.uint8)
 
 
@@ -69,24 +84,34 @@ class OpenPair:
 
 def open_pair(
     opened: ExitStack, image: Files, mask: Files | None, rules: MaskRules, at: Callable[[str], None]
-) -> OpenPair:
-    """Open a pair; `at` is told which file is looked at, for messages."""
+) -> Iterator[OpenPair]:
+    """Open a pair, page by page where these are samples; `at` is told which file is looked at, for messages."""
     from segkit import io
 
     at(image[0])
     handles = [opened.enter_context(io.open_image(path)) for path in image]
+    for page in rules.pages_of(handles[0].info):
+        yield _open_page(handles, page, mask, rules, at)
+
+
+def _open_page(
+    handles: Sequence[ImageHandle], page: Any, mask: Files | None, rules: MaskRules, at: Callable[[str], None]
+) -> OpenPair:
+    from segkit import io
+
     info = handles[0].info
-    bands = _bands(info, len(handles))
+    bands = _bands(info, len(handles) * (info.pages if page == "channels" else 1))
 
     def pixels(window: Window | None) -> np.ndarray:
-        parts = [handle.read(window=window) for handle in handles]
+        parts = [handle.read(window=window, page=page) for handle in handles]
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
 
     images = _in_bands(info, pixels, bands)
     masks: Iterable[np.ndarray | None] = [None] * len(bands)
     if mask is not None:
         at(mask[0])
-        masks = _in_bands(None if len(bands) == 1 else io.image_info(mask[0]), partial(rules.read, mask), bands)
+        read = partial(rules.read, mask, 0 if page == "channels" else page)
+        masks = _in_bands(None if len(bands) == 1 else io.image_info(mask[0]), read, bands)
     nodata = getattr(info, "nodata", None)
     each = ((x, labels, with_data(x, nodata)) for x, labels in zip(images, masks, strict=True))
     return OpenPair(upright(info), depth(info), len(bands) == 1, each)

@@ -24,6 +24,8 @@ from segkit.errors import DataError, ImageReadError
 OF_FILES = Codes(
     ("unreadable", "error", "Cannot be read", "Copy the file again from its source, or delete it with its partner."),
     ("truncated", "error", "File ends too early", "Copy the file again from its source; it ends too early."),
+    ("several-pages", "warning", "Several pages, of which the first was looked at",
+     "Say PairDataset(pages='channels') or 'samples', or write a file for each page before the audit."),
 )
 OF_MASKS = Codes(
     ("size-mismatch", "error", "Mask and image differ in size", "Make the mask again at the size of the image."),
@@ -94,9 +96,13 @@ def _image(files: tuple[str, ...], row: Any, findings: list[Finding]) -> np.ndar
                 handles.append(opened.enter_context(io.open_image(path)))
             info = handles[0].info
             row["orientation"] = info.orientation
+            if info.pages > 1:
+                axes = f" (axes {info.axes})" if info.axes else ""
+                reason = f"It has {info.pages} pages{axes}, and only the first was looked at."
+                findings.append(OF_FILES.finding("several-pages", files[0], reason, value=info.pages))
 
             def read(window: tuple[int, int, int, int] | None) -> np.ndarray:
-                parts = [handle.read(window=window) for handle in handles]
+                parts = [handle.read(window=window, page=0) for handle in handles]
                 return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
 
             return measure_image(pixels_of(info, read), row, nodata=getattr(info, "nodata", None))
@@ -168,7 +174,7 @@ def _labels(
 ) -> np.ndarray:
     """The classes [h, w] of a window of a mask: of its labels, or 1 where one of several files is not 0."""
     if len(files) > 1:
-        mask = np.any([io.read_mask(path) != 0 for path in files], axis=0).astype(np.uint8)
+        mask = np.any([io.read_mask(path, page=0) != 0 for path in files], axis=0).astype(np.uint8)
     else:
         mask = _stored(handle, options, window)
     if options.remap is None:
@@ -186,15 +192,16 @@ def _stored(handle: io.ImageHandle, options: Options, window: tuple[int, int, in
     if options.colors is not None:
         more: dict[str, Any] = {} if options.unknown == "error" else {"unknown": options.unknown}
         try:
-            return io.read_mask(path, colors=options.colors, **more)
+            return io.read_mask(path, colors=options.colors, page=0, **more)
         except ImageReadError as error:
             if "colour" not in error.reason and "color" not in error.reason:
                 raise
             raise _NoLabels("label-out-of-range", path, f"{error.reason[0].upper()}{error.reason[1:]}.") from None
-    stored = handle.read(window=window, samples="stored", orientation="apply")
+    try:
+        return handle.read_mask(window=window, page=0)
+    except ImageReadError:  # what it holds instead is found below, or it cannot be read at all
+        stored = handle.read(window=window, page=0, samples="stored", orientation="apply")
     channels = stored.shape[2]
-    if channels in (2, 4) and stored.dtype.kind == "u" and (stored[..., -1] == np.iinfo(stored.dtype).max).all():
-        stored = stored[..., :-1]  # an alpha channel that says nothing
     if stored.shape[2] != 1:
         pixels = stored.reshape(-1, stored.shape[2])
         few = np.unique(pixels[:: max(1, len(pixels) // 2**16)], axis=0)
