@@ -48,14 +48,6 @@ def decode_jpeg(data: bytes) -> np.ndarray:
     return decode("JPEG", data)
 
 
-def decode_deep_jpeg(data: bytes) -> np.ndarray:
-    """A JPEG file through imagecodecs, which knows the kinds that Pillow does not: 12 bits, lossless, CMYK."""
-    import imagecodecs
-
-    pixels: np.ndarray = imagecodecs.jpeg_decode(data)
-    return pixels
-
-
 def _grey(part: np.ndarray) -> bool:
     if part.dtype != np.uint8:
         return bool((part == part.flat[0]).all()) and int(part.flat[0]) in MIDDLES

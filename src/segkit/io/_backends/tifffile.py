@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from segkit.io._backends.jpeg_end import decode_deep_jpeg, decode_jpeg, refuse_early_end
+from segkit.io._backends.jpeg_end import decode_jpeg, refuse_early_end
 from segkit.io._backends.request import Request, crop
 from segkit.io._backends.tifffile_pages import read_page, refuses_page
 from segkit.io._backends.tifffile_png import read_interlaced, read_rows
@@ -60,7 +60,7 @@ class Tifffile:
             whole = imagecodecs.jpeg_decode(data)
             lossy = header.info.compression == "jpeg"
             plain = lossy and whole.dtype == np.uint8 and header.info.channels in (1, 3)
-            again = decode_jpeg if plain else decode_deep_jpeg
+            again = decode_jpeg if plain else imagecodecs.jpeg_decode  # Pillow does not know the others
             refuse_early_end(header.path, data, whole, again, block=8 if lossy else 1)
         elif header.info.format == "WebP":
             whole = imagecodecs.webp_decode(minimal_webp(header), hasalpha=header.info.channels == 4)
