@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import dataclass, replace
 
@@ -112,7 +111,7 @@ def parse_tiff(source: Source, page: int | None = 0, level: int = 0, *, survey: 
         pages = [[file.first]]
         size = first.int(257, 0), first.int(256, 0)
         # Smaller ones are thumbnails and levels of writers that do not flag them.
-        several = page is None and any(is_page(ifd, at_least=size) for ifd in itertools.islice(walk(file), 1, None))
+        several = page is None and any(is_page(ifd, at_least=size) for ifd in walk(file, after=first))
     else:
         pages, _ = _directories(file)
         first = read_ifd(file, pages[0][0])
@@ -124,7 +123,9 @@ def parse_tiff(source: Source, page: int | None = 0, level: int = 0, *, survey: 
     count = max(planes, len(pages))
     if number >= count:
         raise ImageReadError(source.path, f"page {number} was asked for, but it has {count}", "pages count from 0")
-    levels = [read_ifd(file, offset) for offset in pages[0 if planes > 1 else number]]
+    levels = [
+        first if offset == first.offset else read_ifd(file, offset) for offset in pages[0 if planes > 1 else number]
+    ]
     levels += sub_levels(levels[0]) if survey or level else []
     if level >= len(levels):
         reason = f"level {level} was asked for, but this page has {len(levels)}"

@@ -166,11 +166,11 @@ def _check_order(source: Source, offset: int, tags: list[int]) -> None:
                 raise ImageReadError(source.path, reason, "the file is damaged: export it again")
 
 
-def walk(file: TiffFile) -> Iterator[Ifd]:
-    """The chain of directories; it stops at a loop and at a damaged link."""
-    seen: set[int] = set()
+def walk(file: TiffFile, after: Ifd | None = None) -> Iterator[Ifd]:
+    """The chain of directories, or what is left of it behind one; it stops at a loop and at a damaged link."""
+    seen = set() if after is None else {after.offset}
     entries = 0
-    offset = file.first
+    offset = file.first if after is None else after.next
     while offset and offset not in seen:
         seen.add(offset)
         try:
