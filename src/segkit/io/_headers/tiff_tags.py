@@ -18,6 +18,7 @@ TYPES = {
     1: "u1", 2: "u1", 3: "u2", 4: "u4", 5: "u8", 6: "i1", 7: "u1", 8: "i2", 9: "i4", 10: "u8", 11: "f4", 12: "f8",
     13: "u4", 16: "u8", 17: "i8", 18: "u8",
 }  # fmt: skip
+SHORT = {3: 2, 4: 4}  # types that most integers have, and their bytes
 MAX_ENTRIES = 4096
 # Tags on which the samples depend: said twice, they must say the same.
 DECIDE = {
@@ -75,6 +76,10 @@ class Ifd:
 
     def int(self, tag: int, default: int) -> int:
         """The first value of an integer tag; `default` if it is absent."""
+        kind, count, offset = self.tags.get(tag, (0, 0, 0))
+        if count == 1 and kind in SHORT:  # most of them, and a page has twenty
+            data = self.file.source.pread(offset, SHORT[kind])
+            return int.from_bytes(data, "little" if self.file.order == "<" else "big")
         return self.ints(tag, (default,))[0]
 
 
