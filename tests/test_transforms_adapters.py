@@ -88,6 +88,25 @@ def test_masks_are_nearest_and_filled_with_ignore_in_a_copy_of_the_transform():
     assert torch.equal(ours(image, generator=seeded(3)), moved)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "taken"),
+    [(torch.float16, np.float32), (torch.bfloat16, np.float32), (torch.float64, np.float32), (torch.bool, np.uint8)],
+)
+def test_what_opencv_has_no_kind_for_is_handed_over_as_another_and_comes_back(dtype, taken):
+    seen = []
+
+    class Looks(Row):
+        def __call__(self, image, mask=None):
+            seen.append(image.dtype)
+            return {"image": image}
+
+    image = (torch.rand(3, 4, 5, generator=seeded()) > 0.5).to(dtype)
+    moved = FromAlbumentations(Looks([]))(image)
+    assert seen == [taken]
+    assert torch.equal(moved, image)
+    assert moved.dtype == dtype
+
+
 def test_sixteen_bits_in_int32_reach_the_transform_as_uint16_and_come_back():
     seen = []
 

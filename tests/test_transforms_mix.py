@@ -9,11 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as distributions
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import DataLoader
 
 from segkit import losses
 from segkit.datasets import MixDataset
-from segkit.samplers import ShuffleSampler
+from segkit.samplers import ClassBalancedSampler, ShuffleSampler
 from segkit.transforms import ClassMix, CopyPaste, CutMix, HorizontalFlip, MixUp, RandomAffine
 
 PASTING = {
@@ -228,7 +229,7 @@ def epoch(workers, start=None, persistent=False):
 def test_keys_make_the_same_mixes_with_any_number_of_workers():
     expected = epoch(0)
     assert {int(d) for _, _, donors in expected for d in donors} == {1, 3, 5}
-    for workers, start in ((2, "fork"), (2, "spawn"), (8, "fork")):
+    for workers, start in ((2, "fork"), (2, "spawn"), (8, "fork"), (8, "spawn")):
         for one, other in zip(epoch(workers, start), expected, strict=True):
             assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
@@ -248,6 +249,33 @@ def test_a_donor_is_augmented_by_chance_of_its_own_and_asked_for_its_class():
     assert all((key.focus_class, donor.focus_class, int(donor)) == (None, 3, 3) for key, donor in pairs)
     draws = [[torch.rand((), generator=k.generator()).item() for k in pair] for pair in pairs]
     assert all(one != other for one, other in draws)
+
+
+def test_the_class_that_a_balanced_sampler_draws_is_that_of_the_donor():
+    frequencies = torch.zeros(12, 4)
+    frequencies[torch.arange(12), torch.arange(12) % 4] = 16
+    keys = list(ClassBalancedSampler(frequencies, seed=0))
+    dataset = MixDataset(Numbers(), CutMix(0.5), donors={1: [1, 5], 3: [3]})
+    donors = {key.focus_class: set() for key in keys}
+    for key in keys * 3:
+        donors[key.focus_class].add(dataset[key]["donor"])
+    assert donors.keys() == {0, 1, 2, 3}
+    assert donors[1] <= {1, 5}
+    assert donors[3] == {3}
+
+
+@pytest.mark.parametrize("mix", [CutMix(0.4), ClassMix(0.5), MixUp(5, alpha=1.0)])
+def test_mixing_a_batch_asks_nothing_of_the_device_and_takes_the_same_operators_for_every_size(mix):
+    counts = []
+    for count in (2, 32):
+        images, masks = batch(count, size=(16, 16), dtype=torch.float32)
+        masks[masks == 255] = 4
+        with profile(activities=[ProfilerActivity.CPU]) as seen:
+            mix(images, masks, generator=seeded(1))
+        counts.append(len(seen.events()))
+    assert counts[0] == counts[1]
+    mixed, _ = mix(images.to("meta"), masks.to("meta"))
+    assert mixed.device.type == "meta"
 
 
 def test_tuples_stay_tuples():

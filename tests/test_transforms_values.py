@@ -229,3 +229,15 @@ def test_evened_tiles_have_more_contrast_and_keep_their_colours(dtype):
     assert ((changed[1] / changed[0]) - 0.7).abs()[middle].max() < 0.05
     assert middle.double().mean() > 0.5
     assert changed[0].std() > 1.5 * colours[0].double().std() * top
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("name", ["noise", "contrast"])
+def test_it_does_not_matter_how_the_pixels_lie_in_memory(dtype, name):
+    image = torch.rand(13, 40, 52, generator=torch.Generator().manual_seed(1)).to(dtype)
+    other = image.transpose(-1, -2).contiguous().transpose(-1, -2)
+    change = {
+        "noise": lambda x: functional.add_noise(x, std=0.05, generator=torch.Generator().manual_seed(2)),
+        "contrast": lambda x: functional.adjust_color(x, brightness=1.1, contrast=0.8),
+    }[name]
+    assert torch.equal(change(image), change(other))

@@ -24,7 +24,8 @@ class MixDataset:
             samples one size.
         mix: called as `mix(image, mask, donor=(image, mask), generator=...)`.
         donors: which samples may be donors: None for all; indices; or {class: indices}, of which first a class is drawn
-            evenly and then a sample, whose crop contains the class where the transform knows `focus_class`.
+            evenly and then a sample, whose crop contains the class where the transform knows `focus_class`. If the key
+            brings a class of them, as those of `ClassBalancedSampler` do, it is that one.
 
     Returns:
         The sample with its image and mask mixed, and "donor", the donor's index; where `mix` gives a dict of targets
@@ -66,6 +67,8 @@ class MixDataset:
     def __getitem__(self, index: int) -> Any:
         generator = _generator(index)
         label = _pick(list(self.donors), generator)
+        asked = getattr(index, "focus_class", None)
+        label = asked if asked in self.donors else label
         donor = _pick(self.donors[label], generator)
         sample, other = self.dataset[index], self.dataset[_key_of(index, donor, label)]
         named = isinstance(sample, Mapping)

@@ -16,7 +16,7 @@ Example:
 from __future__ import annotations
 
 from segkit.transforms import functional
-from segkit.transforms._adapt import FromAlbumentations, FromTorchvision, OnImage, PerSample
+from segkit.transforms._adapt import FromAlbumentations, FromTorchvision, OnImage
 from segkit.transforms._base import GeometricTransform, Transform
 from segkit.transforms._color import CLAHE, ColorJitter, Cutout, GaussianBlur, GaussianNoise, RandomGamma
 from segkit.transforms._compose import Compose, Maybe, OneOf, SomeOf
@@ -25,6 +25,7 @@ from segkit.transforms._drawn import Drawn
 from segkit.transforms._flip import HorizontalFlip, Rotate90, VerticalFlip
 from segkit.transforms._merge import CropMerger, merge_crops, stack_crops, unstack_crops
 from segkit.transforms._mix import ClassMix, CopyPaste, CutMix, MixUp
+from segkit.transforms._per_sample import PerSample
 from segkit.transforms._plan import Plan
 from segkit.transforms._resampling.geometry import Geometry
 from segkit.transforms._size import CenterCrop, PadTo, PadToMultiple, RandomCrop, Resize, ResizeKeepRatio

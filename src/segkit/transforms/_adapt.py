@@ -1,4 +1,4 @@
-"""Other people's transforms in our rows: a callable on images, albumentations, torchvision; and one draw per sample."""
+"""Other people's transforms in our rows: a callable on images, albumentations, torchvision."""
 
 from __future__ import annotations
 
@@ -13,53 +13,9 @@ import torch
 from torch import Tensor
 
 from segkit import IGNORE_INDEX
-from segkit.transforms._base import Pair, Transform, given, integer
-from segkit.transforms._resampling.inputs import as_whole, check_fill, check_pair
-
-
-class PerSample:
-    """A batch [B, ...] with one draw for each sample, instead of one for the whole batch.
-
-    Args:
-        transform: any transform; its results must have one size.
-
-    Example:
-        >>> from segkit.transforms import PerSample, RandomCrop
-        >>> images, masks = torch.rand(4, 3, 64, 64), torch.zeros(4, 64, 64, dtype=torch.uint8)
-        >>> images, masks = PerSample(RandomCrop(32))(images, masks)
-        >>> images.shape, masks.shape
-        (torch.Size([4, 3, 32, 32]), torch.Size([4, 32, 32]))
-    """
-
-    def __init__(self, transform: Callable[..., Any]) -> None:
-        if not callable(transform):
-            raise TypeError(f"PerSample: `transform` must be callable, got {transform!r}.")
-        self.transform = transform
-        # What the transform takes, this takes, so that a Compose asks both alike.
-        self.sized = getattr(transform, "sized", False)
-        self.focused = getattr(transform, "focused", False)
-        self.size = getattr(transform, "size", None)
-
-    def __call__(
-        self, image: Tensor, mask: Tensor | None = None, *, generator: torch.Generator | None = None, **keywords: Any
-    ) -> Any:
-        """The batch, or batch and masks, stacked again."""
-        check_pair("PerSample", image, mask)
-        if image.ndim < 4:
-            raise ValueError(
-                f"PerSample: `image` must be a batch [B, ..., C, H, W], got {list(image.shape)}. "
-                "Call the transform itself for a single image."
-            )
-        if len(image) == 0:
-            return given(image, mask)
-        if mask is None:
-            return _stacked([self.transform(each, generator=generator, **keywords) for each in image])
-        pairs = [self.transform(*pair, generator=generator, **keywords) for pair in zip(image, mask, strict=True)]
-        images, masks = zip(*pairs, strict=True)
-        return _stacked(images), _stacked(masks)
-
-    def __repr__(self) -> str:
-        return f"PerSample({self.transform!r})"
+from segkit.transforms._base import Pair, Transform
+from segkit.transforms._chance import integer
+from segkit.transforms._resampling.inputs import as_whole, check_fill
 
 
 class OnImage(Transform):
@@ -112,8 +68,9 @@ class FromAlbumentations(Transform):
         transform: an `albumentations.Compose`, or a single transform.
         mask_fill: value of mask pixels that come from outside.
 
-    Takes one image [C, H, W] at a time (use `PerSample` for batches), uint8 or float32, or 16-bit values held as int32
-    where the transform takes uint16. The mask may have any integer dtype with values below 256.
+    Takes one image [C, H, W] at a time (use `PerSample` for batches): uint8 and float32 as they are, other floating
+    point through float32 and bool through uint8 and back, or 16-bit values held as int32 where the transform takes
+    uint16. The mask may have any integer dtype with values below 256.
 
     Example:
         >>> import numpy as np
@@ -149,7 +106,10 @@ class FromAlbumentations(Transform):
         check_fill("FromAlbumentations", mask, self.mask_fill)
         if hasattr(self.transform, "set_random_seed"):  # with no generator by torch's: each worker has its own
             self.transform.set_random_seed(integer(2**31 - 1, generator))
-        arrays = {"image": np.ascontiguousarray(image.cpu().numpy().transpose(1, 2, 0))}
+        taken = (
+            torch.float32 if image.is_floating_point() else torch.uint8 if image.dtype == torch.bool else image.dtype
+        )
+        arrays = {"image": np.ascontiguousarray(image.to("cpu", taken).numpy().transpose(1, 2, 0))}
         if image.dtype in (torch.int32, torch.int64):
             arrays["image"] = _narrow(arrays["image"], "image", np.uint16)
         if mask is not None:
@@ -157,7 +117,7 @@ class FromAlbumentations(Transform):
         done = self.transform(**arrays)
         picture = done["image"] if done["image"].ndim == 3 else done["image"][..., None]
         changed = torch.from_numpy(_plain(picture.transpose(2, 0, 1))).to(image.device)
-        if not changed.is_floating_point():
+        if taken == torch.float32 or not changed.is_floating_point():
             changed = changed.to(image.dtype)
         if mask is None:
             return changed, None
@@ -260,13 +220,3 @@ def _narrow(array: np.ndarray, argument: str, dtype: type) -> np.ndarray:
 def _plain(array: np.ndarray) -> np.ndarray:
     """In memory order, and in a dtype that torch computes with."""
     return np.ascontiguousarray(array.astype(np.int32) if array.dtype == np.uint16 else array)
-
-
-def _stacked(tensors: Any) -> Tensor:
-    shapes = {tuple(tensor.shape) for tensor in tensors}
-    if len(shapes) > 1:
-        raise ValueError(
-            f"PerSample: `transform` must give one size for all samples of a batch, got {sorted(shapes)[:4]}. "
-            "End it with RandomCrop or Resize."
-        )
-    return torch.stack(list(tensors))

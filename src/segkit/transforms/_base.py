@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -38,6 +37,7 @@ class Transform:
         focused: the call takes `focus_class`, "with this class in the picture".
         moves: it is no geometric transform, and moves pixels all the same.
         draws: it takes from the generator.
+        apart: calls in several threads do not disturb each other.
 
     Example:
         >>> class Invert(Transform):
@@ -51,6 +51,7 @@ class Transform:
     focused: bool = False
     moves: ClassVar[bool] = False
     draws: ClassVar[bool] = True
+    apart: ClassVar[bool] = False
     size: Any  # (height, width) where `sized`
 
     def __call__(
@@ -204,6 +205,31 @@ class GeometricTransform(Transform):
         )
 
 
+class ValueTransform(Transform):
+    """A transform that draws a few numbers and changes values by them: for `PerSample`, many samples at once.
+
+    Subclasses implement `numbers`, `change` and `change_each`.
+    """
+
+    apart = True
+
+    def numbers(self, size: Size, generator: Any) -> Any:
+        """What one call draws for a picture of (height, width) `size`; None if nothing happens."""
+        raise TypeError(f"{type(self).__name__} does not say what it draws: implement numbers.")
+
+    def change(self, image: Tensor, mask: Tensor | None, numbers: Any) -> Pair:
+        """Image and mask, changed by the numbers of one draw."""
+        raise TypeError(f"{type(self).__name__} does not say what it does: implement change.")
+
+    def change_each(self, images: Tensor, masks: Tensor | None, numbers: Sequence[Any]) -> Pair:
+        """A batch [B, C, H, W], floating point or uint8, and its masks, each sample changed by numbers of its own."""
+        raise TypeError(f"{type(self).__name__} does not say what it does to a batch: implement change_each.")
+
+    def apply(self, image: Tensor, mask: Tensor | None, generator: torch.Generator | None) -> Pair:
+        """Image and mask, changed by one draw."""
+        return self.change(image, mask, self.numbers(image_size(image), generator))
+
+
 class SizedTransform(GeometricTransform):
     """A geometric transform with a target size, which each call may replace: t(image, mask, size=(h, w))."""
 
@@ -224,30 +250,6 @@ def given(image: Tensor, mask: Tensor | None) -> Tensor | tuple[Tensor, Tensor]:
 def image_size(image: Tensor) -> Size:
     """(height, width)."""
     return image.shape[-2], image.shape[-1]
-
-
-def uniform(low: float, high: float, generator: torch.Generator | None) -> float:
-    """A number from [low, high)."""
-    device = None if generator is None else generator.device
-    return low + (high - low) * torch.rand((), generator=generator, device=device, dtype=torch.float64).item()
-
-
-def uniforms(ranges: Sequence[tuple[float, float]], generator: torch.Generator | None) -> list[float]:
-    """A number from each [low, high), in one call of the generator."""
-    device = None if generator is None else generator.device
-    draws = torch.rand(len(ranges), generator=generator, device=device, dtype=torch.float64).tolist()
-    return [low + (high - low) * each for (low, high), each in zip(ranges, draws, strict=True)]
-
-
-def log_uniform(low: float, high: float, generator: torch.Generator | None) -> float:
-    """A positive number whose logarithm is uniform: as often between 1/2 and 1 as between 1 and 2."""
-    return math.exp(uniform(math.log(low), math.log(high), generator))
-
-
-def integer(high: int, generator: torch.Generator | None) -> int:
-    """One of 0, 1, ..., high - 1, each equally likely."""
-    device = None if generator is None else generator.device
-    return int(torch.randint(high, (), generator=generator, device=device).item())
 
 
 def as_probability(name: str, value: float) -> float:

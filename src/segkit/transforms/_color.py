@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from segkit import IGNORE_INDEX
-from segkit.transforms import _pixels
-from segkit.transforms._base import Pair, Transform, as_probability, integer, log_uniform, uniform
+from segkit.transforms import _pixels, _values_each
+from segkit.transforms._base import Pair, Transform, ValueTransform, as_probability
+from segkit.transforms._chance import Source, integer, log_uniform, uniform
+from segkit.transforms._resampling import by_torch
+from segkit.transforms._resampling.geometry import Size
 from segkit.transforms._resampling.inputs import as_number, as_range, as_size, as_whole, check_fill, check_image_fill
 
 
-class ColorJitter(Transform):
+class ColorJitter(ValueTransform):
     """Brightness, contrast, saturation and hue changed at random, in this order; the mask stays.
 
     Args:
@@ -46,22 +52,41 @@ class ColorJitter(Transform):
         self.hue = as_range(name, "hue", hue, -0.5, 0.5, around=0)
         self.p = as_probability(name, p)
 
-    def apply(self, image: Tensor, mask: Tensor | None, generator: torch.Generator | None) -> Pair:
-        if image.shape[-3] != 3 and (self.saturation != (1.0, 1.0) or self.hue != (0.0, 0.0)):
+    def numbers(self, size: Size, generator: Source) -> dict[str, float] | None:
+        """The factors."""
+        if uniform(0, 1, generator) >= self.p:
+            return None
+        ranges = {"brightness": self.brightness, "contrast": self.contrast}
+        ranges |= {"saturation": self.saturation, "hue": self.hue}
+        return {name: uniform(*limits, generator) for name, limits in ranges.items()}
+
+    def change(self, image: Tensor, mask: Tensor | None, numbers: dict[str, float] | None) -> Pair:
+        """The image with other colours."""
+        self._check(image)
+        return (image if numbers is None else _pixels.adjust_color(image, None, **numbers)), mask
+
+    def change_each(self, images: Tensor, masks: Tensor | None, numbers: Sequence[dict[str, float] | None]) -> Pair:
+        """Each with colours of its own."""
+        colors = self._check(images)
+        nothing = {"brightness": 1.0, "contrast": 1.0, "saturation": 1.0, "hue": 0.0}
+        factors: Any = [tuple((each or nothing).values()) for each in numbers]
+        contrast = self.contrast != (1.0, 1.0)
+        changed = _values_each.adjust_colors(images, factors, contrast=contrast, colors=colors)
+        return _values_each.where([each is not None for each in numbers], changed, images), masks
+
+    def _check(self, image: Tensor) -> bool:
+        """May colours change?"""
+        colors = self.saturation != (1.0, 1.0) or self.hue != (0.0, 0.0)
+        if colors and image.shape[-3] != 3:
             raise ValueError(
                 f"ColorJitter: `image` must have the 3 channels RGB for saturation and hue, got {image.shape[-3]}. "
                 "Leave both out for other pictures."
             )
-        if uniform(0, 1, generator) >= self.p:
-            return image, mask
-        brightness, contrast, saturation, hue = (
-            uniform(*limits, generator) for limits in (self.brightness, self.contrast, self.saturation, self.hue)
-        )
-        changed = _pixels.adjust_color(image, brightness=brightness, contrast=contrast, saturation=saturation, hue=hue)
-        return changed, mask
+        _pixels.check_values("ColorJitter", image)
+        return colors
 
 
-class RandomGamma(Transform):
+class RandomGamma(ValueTransform):
     """Values raised to a random power, which lights or darkens all but black and white; the mask stays.
 
     Args:
@@ -79,10 +104,18 @@ class RandomGamma(Transform):
         self.gamma = as_range("RandomGamma", "gamma", gamma, 1e-2, 1e2)
         self.p = as_probability("RandomGamma", p)
 
-    def apply(self, image: Tensor, mask: Tensor | None, generator: torch.Generator | None) -> Pair:
-        if uniform(0, 1, generator) >= self.p:
-            return image, mask
-        return _pixels.adjust_gamma(image, gamma=log_uniform(*self.gamma, generator)), mask
+    def numbers(self, size: Size, generator: Source) -> float | None:
+        """The power."""
+        return None if uniform(0, 1, generator) >= self.p else log_uniform(*self.gamma, generator)
+
+    def change(self, image: Tensor, mask: Tensor | None, numbers: float | None) -> Pair:
+        """The image lighter or darker."""
+        return (image if numbers is None else _pixels.adjust_gamma(image, gamma=numbers)), mask
+
+    def change_each(self, images: Tensor, masks: Tensor | None, numbers: Sequence[float | None]) -> Pair:
+        """Each by a power of its own."""
+        changed = _values_each.adjust_gammas(images, [1.0 if each is None else each for each in numbers])
+        return _values_each.where([each is not None for each in numbers], changed, images), masks
 
 
 class CLAHE(Transform):
@@ -99,6 +132,8 @@ class CLAHE(Transform):
 
     Source: Zuiderveld 1994, as OpenCV has it. Three channels change by what their grey changes by, so colours stay.
     """
+
+    apart = True
 
     def __init__(
         self, clip_limit: tuple[float, float] = (1.0, 4.0), *, tiles: int | tuple[int, int] = 8, p: float = 1.0
@@ -128,6 +163,8 @@ class GaussianNoise(Transform):
         tensor(True)
     """
 
+    apart = True
+
     def __init__(self, std: tuple[float, float] = (0.0, 0.05), *, p: float = 1.0) -> None:
         self.std = as_range("GaussianNoise", "std", std, 0)
         self.p = as_probability("GaussianNoise", p)
@@ -138,7 +175,7 @@ class GaussianNoise(Transform):
         return _pixels.add_noise(image, std=uniform(*self.std, generator), generator=generator), mask
 
 
-class GaussianBlur(Transform):
+class GaussianBlur(ValueTransform):
     """The image blurred by a random amount; the mask stays.
 
     Args:
@@ -154,13 +191,22 @@ class GaussianBlur(Transform):
         self.sigma = as_range("GaussianBlur", "sigma", sigma, 0.01)
         self.p = as_probability("GaussianBlur", p)
 
-    def apply(self, image: Tensor, mask: Tensor | None, generator: torch.Generator | None) -> Pair:
-        if uniform(0, 1, generator) >= self.p:
-            return image, mask
-        return _pixels.gaussian_blur(image, sigma=log_uniform(*self.sigma, generator)), mask
+    def numbers(self, size: Size, generator: Source) -> float | None:
+        """The standard deviation."""
+        return None if uniform(0, 1, generator) >= self.p else log_uniform(*self.sigma, generator)
+
+    def change(self, image: Tensor, mask: Tensor | None, numbers: float | None) -> Pair:
+        """The blurred image."""
+        return (image if numbers is None else _pixels.gaussian_blur(image, sigma=numbers)), mask
+
+    def change_each(self, images: Tensor, masks: Tensor | None, numbers: Sequence[float | None]) -> Pair:
+        """Each by a deviation of its own."""
+        blurred = by_torch.blur_each(images, [(0.0, 0.0) if each is None else (each, each) for each in numbers])
+        happens = [each is not None for each in numbers]
+        return _values_each.where(happens, by_torch.as_it_was(blurred, images), images), masks
 
 
-class Cutout(Transform):
+class Cutout(ValueTransform):
     """Rectangles of random size and place painted over, in image and mask.
 
     Args:
@@ -195,19 +241,35 @@ class Cutout(Transform):
         self.mask_fill = None if mask_fill is None else as_whole("Cutout", "mask_fill", mask_fill)
         self.p = as_probability("Cutout", p)
 
-    def apply(self, image: Tensor, mask: Tensor | None, generator: torch.Generator | None) -> Pair:
+    def numbers(self, size: Size, generator: Source) -> list[tuple[int, int, int, int]] | None:
+        """The rectangles."""
+        if uniform(0, 1, generator) >= self.p:
+            return None
+        boxes = []
+        for _ in range(self.holes):
+            height, width = (max(1, round(length * uniform(*self.size, generator))) for length in size)
+            top, left = integer(size[0] - height + 1, generator), integer(size[1] - width + 1, generator)
+            boxes.append((top, left, height, width))
+        return boxes
+
+    def change(self, image: Tensor, mask: Tensor | None, numbers: list[tuple[int, int, int, int]] | None) -> Pair:
+        """Image and mask with holes."""
+        self._check(image, mask)
+        if numbers is None:
+            return image, mask
+        done = _pixels.cutout(image, mask, boxes=numbers, image_fill=self.image_fill, mask_fill=self.mask_fill)
+        return done if mask is not None else (done, None)
+
+    def change_each(
+        self, images: Tensor, masks: Tensor | None, numbers: Sequence[list[tuple[int, int, int, int]] | None]
+    ) -> Pair:
+        """Each with holes of its own."""
+        self._check(images, masks)
+        boxes = [each or [(0, 0, 0, 0)] * self.holes for each in numbers]
+        fills = {"image_fill": self.image_fill, "mask_fill": self.mask_fill}
+        return _values_each.cut_out(images, masks, boxes, **fills)  # type: ignore[arg-type]
+
+    def _check(self, image: Tensor, mask: Tensor | None) -> None:
         check_image_fill("Cutout", image, self.image_fill)
         if self.mask_fill is not None:
             check_fill("Cutout", mask, self.mask_fill)
-        if uniform(0, 1, generator) >= self.p:
-            return image, mask
-        boxes = []
-        for _ in range(self.holes):
-            height, width = (max(1, round(length * uniform(*self.size, generator))) for length in image.shape[-2:])
-            top, left = (
-                integer(image.shape[-2] - height + 1, generator),
-                integer(image.shape[-1] - width + 1, generator),
-            )
-            boxes.append((top, left, height, width))
-        done = _pixels.cutout(image, mask, boxes=boxes, image_fill=self.image_fill, mask_fill=self.mask_fill)
-        return done if mask is not None else (done, None)

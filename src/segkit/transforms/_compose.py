@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segkit.transforms._base import GeometricTransform, Transform, as_probability, integer, uniform
+from segkit.transforms._base import GeometricTransform, Transform, as_probability
+from segkit.transforms._chance import integer, permutation, uniform
 from segkit.transforms._drawn import Drawn
 from segkit.transforms._plan import Plan
 from segkit.transforms._resampling.geometry import Geometry, Size
@@ -73,10 +74,16 @@ class Row(Transform):
         """
         check_generator(type(self).__name__, generator)
         source = as_size(type(self).__name__, source, "source")
-        run = self._run(None, generator, size, focus_class, source=source)
+        return Drawn(source, self.steps(source, generator, size=size, focus_class=focus_class, mask=mask))
+
+    def steps(
+        self, source: Size, chance: Any, *, size: Any = None, focus_class: Any = None, mask: Tensor | None = None
+    ) -> list[tuple[Any, Any]]:
+        """The members that take part, each with what it drew: a geometry, or the seed of its chance."""
+        run = self._run(None, chance, size, focus_class, source=source)
         run.masks = [] if mask is None else [mask]
         run.go(self)
-        return Drawn(source, run.steps)
+        return run.steps
 
     def _run(
         self,
@@ -263,9 +270,7 @@ class SomeOf(Row):
     def choose(self, generator: torch.Generator | None) -> Sequence[Callable[..., Any]]:
         """The ones of this call."""
         count = self.n[0] + integer(self.n[1] - self.n[0] + 1, generator)
-        device = None if generator is None else generator.device
-        places = torch.randperm(len(self.transforms), generator=generator, device=device)[:count].sort().values
-        return [self.transforms[place] for place in places.tolist()]
+        return [self.transforms[place] for place in sorted(permutation(len(self.transforms), generator)[:count])]
 
 
 class Maybe(Row):

@@ -18,6 +18,7 @@ from segkit.transforms._resampling.inputs import as_number, as_size, check_fill,
 
 # The grey that a person sees, from RGB (ITU-R BT.601); the axes of the hue circle are YIQ's.
 _TO_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
+_FROM_YIQ = np.linalg.inv(np.array(_TO_YIQ))
 
 
 def normalize(
@@ -112,14 +113,14 @@ def adjust_color(
     Source: the hue turns the plane of YIQ's I and Q, one matrix, where torchvision goes through HSV.
     """
     check_pair("adjust_color", image, mask)
-    _check_values("adjust_color", image)
+    check_values("adjust_color", image)
     turns = saturation != 1 or hue != 0
     if turns and image.shape[-3] != 3:
         raise ValueError(
             f"adjust_color: `image` must have the 3 channels RGB for saturation and hue, got {image.shape[-3]}. "
             "Leave both out for other pictures."
         )
-    matrix = _color_matrix(saturation, hue) if turns else None
+    matrix = color_matrix(saturation, hue) if turns else None
     gain = brightness * contrast
     if gain == contrast == 1 and matrix is None:
         return given(image, mask)
@@ -129,13 +130,14 @@ def adjust_color(
     if contrast != 1:
         # In float64, so that the number of threads that share the sum does not show: workers have one, the main
         # process has more, and both must give the same picture.
+        changed = changed.contiguous()  # nor in which order the pixels lie
         mean = changed.mean((-2, -1), keepdim=True, dtype=torch.float64)
         changed = torch.add((mean * (brightness * (1 - contrast))).to(changed.dtype), changed, alpha=gain)
     elif gain != 1:
         changed = changed * gain
     if matrix is not None:
-        changed = torch.einsum("ij,...jhw->...ihw", matrix.to(changed), changed)
-    return given(_as_it_was(changed, image), mask)
+        changed = torch.einsum("ij,...jhw->...ihw", torch.from_numpy(matrix).to(changed), changed)
+    return given(as_it_was(changed, image), mask)
 
 
 def adjust_gamma(image: Tensor, mask: Tensor | None = None, *, gamma: float) -> Any:
@@ -153,14 +155,14 @@ def adjust_gamma(image: Tensor, mask: Tensor | None = None, *, gamma: float) -> 
         [[[0, 114, 255]]]
     """
     check_pair("adjust_gamma", image, mask)
-    _check_values("adjust_gamma", image)
+    check_values("adjust_gamma", image)
     gamma = as_number("adjust_gamma", "gamma", gamma, 1e-3, 1e3)
     if image.dtype == torch.uint8:
         table = (torch.arange(256, dtype=torch.float64) / 255).pow_(gamma).mul_(255).round_().to(image)
         return given(table[image.to(torch.int64)], mask)
     top = _top(image)
     values = image if image.is_floating_point() else image.to(torch.float64)
-    return given(_as_it_was((values / top).clamp(min=0).pow(gamma) * top, image), mask)
+    return given(as_it_was((values / top).clamp(min=0).pow(gamma) * top, image), mask)
 
 
 def equalize_tiles(
@@ -184,7 +186,7 @@ def equalize_tiles(
     Source: OpenCV's CLAHE, on 16 bits.
     """
     check_pair("equalize_tiles", image, mask)
-    _check_values("equalize_tiles", image)
+    check_values("equalize_tiles", image)
     limit = as_number("equalize_tiles", "clip_limit", clip_limit, 1e-3)
     down, across = as_size("equalize_tiles", tiles, "tiles")
     top = _top(image)
@@ -198,7 +200,7 @@ def equalize_tiles(
     changed = torch.from_numpy(evened.astype(np.float32)).div_(65_535).reshape(planes.shape)
     if coloured:
         changed = (shares * (changed / planes.clamp(min=1 / 65_535))).clamp_(0, 1)
-    return given(_as_it_was((changed * top).to(image.device), image), mask)
+    return given(as_it_was((changed * top).to(image.device), image), mask)
 
 
 def _top(image: Tensor) -> int:
@@ -225,14 +227,15 @@ def add_noise(
         tensor(True)
     """
     check_pair("add_noise", image, mask)
-    _check_values("add_noise", image)
+    check_values("add_noise", image)
     std = as_number("add_noise", "std", std, 0)
     if std == 0:
         return given(image, mask)
-    values = image if image.is_floating_point() else image.to(torch.float32)
+    # In float32 at least: torch's sums of halves depend on how the memory lies.
+    values = image if image.dtype in (torch.float32, torch.float64) else image.to(torch.float32)
     device = image.device if generator is None else generator.device
     noise = torch.randn(image.shape, generator=generator, device=device).to(values.device, values.dtype)
-    return given(_as_it_was(torch.add(values, noise, alpha=std * _top(image)), image), mask)
+    return given(as_it_was(torch.add(values, noise, alpha=std * _top(image)), image), mask)
 
 
 def gaussian_blur(image: Tensor, mask: Tensor | None = None, *, sigma: float | tuple[float, float]) -> Any:
@@ -252,7 +255,7 @@ def gaussian_blur(image: Tensor, mask: Tensor | None = None, *, sigma: float | t
         (1.0, 0.16)
     """
     check_pair("gaussian_blur", image, mask)
-    _check_values("gaussian_blur", image)
+    check_values("gaussian_blur", image)
     both = sigma if isinstance(sigma, Sequence) else (sigma, sigma)
     down, across = (as_number("gaussian_blur", "sigma", each, 0) for each in both)
     if max(down, across) < 0.2:
@@ -299,19 +302,18 @@ def cutout(
     return given(image, mask)
 
 
-def _color_matrix(saturation: float, hue: float) -> Tensor:
-    to_yiq = torch.tensor(_TO_YIQ, dtype=torch.float64)
+def color_matrix(saturation: float, hue: float) -> np.ndarray:
+    """What leads one RGB to the other: float64 [3, 3]."""
     cos, sin = math.cos(2 * math.pi * hue) * saturation, math.sin(2 * math.pi * hue) * saturation
-    turn = torch.tensor([[1, 0, 0], [0, cos, -sin], [0, sin, cos]], dtype=torch.float64)
-    return torch.linalg.inv(to_yiq) @ turn @ to_yiq
+    return _FROM_YIQ @ np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]]) @ np.array(_TO_YIQ)
 
 
-def _check_values(name: str, image: Tensor) -> None:
+def check_values(name: str, image: Tensor) -> None:
     if image.dtype == torch.bool:
         raise TypeError(f"{name}: `image` must hold numbers, got torch.bool. Convert it with image.to(torch.uint8).")
 
 
-def _as_it_was(changed: Tensor, image: Tensor) -> Tensor:
+def as_it_was(changed: Tensor, image: Tensor) -> Tensor:
     """Values in the dtype of `image`, rounded and clipped where that holds integers."""
     if image.is_floating_point():
         return changed.to(image.dtype)

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from segkit.transforms._resampling.geometry import Geometry, Size
+from segkit.transforms._chance import integer
+from segkit.transforms._resampling.geometry import Geometries, Geometry, Size
 from segkit.transforms._resampling.inputs import check_fill, check_image_fill, check_pair
 from segkit.transforms._resampling.resample import resample, resample_mask
 from segkit.transforms._sample import Parts
+
+
+class Numbers(NamedTuple):
+    """What a transform of values has drawn already."""
+
+    values: Any
 
 
 class Run:
@@ -37,7 +44,7 @@ class Run:
         self.images, self.masks, self.maps = ([], [], []) if parts is None else map(list, parts[:3])
         self.generator = generator
         self.steps: list[tuple[Any, Any]] = []
-        self.pending: Geometry | None = None
+        self.pending: Any = None  # a Geometry, or Geometries of a batch
         self.fills: tuple[float, int] | None = None
         self.antialias: bool | None = None
         self._size, self._usual, self._focus = size, usual, focus  # of this call, for members made with a usual size
@@ -51,13 +58,13 @@ class Run:
         elif hasattr(transform, "needs_mask"):
             self.join(transform)
         else:
-            seed = _whole(1 << 62, self.generator) if getattr(transform, "draws", True) else None
+            seed = integer(1 << 62, self.generator) if getattr(transform, "draws", True) else None
             self.step(transform, seed, self.keywords(transform))
 
     def step(self, transform: Any, drawn: Any, keywords: dict[str, Any] | None = None) -> None:
         """Do what was drawn."""
         self.steps.append((transform, drawn))
-        if isinstance(drawn, Geometry):
+        if isinstance(drawn, (Geometry, Geometries)):
             self._move(transform, drawn)
         else:
             self._change(transform, drawn, keywords or {})
@@ -121,7 +128,7 @@ class Run:
             moved, _ = resample(each.unsqueeze(-3), None, geometry, image_fill=fill, antialias=smooth)
             self.maps[place] = moved.squeeze(-3)
 
-    def _move(self, transform: Any, geometry: Geometry) -> None:
+    def _move(self, transform: Any, geometry: Any) -> None:
         if not self.joins(transform):
             self.resample()
         self._check(transform)
@@ -139,7 +146,7 @@ class Run:
             for mask in self.masks:
                 check_fill(name, mask, transform.mask_fill)
 
-    def _change(self, transform: Any, seed: int | None, keywords: dict[str, Any]) -> None:
+    def _change(self, transform: Any, seed: int | Numbers | None, keywords: dict[str, Any]) -> None:
         """Bring all up to date and hand them over, with the same chance for each."""
         self.resample()
         name = type(transform).__name__
@@ -158,6 +165,9 @@ class Run:
             return
 
         def called(image: Any, *mask: Any) -> Any:
+            if isinstance(seed, Numbers):
+                changed = transform.change(image, mask[0] if mask else None, seed.values)
+                return changed if mask else changed[0]
             chance = None if seed is None else self._seeded(seed)
             return transform(image, *mask, generator=chance, **keywords)
 
@@ -181,8 +191,3 @@ class Run:
         if not looks or mask is None or self.pending is None:
             return mask
         return resample_mask(mask, self.pending, self.fills[1] if self.fills else 255)
-
-
-def _whole(high: int, generator: torch.Generator | None) -> int:
-    device = None if generator is None else generator.device
-    return int(torch.randint(high, (), generator=generator, device=device).item())

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from segkit import IGNORE_INDEX
-from segkit.transforms._base import GeometricTransform, SizedTransform, integer
+from segkit.transforms._base import GeometricTransform, SizedTransform
+from segkit.transforms._chance import integer
 from segkit.transforms._resampling.geometry import Geometry, Size
 from segkit.transforms._resampling.inputs import as_number, as_size, as_whole
 

@@ -36,6 +36,7 @@ class ToTensor(Transform):
     """
 
     draws = False
+    apart = True
 
     def __init__(self, *, bits: int | None = None) -> None:
         self.bits = None if bits is None else as_whole("ToTensor", "bits", bits, 1, 32)
@@ -92,6 +93,7 @@ class Normalize(Transform):
     """
 
     draws = False
+    apart = True
     pointwise = True  # each value by itself, so that a table of all values says what it does
 
     def __init__(self, mean: float | Sequence[float], std: float | Sequence[float]) -> None:

@@ -8,15 +8,8 @@ from collections.abc import Sequence
 import torch
 
 from segkit import IGNORE_INDEX
-from segkit.transforms._base import (
-    GeometricTransform,
-    SizedTransform,
-    as_probability,
-    integer,
-    log_uniform,
-    uniform,
-    uniforms,
-)
+from segkit.transforms._base import GeometricTransform, SizedTransform, as_probability
+from segkit.transforms._chance import integer, log_uniform, normals, uniform, uniforms
 from segkit.transforms._resampling.affine import Affine
 from segkit.transforms._resampling.geometry import Geometry, Size
 from segkit.transforms._resampling.inputs import as_number, as_range, as_size, as_whole
@@ -235,6 +228,5 @@ class ElasticDeform(GeometricTransform):
         if uniform(0, 1, generator) >= self.p or self.magnitude == 0:
             return Geometry.identity(source)
         rows, columns = (math.ceil(length / self.spacing) + 3 for length in source)
-        device = None if generator is None else generator.device
-        points = torch.randn((2, rows, columns), generator=generator, device=device, dtype=torch.float64).cpu()
-        return Geometry.bending(source, points * self.magnitude, (self.spacing, self.spacing))
+        points = normals((2, rows, columns), generator) * self.magnitude
+        return Geometry.bending(source, points, (self.spacing, self.spacing))

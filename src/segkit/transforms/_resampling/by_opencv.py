@@ -31,7 +31,7 @@ def sample(image: Tensor, geometry: Geometry, sigma: tuple[float, float]) -> Ten
     """The image [..., C, H, W] at the places of `geometry`; beyond its edge, where others fill, anything."""
     affine = single_affine(geometry.stages)
     if affine is None:
-        x, y = coordinates(geometry.stages, geometry.size, torch.device("cpu"))
+        x, y = coordinates(geometry.stages, geometry.size)
         bounds = [float(each) for each in (x.min(), x.max(), y.min(), y.max())]
     else:
         bounds = list(affine.bounds(0, 0, geometry.size[1] - 1, geometry.size[0] - 1))
@@ -106,7 +106,7 @@ def blur(image: Tensor, sigma: tuple[float, float]) -> Tensor:
     return _as_it_was(blurred, image)
 
 
-def recolor(image: Tensor, gain: float, share: float, matrix: Tensor | None) -> Tensor:
+def recolor(image: Tensor, gain: float, share: float, matrix: np.ndarray | None) -> Tensor:
     """uint8 [..., C, H, W] times `gain` plus `share` of its channel's mean, then colours through a 3 x 3 `matrix`."""
     planes = image.contiguous().reshape(-1, *image.shape[-2:]).numpy()
     changed = np.empty_like(planes)
@@ -117,7 +117,7 @@ def recolor(image: Tensor, gain: float, share: float, matrix: Tensor | None) -> 
     else:
         for first in range(0, len(planes), 3):
             picture = slice(first, first + 3)
-            both = matrix.numpy() @ np.column_stack([gain * np.eye(3), offsets[picture]])
+            both = matrix @ np.column_stack([gain * np.eye(3), offsets[picture]])
             cv2.split(cv2.transform(cv2.merge(list(planes[picture])), both), list(changed[picture]))
     return torch.from_numpy(changed).reshape(image.shape)
 

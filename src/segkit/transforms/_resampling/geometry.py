@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -110,13 +111,13 @@ class Geometry:
         return Geometry(source, source, (forward.inverse(),))
 
     @staticmethod
-    def bending(source: Size, points: Tensor, spacing: tuple[float, float]) -> Geometry:
+    def bending(source: Size, points: Tensor | np.ndarray, spacing: tuple[float, float]) -> Geometry:
         """The image displaced smoothly, by a cubic B-spline.
 
         `points`, float64 [2, rows, columns], say how far to the right and down of itself a pixel looks; they are
         (vertical, horizontal) `spacing` pixels apart, point (1, 1) on pixel (0, 0), one more ring around the image.
         """
-        return Geometry(source, source, (Field(points, spacing),))
+        return Geometry(source, source, (Field(np.asarray(points), spacing),))
 
     def then(self, after: Geometry) -> Geometry:
         """This geometry first, `after` on its result: one map, still resampled once.
@@ -161,8 +162,24 @@ class Geometry:
         return self.visible or (0, 0, *self.source)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Geometries:
+    """A map for each sample of a batch, joined as one."""
+
+    each: tuple[Geometry, ...]
+
+    def then(self, after: Geometries) -> Geometries:
+        """Each first, then its own `after`."""
+        return Geometries(tuple(one.then(next_) for one, next_ in zip(self.each, after.each, strict=True)))
+
+    @property
+    def size(self) -> Size:
+        """What comes out of the first."""
+        return self.each[0].size
+
+
 def coordinates(
-    stages: tuple[Stage, ...], size: Size, device: torch.device, rows: slice | None = None
+    stages: tuple[Stage, ...], size: Size, device: torch.device | None = None, rows: slice | None = None
 ) -> tuple[Tensor, Tensor]:
     """Where the pixels of an output of `size` come from: float64 x and y that broadcast to [height, width].
 

@@ -23,20 +23,20 @@ class Indices:
         apart: the column depends on the output's column only, and the row on its row: [1, width] and [rows, 1].
     """
 
-    def __init__(self, stages: tuple[Stage, ...], size: Size, device: torch.device, origin: tuple[int, int]) -> None:
-        self.stages, self.size, self.device = stages, size, device
+    def __init__(self, stages: tuple[Stage, ...], size: Size, origin: tuple[int, int]) -> None:
+        self.stages, self.size = stages, size
         # On the edge between two pixels, where rounding decides, it is always the later one.
         self._down, self._right = (0.5 + EPSILON - each for each in origin)
         affine = single_affine(stages)
         self.apart = affine is not None and affine.xy == affine.yx == 0
         self._tiles: list[tuple[slice, list[tuple[Tensor, Tensor]]]] = []
-        if affine is not None and not self.apart and device.type == "cpu":
+        if affine is not None and not self.apart:
             self._rank(affine)
         self._index: list[Tensor] = []
 
     def __call__(self, rows: slice) -> tuple[Tensor, Tensor]:
         if not self._tiles:
-            x, y = coordinates(self.stages, self.size, self.device, rows)
+            x, y = coordinates(self.stages, self.size, rows=rows)
             return (x + self._right).floor_().to(torch.float32), (y + self._down).floor_().to(torch.float32)
         shape = rows.stop - rows.start, self.size[1]
         if not self._index or self._index[0].shape != shape:
@@ -48,8 +48,6 @@ class Indices:
 
     def blocks(self) -> list[slice]:
         """Rows of the output, as many at a time as stay in the cache."""
-        if self.device.type != "cpu":
-            return [slice(0, self.size[0])]
         step = max(1, _BLOCK // self.size[1])
         return [slice(top, min(top + step, self.size[0])) for top in range(0, self.size[0], step)]
 

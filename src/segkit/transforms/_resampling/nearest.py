@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from segkit.transforms._resampling import by_torch
 from segkit.transforms._resampling.affine import Affine
 from segkit.transforms._resampling.geometry import EPSILON, Geometry, Rect, Size, looks_inside, single_affine
 from segkit.transforms._resampling.indices import Indices
@@ -16,25 +17,23 @@ _LIMIT = 32_767  # OpenCV's maps are made of 16-bit integers inside
 
 def look_up(pixels: Tensor, geometry: Geometry, fill: float) -> tuple[Tensor, Tensor | None]:
     """Pixels [..., H, W] at their nearest places, and True [h, w] where that is the fill (None: nowhere)."""
+    if pixels.device.type != "cpu" or pixels.requires_grad:
+        return by_torch.look_up(pixels, geometry, fill)
     top, left, bottom, right = geometry.shown
     anything = top < bottom and left < right
-    if anything:
-        pixels = pixels[..., top:bottom, left:right]
-    places = Indices(geometry.stages, geometry.size, pixels.device, (top, left))
-    height, width = pixels.shape[-2:]
+    shown = pixels[..., top:bottom, left:right] if anything else pixels
+    places = Indices(geometry.stages, geometry.size, (top, left))
     if places.apart:
-        moved = _by_rows_and_columns(pixels, *places(slice(0, geometry.size[0])))
-        hidden = outside(geometry, pixels.device)
+        moved = _by_rows_and_columns(shown, *places(slice(0, geometry.size[0])))
+        hidden = outside(geometry)
         return fill_where(moved, hidden, fill), hidden
-    if pixels.device.type != "cpu" or pixels.requires_grad or max(height, width, *geometry.size) >= _LIMIT:
-        column, row = (each.round_() for each in places(slice(0, geometry.size[0])))
-        column, row = column.clamp_(0, width - 1).to(torch.int64), row.clamp_(0, height - 1).to(torch.int64)
-        hidden = outside(geometry, pixels.device)
-        return fill_where(pixels[..., row, column], hidden, fill), hidden
+    if max(*shown.shape[-2:], *geometry.size) >= _LIMIT:
+        return by_torch.look_up(pixels, geometry, fill)
+    pixels = shown
     planes = _bits(pixels)
     moved = pixels.new_full((len(planes), *geometry.size), fill)
     found = _bits(moved)
-    seen = _Hidden(geometry, pixels.device)
+    seen = _Hidden(geometry)
     for rows in places.blocks():
         column, row = places(rows)
         map_x, map_y = column.numpy(), row.numpy()
@@ -45,7 +44,7 @@ def look_up(pixels: Tensor, geometry: Geometry, fill: float) -> tuple[Tensor, Te
     return fill_where(moved, seen.found if geometry.clips or not anything else None, fill), seen.found
 
 
-def outside(geometry: Geometry, device: torch.device, *, whole: bool = False) -> Tensor | None:
+def outside(geometry: Geometry, device: torch.device | None = None, *, whole: bool = False) -> Tensor | None:
     """True [height, width] where the output shows nothing of the source; None: nowhere.
 
     Args:
@@ -53,10 +52,10 @@ def outside(geometry: Geometry, device: torch.device, *, whole: bool = False) ->
         device: where the answer is wanted.
         whole: the source's own edge is no question, because whole pixels were moved.
     """
-    hidden = _Hidden(geometry, device, whole=whole)
+    hidden = _Hidden(geometry, whole=whole)
     for rows in hidden.blocks:
         hidden.see(rows)
-    return hidden.found
+    return hidden.found if hidden.found is None or device is None else hidden.found.to(device)
 
 
 def fill_where(pixels: Tensor, outside: Tensor | None, fill: float) -> Tensor:
@@ -83,7 +82,7 @@ class _Hidden:
         blocks: the rows to `see`, one after the other.
     """
 
-    def __init__(self, geometry: Geometry, device: torch.device, *, whole: bool = False) -> None:
+    def __init__(self, geometry: Geometry, *, whole: bool = False) -> None:
         onto_source = single_affine(geometry.stages)
         covered = onto_source is not None and looks_inside(onto_source, geometry.size, geometry.shown)
         frames = [] if whole or covered else [(geometry.stages, geometry.shown)]
@@ -92,13 +91,13 @@ class _Hidden:
         for stages, rect in [*frames, *geometry.clips]:
             affine = single_affine(stages)
             if affine is None:
-                self._bent.append((Indices(stages, geometry.size, device, rect[:2]), rect))
+                self._bent.append((Indices(stages, geometry.size, rect[:2]), rect))
                 continue
-            beyond = _beyond(affine, geometry.size, rect, device)
+            beyond = _beyond(affine, geometry.size, rect)
             self.found = beyond if self.found is None else self.found.logical_or_(beyond)
         self._source = self._bent[0][0] if onto_source is None and self._bent and not whole else None
         if self._bent and self.found is None:
-            self.found = torch.zeros(geometry.size, dtype=torch.bool, device=device)
+            self.found = torch.zeros(geometry.size, dtype=torch.bool)
         self.blocks = self._bent[0][0].blocks() if self._bent else []
 
     def see(self, rows: slice, places: tuple[Tensor, Tensor] | None = None) -> None:
@@ -110,7 +109,7 @@ class _Hidden:
             _note_beyond(self.found[rows], *(known or indices(rows)), rect)
 
 
-def _beyond(affine: Affine, size: Size, rect: Rect, device: torch.device) -> Tensor:
+def _beyond(affine: Affine, size: Size, rect: Rect) -> Tensor:
     """True [height, width] where an affine map leads beyond the rectangle: in each row, before and after a stretch."""
     height, width = size
     top, left, bottom, right = rect
@@ -126,10 +125,6 @@ def _beyond(affine: Affine, size: Size, rect: Rect, device: torch.device) -> Ten
         np.maximum(first, np.ceil(enters), out=first)
         np.minimum(last, np.ceil(leaves), out=last)
     last = np.maximum(last, first)
-    if device.type != "cpu":
-        column = torch.arange(width, device=device)
-        begin, end = (torch.from_numpy(each).to(device)[:, None] for each in (first, last))
-        return (column < begin) | (column >= end)
     kind = np.uint16 if width < 1 << 16 else np.uint64
     start, stop = (np.minimum(each, width).astype(kind)[:, None] for each in (first, last))
     # Below zero, an unsigned number is larger than any length: one comparison finds both ends.
@@ -139,9 +134,6 @@ def _beyond(affine: Affine, size: Size, rect: Rect, device: torch.device) -> Ten
 def _note_beyond(found: Tensor, column: Tensor, row: Tensor, rect: Rect) -> None:
     """Set what lies beyond the rectangle; the indices are counted from its top left."""
     top, left, bottom, right = rect
-    if column.device.type != "cpu":
-        found |= (column < 0) | (column >= right - left) | (row < 0) | (row >= bottom - top)
-        return
     noted = found.numpy()
     for places, side in ((column, right - left), (row, bottom - top)):
         # As bits, floats of at least 0 are in order, and negative ones beyond them all: one comparison finds both ends.
@@ -151,7 +143,7 @@ def _note_beyond(found: Tensor, column: Tensor, row: Tensor, rect: Rect) -> None
 def _by_rows_and_columns(pixels: Tensor, column: Tensor, row: Tensor) -> Tensor:
     rows = row[:, 0].clamp(0, pixels.shape[-2] - 1).to(torch.int64)
     columns = column[0].clamp(0, pixels.shape[-1] - 1).to(torch.int64)
-    if pixels.device.type != "cpu" or pixels.requires_grad or pixels.dtype == torch.bfloat16:
+    if pixels.dtype == torch.bfloat16:
         return pixels.index_select(-2, rows).index_select(-1, columns)
     return torch.from_numpy(pixels.numpy().take(rows.numpy(), axis=-2).take(columns.numpy(), axis=-1))
 

@@ -6,46 +6,80 @@ float64 map. Both agree on what lies outside: where the mask gets its fill, the 
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-from segkit.transforms._resampling import by_opencv, by_torch
-from segkit.transforms._resampling.geometry import Geometry, single_affine, stretch
+from segkit.transforms._resampling import by_opencv
+from segkit.transforms._resampling.by_torch import Places, moves_whole_pixels
+from segkit.transforms._resampling.geometry import Geometries, Geometry, single_affine, stretch
 from segkit.transforms._resampling.nearest import fill_where, look_up, outside
 
 
 def resample(
     image: Tensor,
     mask: Tensor | None,
-    geometry: Geometry,
+    geometry: Geometry | Geometries,
     *,
     image_fill: float = 0.0,
     mask_fill: int = 255,
     antialias: bool = True,
 ) -> tuple[Tensor, Tensor | None]:
-    """The image [..., C, H, W] and its mask [..., H, W] after `geometry`, in their own dtypes."""
+    """The image [..., C, H, W] and its mask [..., H, W] after `geometry`, in their own dtypes.
+
+    With `Geometries` each sample of a batch, image [B, C, H, W], goes its own way, all of them at once.
+    """
+    if isinstance(geometry, Geometries):
+        return _each(image, mask, geometry, image_fill, mask_fill, antialias)
     moved = _moved_whole(image, geometry, image_fill)
     if moved is not None:
         hidden = outside(geometry, image.device, whole=True)
         labels = None if mask is None else resample_mask(mask, geometry, mask_fill)
         return fill_where(moved, hidden, image_fill), labels
+    if not by_opencv.takes(image, geometry.size):  # a batch of one
+        one = image.reshape(1, math.prod(image.shape[:-2]), *image.shape[-2:])
+        moved, _ = _each(one, None, Geometries((geometry,)), image_fill, mask_fill, antialias)
+        labels = None if mask is None else resample_mask(mask, geometry, mask_fill)
+        return moved.reshape(*image.shape[:-2], *geometry.size), labels
     labels, hidden = (None, None) if mask is None else look_up(mask, geometry, mask_fill)
     if mask is None or mask.device != image.device:
-        hidden = outside(geometry, image.device)
+        hidden = outside(geometry)
     if image.dtype == torch.bool:  # between True and False there is nothing to interpolate
         return look_up(image, geometry, image_fill)[0], labels
     sigma = blur_for(geometry) if antialias else (0.0, 0.0)
-    sample = by_opencv.sample if by_opencv.takes(image, geometry.size) else by_torch.sample
-    moved = sample(image, geometry, sigma)
-    return fill_where(moved, hidden, image_fill), labels
+    return fill_where(by_opencv.sample(image, geometry, sigma), hidden, image_fill), labels
 
 
-def resample_mask(mask: Tensor, geometry: Geometry, fill: int) -> Tensor:
+def resample_mask(mask: Tensor, geometry: Geometry | Geometries, fill: int) -> Tensor:
     """The mask [..., H, W] alone."""
+    if isinstance(geometry, Geometries):
+        return _nearest(Places(geometry.each, mask.device), mask, fill)
     moved = _moved_whole(mask, geometry, fill)
     if moved is not None:
         return fill_where(moved, outside(geometry, mask.device, whole=True), fill)
     return look_up(mask, geometry, fill)[0]
+
+
+def _each(
+    images: Tensor, masks: Tensor | None, geometry: Geometries, image_fill: float, mask_fill: int, antialias: bool
+) -> tuple[Tensor, Tensor | None]:
+    """A batch [B, planes, H, W], and masks [B, H, W] or [B, N, H, W], by a map for each sample."""
+    places = Places(geometry.each, images.device)
+    labels = None
+    if masks is not None:
+        same = masks.device == images.device
+        labels = _nearest(places if same else Places(geometry.each, masks.device), masks, mask_fill)
+    if images.dtype == torch.bool or all(map(moves_whole_pixels, geometry.each)):
+        return places.nearest(images, image_fill), labels
+    sigma = [blur_for(each) if antialias else (0.0, 0.0) for each in geometry.each]
+    return places.bilinear(images, sigma).masked_fill(places.hidden[:, None], image_fill), labels
+
+
+def _nearest(places: Places, masks: Tensor, fill: int) -> Tensor:
+    stack = masks if masks.ndim == 4 else masks[:, None]
+    moved = places.nearest(stack, fill)
+    return moved if masks.ndim == 4 else moved[:, 0]
 
 
 def _moved_whole(pixels: Tensor, geometry: Geometry, fill: float) -> Tensor | None:

@@ -54,7 +54,7 @@ def _bounds(geometry: Geometry) -> tuple[float, float, float, float]:
     for stage in geometry.stages:
         if isinstance(stage, Field):
             # A B-spline stays between its control points, so these bound it without a look at any pixel.
-            (x_low, y_low), (x_high, y_high) = stage.points.amin((1, 2)).tolist(), stage.points.amax((1, 2)).tolist()
+            (x_low, y_low), (x_high, y_high) = stage.points.min((1, 2)), stage.points.max((1, 2))
             left, right, top, bottom = left + x_low, right + x_high, top + y_low, bottom + y_high
         else:
             left, right, top, bottom = stage.bounds(left, top, right, bottom)
