@@ -10,7 +10,8 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from segkit import transforms as T
-from segkit.transforms import PerSample, _chance, _per_sample
+from segkit.transforms import PerSample, _per_sample
+from segkit.transforms._resampling import chance as _chance
 from segkit.transforms._resampling.geometry import Geometry
 
 ROWS = {

@@ -241,3 +241,15 @@ def test_it_does_not_matter_how_the_pixels_lie_in_memory(dtype, name):
         "contrast": lambda x: functional.adjust_color(x, brightness=1.1, contrast=0.8),
     }[name]
     assert torch.equal(change(image), change(other))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32])
+def test_other_colours_of_integers_are_those_of_float64_kept_in_their_range(dtype):
+    """A turned hue leads out of the range, up to 50 levels: floating point values stay there, integers end at it."""
+    image = torch.rand(3, 40, 52, generator=torch.Generator().manual_seed(1)).mul(100).to(dtype)
+    low, high = (0, 65_535) if dtype == torch.int32 else (torch.iinfo(dtype).min, torch.iinfo(dtype).max)
+    factors = {"brightness": 1.2, "contrast": 0.8, "saturation": 1.3, "hue": 0.2}
+    exact = functional.adjust_color(image.double(), **factors)
+    assert exact.min() < -20
+    changed = functional.adjust_color(image, **factors)
+    assert (changed.double() - exact.clamp(low, high)).abs().max() <= (1 if dtype == torch.uint8 else 0.501)

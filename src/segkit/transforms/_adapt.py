@@ -14,7 +14,7 @@ from torch import Tensor
 
 from segkit import IGNORE_INDEX
 from segkit.transforms._base import Pair, Transform
-from segkit.transforms._chance import integer
+from segkit.transforms._resampling.chance import integer
 from segkit.transforms._resampling.inputs import as_whole, check_fill
 
 

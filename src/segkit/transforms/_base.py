@@ -20,8 +20,8 @@ from segkit.transforms._resampling.inputs import (
     check_pair,
 )
 from segkit.transforms._resampling.resample import resample
+from segkit.transforms._resampling.sample_parts import is_sample, take_apart
 from segkit.transforms._run import Run
-from segkit.transforms._sample import is_sample, take_apart
 
 Pair = tuple[Tensor, Tensor | None]
 
@@ -155,7 +155,7 @@ class GeometricTransform(Transform):
 
     fills: ClassVar[bool] = False
     antialias: bool | None = None
-    image_fill: float = 0.0
+    image_fill: float | str = 0.0
     mask_fill: int = 255
 
     def draw(self, source: Size, *, generator: torch.Generator | None = None) -> Geometry:
@@ -178,6 +178,8 @@ class GeometricTransform(Transform):
         kind = type(self)
         if kind.apply is not GeometricTransform.apply or kind.__call__ is not Transform.__call__:
             return None  # it does more than to move pixels
+        if self.fills and isinstance(self.image_fill, str):
+            return None  # the picture goes on beyond its own edge, not that of a window
         if self.focused:
             looks = find_mask is not None and self.needs_mask(keywords.get("focus_class"))
             keywords["mask"] = find_mask() if looks and find_mask is not None else None

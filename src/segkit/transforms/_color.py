@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from segkit import IGNORE_INDEX
-from segkit.transforms import _pixels, _values_each
+from segkit.transforms import _pixels
 from segkit.transforms._base import Pair, Transform, ValueTransform, as_probability
-from segkit.transforms._chance import Source, integer, log_uniform, uniform
-from segkit.transforms._resampling import by_torch
+from segkit.transforms._resampling import by_torch, values_each
+from segkit.transforms._resampling.chance import Source, integer, log_uniform, uniform
 from segkit.transforms._resampling.geometry import Size
 from segkit.transforms._resampling.inputs import as_number, as_range, as_size, as_whole, check_fill, check_image_fill
 
@@ -71,8 +71,8 @@ class ColorJitter(ValueTransform):
         nothing = {"brightness": 1.0, "contrast": 1.0, "saturation": 1.0, "hue": 0.0}
         factors: Any = [tuple((each or nothing).values()) for each in numbers]
         contrast = self.contrast != (1.0, 1.0)
-        changed = _values_each.adjust_colors(images, factors, contrast=contrast, colors=colors)
-        return _values_each.where([each is not None for each in numbers], changed, images), masks
+        changed = values_each.adjust_colors(images, factors, contrast=contrast, colors=colors)
+        return values_each.where([each is not None for each in numbers], changed, images), masks
 
     def _check(self, image: Tensor) -> bool:
         """May colours change?"""
@@ -114,8 +114,8 @@ class RandomGamma(ValueTransform):
 
     def change_each(self, images: Tensor, masks: Tensor | None, numbers: Sequence[float | None]) -> Pair:
         """Each by a power of its own."""
-        changed = _values_each.adjust_gammas(images, [1.0 if each is None else each for each in numbers])
-        return _values_each.where([each is not None for each in numbers], changed, images), masks
+        changed = values_each.adjust_gammas(images, [1.0 if each is None else each for each in numbers])
+        return values_each.where([each is not None for each in numbers], changed, images), masks
 
 
 class CLAHE(Transform):
@@ -203,7 +203,7 @@ class GaussianBlur(ValueTransform):
         """Each by a deviation of its own."""
         blurred = by_torch.blur_each(images, [(0.0, 0.0) if each is None else (each, each) for each in numbers])
         happens = [each is not None for each in numbers]
-        return _values_each.where(happens, by_torch.as_it_was(blurred, images), images), masks
+        return values_each.where(happens, by_torch.as_it_was(blurred, images), images), masks
 
 
 class Cutout(ValueTransform):
@@ -267,7 +267,7 @@ class Cutout(ValueTransform):
         self._check(images, masks)
         boxes = [each or [(0, 0, 0, 0)] * self.holes for each in numbers]
         fills = {"image_fill": self.image_fill, "mask_fill": self.mask_fill}
-        return _values_each.cut_out(images, masks, boxes, **fills)  # type: ignore[arg-type]
+        return values_each.cut_out(images, masks, boxes, **fills)  # type: ignore[arg-type]
 
     def _check(self, image: Tensor, mask: Tensor | None) -> None:
         check_image_fill("Cutout", image, self.image_fill)

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from segkit.transforms._base import GeometricTransform, Transform, as_probability
-from segkit.transforms._chance import integer, permutation, uniform
 from segkit.transforms._drawn import Drawn
 from segkit.transforms._plan import Plan
+from segkit.transforms._resampling.chance import integer, permutation, uniform
 from segkit.transforms._resampling.geometry import Geometry, Size
 from segkit.transforms._resampling.inputs import as_size, as_whole, check_generator
+from segkit.transforms._resampling.sample_parts import Parts, take_apart
 from segkit.transforms._run import Run
-from segkit.transforms._sample import Parts, take_apart
 
 
 class Row(Transform):
@@ -187,7 +187,7 @@ class Compose(Row):
         while rest:
             if isinstance(rest[0], Row):
                 rest[:1], chose = rest[0].choose(generator), True
-            elif isinstance(rest[0], GeometricTransform) and run.joins(rest[0]):
+            elif _in_a_window(rest[0]) and run.joins(rest[0]):
                 head.append(rest.pop(0))
                 run.join(head[-1])
             else:
@@ -294,6 +294,11 @@ class Maybe(Row):
     def choose(self, generator: torch.Generator | None) -> Sequence[Callable[..., Any]]:
         """The transform, or nothing."""
         return self.transforms if uniform(0, 1, generator) < self.p else ()
+
+
+def _in_a_window(member: Any) -> bool:
+    """Does it move pixels only, and take none from beyond the picture's edge?"""
+    return isinstance(member, GeometricTransform) and not (member.fills and isinstance(member.image_fill, str))
 
 
 def _last_sizes(row: Row) -> list[Any]:

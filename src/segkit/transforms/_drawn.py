@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from segkit.transforms._resampling.geometry import Geometry, Size
+from segkit.transforms._resampling.sample_parts import take_apart
 from segkit.transforms._run import Run
-from segkit.transforms._sample import take_apart
 
 
 class Drawn:

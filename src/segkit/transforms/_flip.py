@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from segkit.transforms._base import GeometricTransform, as_probability
-from segkit.transforms._chance import integer, uniform
+from segkit.transforms._resampling.chance import integer, uniform
 from segkit.transforms._resampling.geometry import Geometry, Size
 
 

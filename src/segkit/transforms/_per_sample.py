@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from segkit.transforms._base import GeometricTransform, Transform, ValueTransform, given, image_size
-from segkit.transforms._chance import Chance, Source, can_be_read, on_host
 from segkit.transforms._compose import Row
+from segkit.transforms._resampling.chance import Chance, Source, can_be_read, on_host
 from segkit.transforms._resampling.geometry import Geometries, Geometry, Size
 from segkit.transforms._resampling.inputs import as_size, check_generator, check_pair
+from segkit.transforms._resampling.sample_parts import take_apart
 from segkit.transforms._run import Numbers, Run
-from segkit.transforms._sample import take_apart
 
 Steps = Sequence[tuple[Any, Any]]
 _PAYS = 1 << 16  # values of a sample from which on a second thread gains more than it costs

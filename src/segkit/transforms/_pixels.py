@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,10 +14,7 @@ from segkit import IGNORE_INDEX
 from segkit.transforms._base import given
 from segkit.transforms._resampling import by_opencv, by_torch
 from segkit.transforms._resampling.inputs import as_number, as_size, check_fill, check_image_fill, check_pair
-
-# The grey that a person sees, from RGB (ITU-R BT.601); the axes of the hue circle are YIQ's.
-_TO_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
-_FROM_YIQ = np.linalg.inv(np.array(_TO_YIQ))
+from segkit.transforms._resampling.values_each import TO_YIQ, color_matrix
 
 
 def normalize(
@@ -192,7 +188,7 @@ def equalize_tiles(
     top = _top(image)
     shares = (image.detach().to("cpu", torch.float32) / top).clamp_(0, 1)
     coloured = image.shape[-3] == 3
-    planes = (shares * torch.tensor(_TO_YIQ[0])[:, None, None]).sum(-3, keepdim=True) if coloured else shares
+    planes = (shares * torch.tensor(TO_YIQ[0])[:, None, None]).sum(-3, keepdim=True) if coloured else shares
     levels = planes.mul(65_535).round_().numpy().astype(np.uint16).reshape(-1, *image.shape[-2:])
     evened = np.empty_like(levels)
     for plane, out in zip(levels, evened, strict=True):
@@ -300,12 +296,6 @@ def cutout(
         if mask is not None and mask_fill is not None:
             mask[hole] = mask_fill
     return given(image, mask)
-
-
-def color_matrix(saturation: float, hue: float) -> np.ndarray:
-    """What leads one RGB to the other: float64 [3, 3]."""
-    cos, sin = math.cos(2 * math.pi * hue) * saturation, math.sin(2 * math.pi * hue) * saturation
-    return _FROM_YIQ @ np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]]) @ np.array(_TO_YIQ)
 
 
 def check_values(name: str, image: Tensor) -> None:

@@ -47,7 +47,7 @@ class Plan:
         geometry: Geometry,
         *,
         members: Sequence[Any],
-        fills: tuple[float, int] | None = None,
+        fills: tuple[float | str, int] | None = None,
         antialias: bool = True,
         pointwise: Callable[[Tensor], Tensor] | None = None,
         then: Callable[[Tensor, Tensor | None], Any] | None = None,

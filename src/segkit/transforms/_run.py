@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from segkit.transforms._chance import integer
+from segkit.transforms._resampling.chance import integer
 from segkit.transforms._resampling.geometry import Geometries, Geometry, Size
 from segkit.transforms._resampling.inputs import check_fill, check_image_fill, check_pair
 from segkit.transforms._resampling.resample import resample, resample_mask
-from segkit.transforms._sample import Parts
+from segkit.transforms._resampling.sample_parts import Parts
 
 
 class Numbers(NamedTuple):
@@ -45,7 +45,7 @@ class Run:
         self.generator = generator
         self.steps: list[tuple[Any, Any]] = []
         self.pending: Any = None  # a Geometry, or Geometries of a batch
-        self.fills: tuple[float, int] | None = None
+        self.fills: tuple[float | str, int] | None = None
         self.antialias: bool | None = None
         self._size, self._usual, self._focus = size, usual, focus  # of this call, for members made with a usual size
         self._find_mask, self._source = find_mask, source

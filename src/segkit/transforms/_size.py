@@ -10,9 +10,9 @@ from torch import Tensor
 
 from segkit import IGNORE_INDEX
 from segkit.transforms._base import GeometricTransform, SizedTransform
-from segkit.transforms._chance import integer
+from segkit.transforms._resampling.chance import integer
 from segkit.transforms._resampling.geometry import Geometry, Size
-from segkit.transforms._resampling.inputs import as_number, as_size, as_whole
+from segkit.transforms._resampling.inputs import as_fill, as_number, as_size, as_whole
 
 
 class Resize(SizedTransform):
@@ -183,7 +183,8 @@ class PadTo(SizedTransform):
     Args:
         size: smallest (height, width) of the result in pixels; an int is a square.
         center: put half of the margin above and to the left, instead of all of it below and to the right.
-        image_fill: value of the margin in the image.
+        image_fill: value of the margin in the image; "reflect" mirrors the picture at its edge, "replicate" repeats the
+            edge. The mask has `mask_fill` there all the same.
         mask_fill: value of the margin in the mask.
 
     Example:
@@ -195,11 +196,11 @@ class PadTo(SizedTransform):
     fills = True
 
     def __init__(
-        self, size: int | Size, *, center: bool = False, image_fill: float = 0.0, mask_fill: int = IGNORE_INDEX
+        self, size: int | Size, *, center: bool = False, image_fill: float | str = 0.0, mask_fill: int = IGNORE_INDEX
     ) -> None:
         self.size = as_size("PadTo", size)
         self.center = center
-        self.image_fill = as_number("PadTo", "image_fill", image_fill)
+        self.image_fill = as_fill("PadTo", image_fill)
         self.mask_fill = as_whole("PadTo", "mask_fill", mask_fill)
 
     def draw(
@@ -216,7 +217,8 @@ class PadToMultiple(GeometricTransform):
     Args:
         multiple_of: what height and width of the result are multiples of, in pixels.
         center: put half of the margin above and to the left, instead of all of it below and to the right.
-        image_fill: value of the margin in the image.
+        image_fill: value of the margin in the image; "reflect" mirrors the picture at its edge, "replicate" repeats the
+            edge. The mask has `mask_fill` there all the same.
         mask_fill: value of the margin in the mask.
 
     Example:
@@ -227,11 +229,11 @@ class PadToMultiple(GeometricTransform):
     fills = True
 
     def __init__(
-        self, multiple_of: int, *, center: bool = False, image_fill: float = 0.0, mask_fill: int = IGNORE_INDEX
+        self, multiple_of: int, *, center: bool = False, image_fill: float | str = 0.0, mask_fill: int = IGNORE_INDEX
     ) -> None:
         self.multiple_of = as_size("PadToMultiple", multiple_of, "multiple_of")[0]
         self.center = center
-        self.image_fill = as_number("PadToMultiple", "image_fill", image_fill)
+        self.image_fill = as_fill("PadToMultiple", image_fill)
         self.mask_fill = as_whole("PadToMultiple", "mask_fill", mask_fill)
 
     def draw(self, source: Size, *, generator: torch.Generator | None = None) -> Geometry:

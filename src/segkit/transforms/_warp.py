@@ -9,10 +9,10 @@ import torch
 
 from segkit import IGNORE_INDEX
 from segkit.transforms._base import GeometricTransform, SizedTransform, as_probability
-from segkit.transforms._chance import integer, log_uniform, normals, uniform, uniforms
 from segkit.transforms._resampling.affine import Affine
+from segkit.transforms._resampling.chance import integer, log_uniform, normals, uniform, uniforms
 from segkit.transforms._resampling.geometry import Geometry, Size
-from segkit.transforms._resampling.inputs import as_number, as_range, as_size, as_whole
+from segkit.transforms._resampling.inputs import as_fill, as_number, as_range, as_size, as_whole
 
 
 class RandomScale(GeometricTransform):
@@ -90,7 +90,8 @@ class RandomAffine(GeometricTransform):
         scale: smallest and largest enlargement.
         shear: range of the shear in degrees, along both axes; a number x is (-x, x).
         p: chance that anything happens at all.
-        image_fill: value of image pixels that come from outside.
+        image_fill: value of image pixels that come from outside; "reflect" mirrors the picture at its edge, "replicate"
+            repeats the edge. The mask has `mask_fill` there all the same.
         mask_fill: value of mask pixels that come from outside.
 
     Example:
@@ -110,7 +111,7 @@ class RandomAffine(GeometricTransform):
         scale: tuple[float, float] = (0.9, 1.1),
         shear: float | tuple[float, float] = 0.0,
         p: float = 1.0,
-        image_fill: float = 0.0,
+        image_fill: float | str = 0.0,
         mask_fill: int = IGNORE_INDEX,
     ) -> None:
         name = "RandomAffine"
@@ -122,7 +123,7 @@ class RandomAffine(GeometricTransform):
         self.scale = as_range(name, "scale", scale, 1e-3, 1e3)
         self.shear = as_range(name, "shear", shear, -80, 80, around=0)
         self.p = as_probability(name, p)
-        self.image_fill = as_number(name, "image_fill", image_fill)
+        self.image_fill = as_fill(name, image_fill)
         self.mask_fill = as_whole(name, "mask_fill", mask_fill)
 
     def draw(self, source: Size, *, generator: torch.Generator | None = None) -> Geometry:
@@ -194,7 +195,8 @@ class ElasticDeform(GeometricTransform):
         spacing: distance between control points, in pixels. The picture does not fold over itself as long as the
             magnitude stays below about a fifth of it.
         p: chance that anything happens at all.
-        image_fill: value of image pixels that come from outside.
+        image_fill: value of image pixels that come from outside; "reflect" mirrors the picture at its edge, "replicate"
+            repeats the edge. The mask has `mask_fill` there all the same.
         mask_fill: value of mask pixels that come from outside.
 
     Example:
@@ -214,13 +216,13 @@ class ElasticDeform(GeometricTransform):
         *,
         spacing: float = 48.0,
         p: float = 1.0,
-        image_fill: float = 0.0,
+        image_fill: float | str = 0.0,
         mask_fill: int = IGNORE_INDEX,
     ) -> None:
         self.magnitude = as_number("ElasticDeform", "magnitude", magnitude, 0)
         self.spacing = as_number("ElasticDeform", "spacing", spacing, 1)
         self.p = as_probability("ElasticDeform", p)
-        self.image_fill = as_number("ElasticDeform", "image_fill", image_fill)
+        self.image_fill = as_fill("ElasticDeform", image_fill)
         self.mask_fill = as_whole("ElasticDeform", "mask_fill", mask_fill)
 
     def draw(self, source: Size, *, generator: torch.Generator | None = None) -> Geometry:

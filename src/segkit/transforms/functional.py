@@ -60,7 +60,7 @@ def apply_geometry(
     *,
     geometry: Geometry,
     antialias: bool = True,
-    image_fill: float = 0.0,
+    image_fill: float | str = 0.0,
     mask_fill: int = IGNORE_INDEX,
 ) -> Any:
     """Move image and mask by one map: what `draw` of a geometric transform gave, or several joined by `then`.
@@ -70,7 +70,7 @@ def apply_geometry(
         mask: [..., H, W], integers.
         geometry: made for images of this height and width.
         antialias: blur the image by as much as the map shrinks it.
-        image_fill: value of image pixels that come from outside.
+        image_fill: value of image pixels that come from outside, or "reflect" or "replicate".
         mask_fill: value of mask pixels that come from outside.
 
     Example:
@@ -165,7 +165,7 @@ def pad(
     bottom: int = 0,
     left: int = 0,
     right: int = 0,
-    image_fill: float = 0.0,
+    image_fill: float | str = 0.0,
     mask_fill: int = IGNORE_INDEX,
 ) -> Any:
     """A margin around the picture.
@@ -177,7 +177,7 @@ def pad(
         bottom: rows below.
         left: columns to the left.
         right: columns to the right.
-        image_fill: value of the margin in the image.
+        image_fill: value of the margin in the image, or "reflect" or "replicate".
         mask_fill: value of the margin in the mask.
 
     Raises:
@@ -227,7 +227,7 @@ def affine(
     scale: float = 1.0,
     shear: tuple[float, float] = (0.0, 0.0),
     antialias: bool = True,
-    image_fill: float = 0.0,
+    image_fill: float | str = 0.0,
     mask_fill: int = IGNORE_INDEX,
 ) -> Any:
     """The picture sheared, enlarged and turned about its centre, then moved, in a frame as large as it was.
@@ -240,7 +240,7 @@ def affine(
         scale: enlargement.
         shear: (vertical, horizontal) in degrees.
         antialias: blur the image by as much as it shrinks.
-        image_fill: value of image pixels that come from outside.
+        image_fill: value of image pixels that come from outside, or "reflect" or "replicate".
         mask_fill: value of mask pixels that come from outside.
 
     Example:
@@ -267,7 +267,7 @@ def _move(
     geometry: Geometry,
     *,
     antialias: bool = True,
-    image_fill: float = 0.0,
+    image_fill: float | str = 0.0,
     mask_fill: int = IGNORE_INDEX,
 ) -> Any:
     moved = resample(image, mask, geometry, image_fill=image_fill, mask_fill=mask_fill, antialias=antialias)

@@ -212,6 +212,17 @@ def stretch(stages: tuple[Stage, ...]) -> tuple[float, float]:
     return total.spans()
 
 
+def blur_for(geometry: Geometry) -> tuple[float, float]:
+    """Standard deviations (vertical, horizontal) in source pixels that remove what the output is too coarse to show.
+
+    An output pixel that spans m source pixels needs a blur of about m / 2, and the bilinear look-up already blurs by
+    the same amount as m = 1 does; variances add up.
+    """
+    # Up to a fifth smaller, the neighbours would weigh less than 2 %: not worth a pass over the image.
+    horizontal, vertical = (0.5 * (m**2 - 1) ** 0.5 if m > 1.2 else 0.0 for m in stretch(geometry.stages))
+    return vertical, horizontal
+
+
 def single_affine(stages: tuple[Stage, ...]) -> Affine | None:
     """The one affine map that all stages amount to, or None if a displacement field is among them."""
     if not stages:

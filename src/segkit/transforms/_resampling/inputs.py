@@ -12,6 +12,7 @@ from torch import Tensor
 
 # torch has hardly an operator for these (no flip, no indexing on some devices), so they would fail halfway.
 _BARE = tuple(getattr(torch, name) for name in ("uint16", "uint32", "uint64"))
+MODES = ("reflect", "replicate")
 _NUMBER = (int, float, np.integer, np.floating)
 
 
@@ -69,9 +70,11 @@ def check_generator(name: str, generator: Any) -> None:
         )
 
 
-def check_image_fill(name: str, image: Tensor, image_fill: float) -> None:
+def check_image_fill(name: str, image: Tensor, image_fill: Any) -> None:
     """Raise if the image's dtype cannot hold what is written outside of it."""
-    if image.is_floating_point():
+    if isinstance(image_fill, str):
+        as_fill(name, image_fill)
+    if image.is_floating_point() or isinstance(image_fill, str):
         return
     low, high = (0, 1) if image.dtype == torch.bool else (torch.iinfo(image.dtype).min, torch.iinfo(image.dtype).max)
     if not (low <= image_fill <= high and image_fill == int(image_fill)):
@@ -111,6 +114,13 @@ def as_number(name: str, argument: str, value: Any, low: float = -math.inf, high
     if not (math.isfinite(value) and low <= value <= high):
         raise ValueError(f"{name}: `{argument}` must be a finite number in [{low:g}, {high:g}], got {value!r}.")
     return float(value)
+
+
+def as_fill(name: str, value: Any) -> float | str:
+    """What an image holds beyond its edge: a number, or how it goes on there."""
+    if isinstance(value, str) and value not in MODES:
+        raise ValueError(f"{name}: `image_fill` must be a number or one of {MODES}, got {value!r}.")
+    return value if isinstance(value, str) else as_number(name, "image_fill", value)
 
 
 def as_whole(name: str, argument: str, value: Any, low: float = -math.inf, high: float = math.inf) -> int:

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from segkit.transforms._resampling import by_opencv
 from segkit.transforms._resampling.by_torch import Places, moves_whole_pixels
-from segkit.transforms._resampling.geometry import Geometries, Geometry, single_affine, stretch
+from segkit.transforms._resampling.extend import extended
+from segkit.transforms._resampling.geometry import Geometries, Geometry, blur_for, single_affine
 from segkit.transforms._resampling.nearest import fill_where, look_up, outside
 
 
@@ -22,14 +23,19 @@ def resample(
     mask: Tensor | None,
     geometry: Geometry | Geometries,
     *,
-    image_fill: float = 0.0,
+    image_fill: float | str = 0.0,
     mask_fill: int = 255,
     antialias: bool = True,
 ) -> tuple[Tensor, Tensor | None]:
     """The image [..., C, H, W] and its mask [..., H, W] after `geometry`, in their own dtypes.
 
+    An `image_fill` of "reflect" or "replicate" lets the image go on beyond its edge; the mask has `mask_fill` there.
     With `Geometries` each sample of a batch, image [B, C, H, W], goes its own way, all of them at once.
     """
+    if isinstance(image_fill, str):
+        labels = None if mask is None else resample_mask(mask, geometry, mask_fill)
+        image, onto_extended = extended(image, geometry, image_fill, antialias=antialias)
+        return resample(image, None, onto_extended, antialias=antialias)[0], labels
     if isinstance(geometry, Geometries):
         return _each(image, mask, geometry, image_fill, mask_fill, antialias)
     moved = _moved_whole(image, geometry, image_fill)
@@ -115,14 +121,3 @@ def _overlap(sign: int, offset: int, length: int, begin: int, end: int) -> tuple
     high = max(low, min(end, first + length))
     start = low - first if sign > 0 else first + length - high
     return slice(low, high), slice(start, start + high - low)
-
-
-def blur_for(geometry: Geometry) -> tuple[float, float]:
-    """Standard deviations (vertical, horizontal) in source pixels that remove what the output is too coarse to show.
-
-    An output pixel that spans m source pixels needs a blur of about m / 2, and the bilinear look-up already blurs by
-    the same amount as m = 1 does; variances add up.
-    """
-    # Up to a fifth smaller, the neighbours would weigh less than 2 %: not worth a pass over the image.
-    horizontal, vertical = (0.5 * (m**2 - 1) ** 0.5 if m > 1.2 else 0.0 for m in stretch(geometry.stages))
-    return vertical, horizontal

@@ -9,8 +9,7 @@ from segkit.transforms._resampling.affine import Affine
 from segkit.transforms._resampling.by_opencv import part_needed
 from segkit.transforms._resampling.by_torch import gaussian_taps
 from segkit.transforms._resampling.field import Field
-from segkit.transforms._resampling.geometry import Geometry, single_affine
-from segkit.transforms._resampling.resample import blur_for
+from segkit.transforms._resampling.geometry import Geometry, blur_for, single_affine
 
 Window = tuple[int, int, int, int]  # top, left, height, width
 
@@ -20,7 +19,7 @@ def looked_at(geometry: Geometry, *, antialias: bool = True) -> Window:
 
     At least one pixel, even where the output shows nothing of the source.
     """
-    left, right, top, bottom = _bounds(geometry)
+    left, right, top, bottom = bounds(geometry)
     onto_source = single_affine(geometry.stages)
     if onto_source is not None and onto_source.moves_whole_pixels():
         rows = _clipped(math.floor(top), math.ceil(bottom) + 1, geometry.source[0])
@@ -48,7 +47,7 @@ def within(geometry: Geometry, window: Window) -> Geometry:
     return dataclasses.replace(geometry, source=(height, width), stages=stages, visible=visible)
 
 
-def _bounds(geometry: Geometry) -> tuple[float, float, float, float]:
+def bounds(geometry: Geometry) -> tuple[float, float, float, float]:
     """Smallest and largest x, smallest and largest y of the places that the output's pixels come from."""
     left, right, top, bottom = 0.0, geometry.size[1] - 1.0, 0.0, geometry.size[0] - 1.0
     for stage in geometry.stages:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from segkit.transforms._pixels import as_it_was, color_matrix
-
 Box = tuple[int, int, int, int]
+
+# The grey that a person sees, from RGB (ITU-R BT.601); the axes of the hue circle are YIQ's.
+TO_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
+_FROM_YIQ = np.linalg.inv(np.array(TO_YIQ))
 
 
 def adjust_colors(
@@ -40,7 +43,7 @@ def adjust_colors(
         changed = into[:, :, 0] * wide[:, :1]
         for channel in (1, 2):
             changed = torch.addcmul(changed, into[:, :, channel], wide[:, channel : channel + 1])
-    return as_it_was(changed, images)
+    return changed.to(images.dtype) if images.is_floating_point() else changed.round_().clamp_(0, 255).to(images.dtype)
 
 
 def adjust_gammas(images: Tensor, gammas: Sequence[float]) -> Tensor:
@@ -68,6 +71,12 @@ def cut_out(
         places = holes.to(masks.device)
         masks = masks.masked_fill(places if masks.ndim == 3 else places[:, None], mask_fill)
     return images.masked_fill(holes[:, None], image_fill), masks
+
+
+def color_matrix(saturation: float, hue: float) -> np.ndarray:
+    """What leads one RGB to the other: float64 [3, 3]."""
+    cos, sin = math.cos(2 * math.pi * hue) * saturation, math.sin(2 * math.pi * hue) * saturation
+    return _FROM_YIQ @ np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]]) @ np.array(TO_YIQ)
 
 
 def where(happens: Sequence[bool], changed: Tensor, images: Tensor) -> Tensor:
