@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import collections
 import pickle
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -289,3 +291,9 @@ def test_it_pickles_shows_itself_and_refuses_what_it_cannot_be():
         PerSample(T.HorizontalFlip(), batched=2)
     with pytest.raises(TypeError, match="torch.Generator"):
         PerSample(T.HorizontalFlip())(*batch(), generator=0)
+
+
+def test_to_import_the_room_loads_no_compiler():
+    """It takes torch's a second and a half."""
+    code = "import sys, segkit.transforms; print('torch._dynamo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"

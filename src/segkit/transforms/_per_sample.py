@@ -74,7 +74,7 @@ class PerSample:
             )
         if len(image) == 0:
             return given(image, mask)
-        drawn = self._draw(image, mask, generator, keywords)
+        drawn = _not_compiled(self._draw)(image, mask, generator, keywords)
         if drawn is None:
             host = on_host(generator)
             return _stacked([self.transform(*pair, generator=host, **keywords) for pair in _pairs(image, mask)])
@@ -84,7 +84,6 @@ class PerSample:
                 return _at_once(image, mask, drawn)
         return _one_by_one(image, mask, drawn)
 
-    @torch.compiler.disable  # there is nothing to compile in a few numbers on the host
     def _draw(
         self, image: Tensor, mask: Tensor | None, generator: torch.Generator | None, keywords: dict[str, Any]
     ) -> list[Steps] | None:
@@ -102,6 +101,11 @@ class PerSample:
 
     def __repr__(self) -> str:
         return f"PerSample({self.transform!r}{'' if self.batched is None else f', batched={self.batched}'})"
+
+
+def _not_compiled(draw: Callable[..., Any]) -> Callable[..., Any]:
+    """There is nothing to compile in a few numbers on the host. A decorator would load the compiler at import."""
+    return torch.compiler.disable(draw) if torch.compiler.is_compiling() else draw
 
 
 def _says_first(transform: Any) -> bool:
