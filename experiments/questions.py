@@ -16,7 +16,8 @@ from torch.nn import functional as F
 from experiments import training
 from experiments.damage import damaged_masks
 from experiments.data import Images, boundary, with_foreground
-from segkit import IGNORE_INDEX, audit, losses, mining, samplers, stats
+from segkit import IGNORE_INDEX, audit, datasets, losses, mining, samplers, stats
+from segkit import transforms as T
 from segkit.io import read_mask, write_mask
 from segkit.losses import functional as L
 
@@ -195,6 +196,36 @@ def without_boundary(width: int) -> Run:
     return run
 
 
+# (g) objects of rare classes pasted or not
+
+
+def pasted(chance: float, classes: int, rare: tuple[int, ...]) -> Run:
+    def run(data: Sets, seed: int, steps: int) -> dict[str, float]:
+        train, val = (labelled(data[s], classes) for s in ("train", "val"))
+        there = {c: [i for i, mask in enumerate(train.masks) if (mask == c).sum() >= 16] for c in rare}
+        paste = T.CopyPaste(rare, share=1.0, smallest=16, p=chance)
+        donors = {c: found for c, found in there.items() if found}
+
+        def mixed(samples: training.Crops) -> datasets.MixDataset | training.Crops:
+            return datasets.MixDataset(samples, paste, donors=donors) if chance else samples
+
+        net = training.fit(train, classes, losses.DiceCELoss(scope="batch"), seed=seed, steps=steps, mixed=mixed)
+        each = training.iou(training.confusion(net, training.normalized(train)(val.images), val.masks, classes))
+        return {"rare IoU": float(np.mean([each[c] for c in rare])), "mIoU": float(np.mean(each))}
+
+    return run
+
+
+def labelled(data: Images, classes: int) -> Images:
+    """Labels from ``classes`` on are ignored."""
+    return Images(data.images, torch.where(data.masks < classes, data.masks, IGNORE_INDEX), data.pairs)
+
+
+def pasting(classes: int, rare: tuple[int, ...]) -> dict[str, Run]:
+    chances = {"none": 0.0, "into half of the crops": 0.5, "into all crops": 1.0}
+    return {name: pasted(chance, classes, rare) for name, chance in chances.items()}
+
+
 QUESTIONS = {
     "losses": Question(
         "Which loss, at which share of foreground?",
@@ -243,5 +274,13 @@ QUESTIONS = {
     "boundary": Question(
         "Ignore the boundary in training or not?",
         {"four classes": {f"{w} px ignored" if w else "all pixels": without_boundary(w) for w in (0, 1, 2, 4)}},
+    ),
+    "copy_paste": Question(
+        "Paste objects of rare classes into sandstone or not?",
+        {"four classes, 2 and 3 pasted": pasting(4, (2, 3))},
+    ),
+    "copy_paste_camvid": Question(
+        "Paste objects of rare classes into street scenes or not?",
+        {"eleven classes, 2, 7, 9 and 10 pasted": pasting(11, (2, 7, 9, 10))},
     ),
 }

@@ -34,6 +34,20 @@ def normalized(data: Images) -> Callable[[Tensor], Tensor]:
     return lambda images: (plain(images) - mean) / std
 
 
+class Crops:
+    """(image, mask) of each key: the transform with the chance, and the class, that the key brings."""
+
+    def __init__(self, data: Images, transform: T.Compose) -> None:
+        self.data, self.transform = data, transform
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, key: Any) -> tuple[Tensor, Tensor]:
+        image, mask = self.data.images[key], self.data.masks[key]
+        return self.transform(image, mask, generator=key.generator(), focus_class=key.focus_class)
+
+
 def epochs(sampler: Any) -> Iterator[tuple[int, list[Any]]]:
     """(epoch, batch of keys) for ever; the last, smaller batch of an epoch is left out."""
     epoch = 0
@@ -57,6 +71,7 @@ def fit(
     norm: str = "batch",
     lr: float = 3e-3,
     after_batch: Callable[[list[Any], Tensor, Tensor, int], None] | None = None,
+    mixed: Callable[[Crops], Any] | None = None,
 ) -> nn.Module:
     """The network after ``steps`` steps of AdamW under a one-cycle schedule; all randomness comes from ``seed``."""
     torch.manual_seed(seed)
@@ -66,11 +81,12 @@ def fit(
     sampler = sampler or samplers.ShuffleSampler(len(data), seed=seed)
     transform = transform or crops()
     prepare = prepare or normalized(data)
+    samples = Crops(data, transform)
+    samples = mixed(samples) if mixed else samples
     batches = epochs(sampler)
     for _ in range(steps):
         epoch, keys = next(batches)
-        pairs = [transform(data.images[k], data.masks[k], generator=k.generator()) for k in keys]
-        images, masks = (torch.stack(part) for part in zip(*pairs, strict=True))
+        images, masks = (torch.stack(part) for part in zip(*(samples[k] for k in keys), strict=True))
         logits = net(prepare(images))
         loss = criterion(logits, masks)
         optimizer.zero_grad()
