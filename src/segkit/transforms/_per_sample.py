@@ -105,7 +105,8 @@ class PerSample:
 
 def _not_compiled(draw: Callable[..., Any]) -> Callable[..., Any]:
     """There is nothing to compile in a few numbers on the host. A decorator would load the compiler at import."""
-    return torch.compiler.disable(draw) if torch.compiler.is_compiling() else draw
+    disable: Any = torch.compiler.disable
+    return disable(draw) if torch.compiler.is_compiling() else draw
 
 
 def _says_first(transform: Any) -> bool:
