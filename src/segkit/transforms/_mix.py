@@ -337,7 +337,7 @@ class MixUp(Mix):
         mixed = wide + (donor.to(wide.dtype) - wide) * by_sample
         if mask.device.type == "cpu":
             self._check_labels(mask, donor_mask)
-        soft = torch.zeros(len(mask), self.num_classes, *mask.shape[1:], device=mask.device)
+        soft = torch.full((len(mask), self.num_classes, *mask.shape[1:]), 0.0, device=mask.device)
         counted = torch.ones_like(mask, dtype=torch.bool)
         for labels, part in ((mask, 1 - share), (donor_mask, share)):
             labels = labels.long()
