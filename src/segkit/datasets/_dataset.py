@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import operator
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -24,8 +24,15 @@ Files = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 # What a SampleKey may carry, besides its generator, and the transform's keyword that takes it.
 _CARRIED = ("size", "focus_class")
 
+if TYPE_CHECKING:
+    from torch.utils.data import Dataset
 
-class PairDataset:
+    MapStyle = Dataset[Any]  # what a type checker wants to see in a DataLoader
+else:
+    MapStyle = object  # torch takes a second to load, and those who only pair files do without it
+
+
+class PairDataset(MapStyle):
     """Images and masks as tensors, one pair per index: the map-style data set that a DataLoader takes.
 
     The paths live in one flat array and not in a list of strings, so workers share them instead of copying them page
@@ -167,6 +174,9 @@ class PairDataset:
             check_takes(type(self).__name__, key, self.transform)
             raise
 
+    def __iter__(self) -> Iterator[Any]:
+        return (self[index] for index in range(len(self)))
+
     def split(self, parts: Sequence[float] | Sequence[Sequence[int]], *, seed: int = 0) -> list[PairDataset]:
         """Several data sets over parts of this one, whose samples keep their numbers and their sampler's keys.
 
@@ -207,7 +217,7 @@ class PairDataset:
             made.append(piece)
         return made
 
-    def __add__(self, other: PairDataset) -> JoinedDataset:
+    def __add__(self, other: PairDataset) -> JoinedDataset:  # type: ignore[override]  # keeps keys, ConcatDataset does not
         return JoinedDataset([self, other])
 
     def _number(self, index: int) -> int:
@@ -256,7 +266,7 @@ class PairDataset:
         return f"{type(self).__name__}({len(self)} pairs, {', '.join(told)})"
 
 
-class JoinedDataset:
+class JoinedDataset(MapStyle):
     """Data sets one after the other, numbered through: what ``first + second`` makes.
 
     Other than `torch.utils.data.ConcatDataset` it hands on the whole key of a sampler, and ``"index"`` counts through.
@@ -290,7 +300,7 @@ class JoinedDataset:
         _, part, inner = self._find(index)
         return part.pair(inner)
 
-    def __add__(self, other: PairDataset) -> JoinedDataset:
+    def __add__(self, other: PairDataset) -> JoinedDataset:  # type: ignore[override]  # keeps keys, ConcatDataset does not
         return JoinedDataset([*self.datasets, other])
 
     def _find(self, index: int) -> tuple[int, PairDataset, int]:

@@ -6,13 +6,15 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from segkit.datasets._dataset import MapStyle
+
 if TYPE_CHECKING:
     import torch
 
 _SALT = 0x9E3779B97F4A7C15  # parts the donor's randomness from that of the sample, whose key it travels in
 
 
-class MixDataset:
+class MixDataset(MapStyle):
     """Each sample mixed with a donor, by `transforms.CutMix`, `ClassMix`, `CopyPaste` or `MixUp`.
 
     With a `SampleKey` the donor, its augmentation and the mix follow from the key alone: the same with any number of

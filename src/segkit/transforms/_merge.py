@@ -72,7 +72,13 @@ def unstack_crops(x: Tensor, k: int) -> Tensor:
     return x.reshape(-1, k, *x.shape[1:]) if len(x) else x.new_empty((0, k, *x.shape[1:]))
 
 
-def merge_crops(logits: Tensor, geometry: Sequence[CropBox], size: int | Size, *, blend: str = "gaussian") -> Tensor:
+def merge_crops(
+    logits: Tensor,
+    geometry: Sequence[CropBox | tuple[int, int, int, int]],
+    size: int | Size,
+    *,
+    blend: str = "gaussian",
+) -> Tensor:
     """One map for the whole picture from the maps of its crops, averaged where they overlap.
 
     The average is a running one, so that equal values stay exactly what they are; the only memory needed beside the
@@ -152,7 +158,7 @@ class CropMerger:
 
     def __init__(
         self,
-        geometry: Sequence[CropBox],
+        geometry: Sequence[CropBox | tuple[int, int, int, int]],
         size: int | Size,
         *,
         blend: Literal["gaussian", "mean"] = "gaussian",
@@ -239,7 +245,14 @@ class CropMerger:
 class _Merging:
     """Crops in the order of their places, cells in between, and where finished rectangles go."""
 
-    def __init__(self, function: str, geometry: Sequence[CropBox], size: int | Size, blend: str, keep: str) -> None:
+    def __init__(
+        self,
+        function: str,
+        geometry: Sequence[CropBox | tuple[int, int, int, int]],
+        size: int | Size,
+        blend: str,
+        keep: str,
+    ) -> None:
         self.function = function
         self.size = as_size(function, size)
         self.boxes = [CropBox(*box) for box in geometry]
