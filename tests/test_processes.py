@@ -11,6 +11,7 @@ import sys
 import time
 from concurrent.futures import BrokenExecutor
 
+import cv2
 import numpy as np
 import pytest
 
@@ -25,8 +26,8 @@ COMMANDS = {
     "audit": ["audit", "images", "masks", "--num-classes", "3"],
     "stats": ["stats", "images", "masks", "--num-classes", "3"],
     "expand": ["expand", "images", "masks", "out", "--copies", "40", "--rotate", "20"],
-    "tile": ["tile", "images", "out"],
-    "split": ["split", "images", "masks", "--folds", "3"],
+    "tile": ["tile", "large/images", "out"],
+    "split": ["split", "large/images", "large/masks", "--folds", "3"],
     "convert-masks": ["convert-masks", "masks", "out", "--map", "2=1"],
     "convert-masks of annotations": ["convert-masks", "coco.json", "out", "--classes", "names.txt"],
 }
@@ -44,6 +45,14 @@ def folder(tmp_path_factory):
     for i in range(1, 2000):
         for name in ("images", "masks"):
             os.link(folder / name / "0000.png", folder / name / f"{i:04d}.png")
+    large = np.tile(rng.integers(0, 3, (600, 800), dtype=np.uint8), (15, 11))  # more than 2 s for one thread
+    for name in ("images", "masks"):
+        (folder / "large" / name).mkdir(parents=True)
+        for i in range(40):
+            if name == "images" and i == 0:
+                cv2.imwrite(str(folder / "large/images/0000.png"), large, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+            else:
+                os.link(folder / "large/images/0000.png", folder / "large" / name / f"{i:04d}.png")
     ring = [10, 10, 1900, 20, 1000, 1400]
     content = {
         "images": [{"id": i, "file_name": f"{i}.png", "height": 1500, "width": 2000} for i in range(2000)],

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import os
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import numpy as np
 
 from segkit import IGNORE_INDEX
+from segkit._tasks import map_in_chunks
 from segkit.datasets._pairs import Pair
 from segkit.datasets._reading.reading import files_of
 from segkit.datasets._splitting.balance import assign
@@ -232,13 +233,30 @@ def _pixels(
         return list(range(pixels.shape[1])), pixels
     if stratify != "classes":
         raise ValueError(f"split_folds: `stratify` must be 'classes', an array or None, got {stratify!r}.")
-    from tqdm import tqdm
-
-    with ThreadPoolExecutor() as threads:  # decoding leaves the interpreter's lock
-        counts = threads.map(_count, (pair.mask for pair in pairs))
-        listed = list(tqdm(counts, total=len(pairs), desc="split", unit="mask", disable=None if progress else True))
+    masks = [pair.mask for pair in pairs]
+    found = map_in_chunks(_count_all, masks, on_lost=_lost, progress=progress, describe="split", unit="mask")
+    listed = []
+    for count in itertools.chain.from_iterable(found):
+        if isinstance(count, Exception):
+            raise count
+        listed.append(count)
     labels = sorted({label for count in listed for label in count} - {ignore_index})
     return labels, np.array([[count.get(label, 0) for label in labels] for count in listed]).reshape(len(pairs), -1)
+
+
+def _count_all(masks: list[Any]) -> list[dict[int, int] | Exception]:
+    """Pixels of each label in each mask; an error as it is, so that it keeps its kind on the way from a worker."""
+    counts: list[dict[int, int] | Exception] = []
+    for mask in masks:
+        try:
+            counts.append(_count(mask))
+        except Exception as error:
+            counts.append(error)
+    return counts
+
+
+def _lost(mask: Any, reason: str) -> list[dict[int, int] | Exception]:
+    return [DataError(f"split_folds: {mask!r} must be counted, got {reason}. Run segkit audit.")]
 
 
 def _count(paths: Sequence[str]) -> dict[int, int]:
