@@ -114,7 +114,8 @@ def test_the_lines_of_the_first_page_are_those_that_make_its_picture():
 
 def test_what_people_ask_is_answered_with_a_snippet_each():
     sections = (DOCS / "questions.md").read_text().split("\n## ")[1:]
-    asked = "one shape|reader|Five crops|binary|softmax|BatchNorm|Dice|several scales|hard examples|DDP|AMP|memory"
+    asked = "one shape|reader|Five crops|binary|softmax|BatchNorm|Dice|several scales|hard examples"
+    asked += "|larger than|IoU|polygons|DDP|AMP|memory"
     for words, section in zip(asked.split("|"), sections, strict=True):
         assert words in section.splitlines()[0]
         assert "```python\n" in section, words
