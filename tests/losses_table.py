@@ -36,6 +36,15 @@ def boundary(logits, target, **options):
     return L.boundary(logits, maps, pixel_weights=(target != IGNORED).float(), **options)
 
 
+def component_dice_ce(logits, target, **options):
+    return L.component_dice_ce(logits, target, regions_of(target), **options)
+
+
+def regions_of(target):
+    """Each class is one object, wherever it lies: so regions follow their classes, and padding changes none."""
+    return torch.where(target == IGNORED, 0, (target.int() + 1) * 65536 + target.int()).int()
+
+
 LOSSES = {
     "cross_entropy": L.cross_entropy,
     "cross_entropy, smoothed": partial(L.cross_entropy, label_smoothing=0.1),
@@ -54,6 +63,7 @@ LOSSES = {
     "cl_dice": partial(L.cl_dice, iterations=2),
     "skeleton_recall": L.skeleton_recall,
     "boundary": boundary,
+    "component_dice_ce": component_dice_ce,
     "dice_ce": L.dice_ce,
     "dice_focal": L.dice_focal,
     "combine": L.combine({"dice": 0.5, "tversky": 1.0, "cross_entropy": 1.0, "focal": 2.0}),

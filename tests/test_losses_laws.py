@@ -277,7 +277,7 @@ def test_weights_of_one_are_no_weights_and_a_weight_of_two_is_a_pixel_twice():
 )
 def test_gradients_are_those_of_finite_differences(name, reduction):
     logits, target = sample(spatial=(3, 4), dtype=torch.float64)
-    single = name in ("dice_ce", "dice_focal", "combine")
+    single = name in ("dice_ce", "dice_focal", "combine", "component_dice_ce")
     if single and reduction == "none":
         pytest.skip("a sum of a map and of a number for each class has no shape")
     options = {"reduction": reduction}
@@ -327,8 +327,9 @@ def test_modules_pickle_copy_and_show_every_argument(module):
     logits, target = sample(ignored=False)
     target = logits.detach() if isinstance(loss, losses.BoundaryLoss) else target
     target = target[:, None].expand(-1, 4, -1, -1) % 2 if isinstance(loss, losses.BinaryCrossEntropyLoss) else target
+    beside = [target.int()] if isinstance(loss, losses.ComponentDiceCELoss) else []
     for other in (pickle.loads(pickle.dumps(loss)), copy.deepcopy(loss)):
-        assert torch.equal(other(logits, target), loss(logits, target))
+        assert torch.equal(other(logits, target, *beside), loss(logits, target, *beside))
         assert repr(other) == repr(loss)
     assert "class_weights=[1.0, 2.0, 0.5, 1.0]" in repr(loss)
     assert all(f"{name}=" in repr(loss) for name in loss._options)

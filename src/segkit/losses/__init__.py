@@ -21,6 +21,7 @@ from __future__ import annotations
 from segkit.losses import functional  # noqa: F401  a name of __all__
 from segkit.losses._backend import *
 from segkit.losses._centre_lines import *
+from segkit.losses._components import *
 from segkit.losses._compound import *
 from segkit.losses._cross_entropy import *
 from segkit.losses._deep import *

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from segkit import IGNORE_INDEX
-from segkit.losses import _centre_lines, _cross_entropy, _dice_and, _hardest, _lovasz, _maps, _overlap
+from segkit.losses import _centre_lines, _components, _cross_entropy, _dice_and, _hardest, _lovasz, _maps, _overlap
 from segkit.losses._arguments import Classes, Ignored, Mode, Reduction, Upsample, Weights, choice, flatten
 from segkit.losses._engine.one_pass import Formula, Weighted, total
 from segkit.losses._engine.reduce import Absent, Scope
@@ -24,11 +24,12 @@ from segkit.losses._region import region_loss
 __all__ = ["CompoundLoss", "Details", "combine"]
 
 
-FILES = (_overlap, _cross_entropy, _lovasz, _hardest, _centre_lines, _maps, _dice_and)
+FILES = (_overlap, _cross_entropy, _lovasz, _hardest, _centre_lines, _maps, _dice_and, _components)
 LOSSES: dict[str, Callable[..., Tensor]] = {
     name: getattr(file, name) for file in FILES for name in file.__all__ if name.islower()
 }
-WITH_MAPS = ("boundary", "skeleton_recall")  # whose target is made in the loader
+WITH_BOTH = ("component_dice_ce",)  # which take what is made in the loader beside the target
+WITH_MAPS = ("boundary", "skeleton_recall", *WITH_BOTH)  # whose target is made in the loader
 OF_ALL = (
     "mode",
     "ignore_index",
@@ -94,7 +95,7 @@ def combine(
     Returns:
         A function of ``(logits, target, *, pixel_weights=None, labelled=None, targets=None, details=False)`` that gives
         a scalar; with ``details`` the scalar and `Details`. ``targets``: name -> the maps that ``"boundary"`` and
-        ``"skeleton_recall"`` take instead of the target.
+        ``"skeleton_recall"`` take instead of the target, and ``"component_dice_ce"`` beside it.
 
     Raises:
         ValueError: an unknown part or option.
@@ -175,7 +176,8 @@ class _Compound:
             elif member.shares:
                 maps = _maps_of(name, targets)
                 common = {**of_all, "pixel_weights": pixel_weights, "upsample": upsample}
-                value = loss(logits, maps, **mine, **member.of(common))
+                compared = (target, maps) if name in WITH_BOTH else (maps,)
+                value = loss(logits, *compared, **mine, **member.of(common))
             else:
                 weighted = {"pixel_weights": pixel_weights} if isinstance(loss, Loss) else {}
                 value = loss(logits, target, **weighted)
@@ -288,6 +290,7 @@ class CompoundLoss(Loss):
         """Try the parts that share the pass; what else is called may want more than a pixel."""
         known = {name: (1.0, member) for name, member in self._compound.members.items() if member.shares}
         maps = {"boundary": logits.new_zeros((*logits.shape[:2], target.shape[-1])), "skeleton_recall": target}
+        maps["component_dice_ce"] = target.reshape(len(target), -1).int()
         if known:
             trial = _Compound(known, {**self._compound.of_all, "process_group": None}, self._compound.upsample)
             trial(logits, target, targets=maps, class_weights=self.class_weights)

@@ -12,6 +12,7 @@ Example:
 from __future__ import annotations
 
 from segkit.losses._centre_lines import *
+from segkit.losses._components import *
 from segkit.losses._compound import *
 from segkit.losses._cross_entropy import *
 from segkit.losses._dice_and import *

@@ -29,15 +29,17 @@ from segkit.transforms._per_sample import PerSample
 from segkit.transforms._plan import Plan
 from segkit.transforms._resampling.geometry import Geometry
 from segkit.transforms._size import CenterCrop, PadTo, PadToMultiple, RandomCrop, Resize, ResizeKeepRatio
-from segkit.transforms._targets import DistanceMaps, SkeletonTarget
+from segkit.transforms._targets import BorderWeights, ComponentRegions, DistanceMaps, SkeletonTarget
 from segkit.transforms._values import Normalize, ToTensor
 from segkit.transforms._warp import ElasticDeform, RandomAffine, RandomResizedCrop, RandomScale, RotateInside
 
 __all__ = [
     "CLAHE",
+    "BorderWeights",
     "CenterCrop",
     "ClassMix",
     "ColorJitter",
+    "ComponentRegions",
     "Compose",
     "CopyPaste",
     "CropBox",

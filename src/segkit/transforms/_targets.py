@@ -1,105 +1,23 @@
-"""What some losses need beside the mask, made in the loader: skeletons and distance maps."""
+"""What some losses need beside the mask, made in the loader: skeletons, distances, objects and weights of borders."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-import cv2
-import numpy as np
 import torch
 from torch import Tensor
 
 from segkit import IGNORE_INDEX
-from segkit.transforms._resampling.inputs import as_size, as_whole, check_pair
-
-
-def skeleton(mask: Tensor, *, radius: int = 1, background: int | None = 0, ignore_index: int = IGNORE_INDEX) -> Tensor:
-    """The centre lines of each class, a few pixels wide: class numbers on them, `ignore_index` everywhere else.
-
-    Args:
-        mask: [..., H, W], integers.
-        radius: the lines reach so many pixels to each side of the centre, but never beyond their own class.
-        background: a class without centre lines; None if every class has them.
-        ignore_index: label of pixels that count nowhere.
-
-    Returns:
-        [..., H, W] in the dtype of `mask`: with `ignore_index` off the lines, it is a target of its own, on which a
-        loss measures how much of each line was found.
-
-    Example:
-        >>> mask = torch.zeros(9, 9, dtype=torch.uint8)
-        >>> mask[:, 3:6] = 1
-        >>> skeleton(mask, radius=0)[4].tolist()
-        [255, 255, 255, 255, 1, 255, 255, 255, 255]
-
-    Source: Kirchhoff et al. 2024 (Skeleton Recall Loss); thinning by Zhang and Suen 1984.
-    """
-    labels = mask.cpu().numpy()
-    limits = np.iinfo(labels.dtype) if labels.dtype != bool else np.iinfo(np.uint8)
-    if not limits.min <= ignore_index <= limits.max:
-        raise ValueError(
-            f"skeleton: `ignore_index` must fit into the dtype of `mask`, {mask.dtype}, since it stands off the lines, "
-            f"got {ignore_index}. Pass mask.long(), or ignore_index=255."
-        )
-    lines = np.full_like(labels, ignore_index)
-    reach = np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)
-    for place in np.ndindex(labels.shape[:-2]):
-        for label in np.unique(labels[place]):
-            if label in (background, ignore_index):
-                continue
-            region = labels[place] == label
-            line = cv2.dilate(_thinned(region).astype(np.uint8), reach) > 0
-            lines[place][line & region] = label
-    return torch.from_numpy(lines).to(mask.device)
-
-
-def distance_maps(mask: Tensor, *, num_classes: int, ignore_index: int = IGNORE_INDEX) -> Tensor:
-    """For each class, how far every pixel lies from its border: positive outside of the class, negative inside.
-
-    Args:
-        mask: [..., H, W], integers.
-        num_classes: C; labels from C on are refused.
-        ignore_index: pixels with this label are 0 in all maps and belong to no class.
-
-    Returns:
-        float32 [..., C, H, W], Euclidean distances in pixels to the nearest pixel of the class, or 1 minus the
-        distance to the nearest pixel of another; 0 everywhere for a class that is not there.
-
-    Raises:
-        ValueError: the mask holds another label.
-
-    Example:
-        >>> distance_maps(torch.tensor([[0, 0, 1, 1, 1]]), num_classes=2)[1].tolist()
-        [[2.0, 1.0, 0.0, -1.0, -2.0]]
-
-    Source: Kervadec et al. 2019 (boundary loss), their signed map.
-    """
-    labels = mask.cpu().numpy()
-    wrong = np.setdiff1d(labels, [*range(num_classes), ignore_index])
-    if len(wrong):
-        raise ValueError(
-            f"distance_maps: `mask` must hold labels in [0, {num_classes}) or {ignore_index}, got "
-            f"{wrong[:8].tolist()}. Remap them (segkit.labels.remap), or give the right num_classes."
-        )
-    maps = np.zeros((*labels.shape[:-2], num_classes, *labels.shape[-2:]), np.float32)
-    for place in np.ndindex(labels.shape[:-2]):
-        ignored = labels[place] == ignore_index
-        for label in range(num_classes):
-            inside = labels[place] == label
-            if not inside.any():
-                continue
-            signed = _distance_to(inside)
-            if not inside.all():
-                signed -= np.where(inside, _distance_to(~inside) - 1, 0)
-            maps[place][label] = np.where(ignored, 0, signed)
-    return torch.from_numpy(maps).to(mask.device)
+from segkit.transforms._objects.targets import Spacing, border_weights, component_regions, distance_maps, skeleton
+from segkit.transforms._resampling.inputs import as_number, as_size, as_whole, check_pair
 
 
 class _AddsTargets:
     """A transform that turns the mask into a dict of targets, the mask among them; it comes last in a row."""
 
     _adds: str
+    spacing: Spacing = None
     moves = draws = False
     keeps_values = True
 
@@ -111,11 +29,21 @@ class _AddsTargets:
                 f"{name}: `mask` must be given, as the target is made from it, got None. Call it with a mask."
             )
         targets = dict(mask) if isinstance(mask, Mapping) else {"mask": mask}
-        check_pair(name, image, targets["mask"])
+        if self.spacing is None or len(self.spacing) == 2:
+            check_pair(name, image, targets["mask"])
+        elif image.shape[-3:] != targets["mask"].shape[-3:]:
+            raise ValueError(
+                f"{name}: `image` and `mask` must be [..., C, D, H, W] and [..., D, H, W], as `spacing` has three "
+                f"numbers, got {list(image.shape)} and {list(targets['mask'].shape)}."
+            )
         return image, {**targets, self._adds: self._target(targets["mask"])}
 
     def _target(self, mask: Tensor) -> Tensor:
         raise TypeError(f"{type(self).__name__} does not say what it makes: implement _target.")
+
+    def __repr__(self) -> str:
+        shown = {name: value for name, value in vars(self).items() if name != "spacing" or value is not None}
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
 
 class SkeletonTarget(_AddsTargets):
@@ -124,6 +52,7 @@ class SkeletonTarget(_AddsTargets):
     Args:
         radius: the lines reach so many pixels to each side of the centre.
         background: a class without centre lines; None if every class has them.
+        spacing: three numbers for volumes, as for `functional.skeleton`.
         ignore_index: label of pixels that count nowhere; the skeleton holds it wherever no line is.
 
     Returns:
@@ -139,16 +68,19 @@ class SkeletonTarget(_AddsTargets):
 
     _adds = "skeleton"
 
-    def __init__(self, *, radius: int = 1, background: int | None = 0, ignore_index: int = IGNORE_INDEX) -> None:
+    def __init__(
+        self,
+        *,
+        radius: int = 1,
+        background: int | None = 0,
+        spacing: Spacing = None,
+        ignore_index: int = IGNORE_INDEX,
+    ) -> None:
         self.radius = as_whole("SkeletonTarget", "radius", radius, 0)
-        self.background = background
-        self.ignore_index = ignore_index
+        self.background, self.spacing, self.ignore_index = background, spacing, ignore_index
 
     def _target(self, mask: Tensor) -> Tensor:
-        return skeleton(mask, radius=self.radius, background=self.background, ignore_index=self.ignore_index)
-
-    def __repr__(self) -> str:
-        return f"SkeletonTarget(radius={self.radius}, background={self.background}, ignore_index={self.ignore_index})"
+        return skeleton(mask, **vars(self))
 
 
 class DistanceMaps(_AddsTargets):
@@ -156,6 +88,7 @@ class DistanceMaps(_AddsTargets):
 
     Args:
         num_classes: C.
+        spacing: length of a pixel along each axis; three numbers for volumes.
         ignore_index: label of pixels that count nowhere; their distance is 0.
 
     Returns:
@@ -169,62 +102,78 @@ class DistanceMaps(_AddsTargets):
 
     _adds = "distance_maps"
 
-    def __init__(self, num_classes: int, *, ignore_index: int = IGNORE_INDEX) -> None:
+    def __init__(self, num_classes: int, *, spacing: Spacing = None, ignore_index: int = IGNORE_INDEX) -> None:
         self.num_classes = as_size("DistanceMaps", num_classes, "num_classes")[0]
-        self.ignore_index = ignore_index
+        self.spacing, self.ignore_index = spacing, ignore_index
 
     def _target(self, mask: Tensor) -> Tensor:
-        return distance_maps(mask, num_classes=self.num_classes, ignore_index=self.ignore_index)
+        return distance_maps(mask, **vars(self))
 
     def __repr__(self) -> str:
-        return f"DistanceMaps(num_classes={self.num_classes}, ignore_index={self.ignore_index})"
+        return super().__repr__().replace("num_classes=", "", 1)
 
 
-def _distance_to(region: np.ndarray) -> np.ndarray:
-    """Exact Euclidean distance of each pixel to the nearest pixel of the region."""
-    height, width = region.shape
-    memory = np.empty(height * (width + 15) + 16, np.float32)
-    # OpenCV takes the root of a row with another last bit if the row begins elsewhere in a block of 64 bytes, and where
-    # it begins is chance: rows that all begin one make every run give the same.
-    first = -memory.ctypes.data % 64 // 4
-    rows = memory[first : first + height * (-(-width // 16) * 16)].reshape(height, -1)[:, :width]
-    return cv2.distanceTransform((~region).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE, dst=rows)
+class ComponentRegions(_AddsTargets):
+    """Beside the mask the object that is nearest to each pixel, for `losses.component_dice_ce`: put it last.
+
+    Args:
+        background: a class without objects; None if every class has them.
+        spacing: length of a pixel along each axis; three numbers for volumes.
+        ignore_index: label of pixels that count nowhere.
+
+    Returns:
+        The image, and {"mask": the mask, "component_regions": `functional.component_regions` of it, int32}.
+
+    Example:
+        >>> image, targets = ComponentRegions()(torch.zeros(1, 1, 4), torch.tensor([[1, 0, 0, 1]]))
+        >>> (targets["component_regions"] // 65536).tolist()
+        [[1, 1, 2, 2]]
+    """
+
+    _adds = "component_regions"
+
+    def __init__(
+        self, *, background: int | None = 0, spacing: Spacing = None, ignore_index: int = IGNORE_INDEX
+    ) -> None:
+        self.background, self.spacing, self.ignore_index = background, spacing, ignore_index
+
+    def _target(self, mask: Tensor) -> Tensor:
+        return component_regions(mask, **vars(self))
 
 
-def _thinned(region: np.ndarray) -> np.ndarray:
-    """A region peeled from all sides at once, down to lines one pixel wide that hang together as it did."""
-    rest = np.pad(region, 1).astype(np.uint8)
-    before = -1
-    while before != (before := int(rest.sum())):
-        for peel in _PEELS:
-            rest[1:-1, 1:-1] &= ~peel[_neighbours(rest)] & 1
-    lines = rest[1:-1, 1:-1].astype(bool)
-    # Peeling takes a square of 2 x 2 away altogether: what has lost its line gets its innermost pixel back.
-    count, parts = cv2.connectedComponents(region.astype(np.uint8), connectivity=8)
-    for lost in np.flatnonzero(np.bincount(parts[lines], minlength=count)[1:] == 0) + 1:
-        lines.flat[np.argmax(np.where(parts == lost, _distance_to(~region), -1))] = True
-    return lines
+class BorderWeights(_AddsTargets):
+    """Beside the mask the weight of each pixel, more between objects that nearly touch: put it last.
 
+    Args:
+        weight: added where two objects nearly touch.
+        sigma: how far from both the weight reaches, in pixels (or the unit of `spacing`).
+        background: the class between the objects.
+        spacing: length of a pixel along each axis; three numbers for volumes.
+        ignore_index: label of pixels that count nowhere; their weight is 0.
 
-def _neighbours(rest: np.ndarray) -> np.ndarray:
-    """One bit for each of the eight neighbours, clockwise from the one above."""
-    around = [(0, 1), (0, 2), (1, 2), (2, 2), (2, 1), (2, 0), (1, 0), (0, 0)]
-    height, width = rest.shape[0] - 2, rest.shape[1] - 2
-    code = np.zeros((height, width), np.uint8)
-    for bit, (top, left) in enumerate(around):
-        code |= rest[top : top + height, left : left + width] << bit
-    return code
+    Returns:
+        The image, and {"mask": the mask, "pixel_weights": `functional.border_weights` of it, float32}.
 
+    Example:
+        >>> image, targets = BorderWeights()(torch.zeros(1, 1, 3), torch.tensor([[1, 0, 255]]))
+        >>> targets["pixel_weights"].tolist()
+        [[1.0, 1.0, 0.0]]
+    """
 
-def _peel_table(first: bool) -> np.ndarray:
-    """1 for each neighbourhood whose centre may go in this half step of Zhang and Suen."""
-    table = np.zeros(256, np.uint8)
-    for code in range(256):
-        n = [code >> bit & 1 for bit in range(8)]  # above, then clockwise: n[0] north, n[2] east, n[4] south, n[6] west
-        changes = sum(n[i] == 0 and n[(i + 1) % 8] == 1 for i in range(8))
-        sides = (n[0] * n[2] * n[4], n[2] * n[4] * n[6]) if first else (n[0] * n[2] * n[6], n[0] * n[4] * n[6])
-        table[code] = 2 <= sum(n) <= 6 and changes == 1 and sides == (0, 0)
-    return table
+    _adds = "pixel_weights"
 
+    def __init__(
+        self,
+        *,
+        weight: float = 10.0,
+        sigma: float = 5.0,
+        background: int = 0,
+        spacing: Spacing = None,
+        ignore_index: int = IGNORE_INDEX,
+    ) -> None:
+        self.weight = as_number("BorderWeights", "weight", weight, 0)
+        self.sigma = as_number("BorderWeights", "sigma", sigma, 1e-6)
+        self.background, self.spacing, self.ignore_index = background, spacing, ignore_index
 
-_PEELS = (_peel_table(True), _peel_table(False))
+    def _target(self, mask: Tensor) -> Tensor:
+        return border_weights(mask, **vars(self))

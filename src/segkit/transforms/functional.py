@@ -20,6 +20,7 @@ from torch import Tensor
 
 from segkit import IGNORE_INDEX
 from segkit.transforms._base import given, image_size
+from segkit.transforms._objects.targets import border_weights, component_regions, distance_maps, skeleton
 from segkit.transforms._pixels import (
     add_noise,
     adjust_color,
@@ -32,7 +33,6 @@ from segkit.transforms._pixels import (
 from segkit.transforms._resampling.geometry import Geometry, Size
 from segkit.transforms._resampling.inputs import as_number, as_size, check_fill, check_image_fill, check_pair
 from segkit.transforms._resampling.resample import resample
-from segkit.transforms._targets import distance_maps, skeleton
 
 __all__ = [
     "add_noise",
@@ -40,6 +40,8 @@ __all__ = [
     "adjust_gamma",
     "affine",
     "apply_geometry",
+    "border_weights",
+    "component_regions",
     "crop",
     "cutout",
     "distance_maps",

@@ -150,7 +150,7 @@ def _check_tensor(name: str, argument: str, value: Any) -> None:
     if not isinstance(value, Tensor):
         fix = "Begin with ToTensor(), or convert arrays with segkit.io.to_tensor(image) and torch.from_numpy(mask)."
         if isinstance(value, dict):
-            fix = "SkeletonTarget and DistanceMaps must come last: they turn the mask into a dict of targets."
+            fix = "Targets such as DistanceMaps must come last: they turn the mask into a dict."
         raise TypeError(f"{name}: `{argument}` must be a torch.Tensor, got {type(value).__name__}. {fix}")
     if value.dtype in _BARE:
         raise TypeError(

@@ -1,0 +1,211 @@
+"""Dice of each object by itself, so that a small one counts as much as a large one, with cross-entropy in one pass."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from segkit import IGNORE_INDEX
+from segkit.losses._arguments import Ignored, Upsample, Weights, at_least_0, choice, flatten, plain
+from segkit.losses._engine.reduce import nonzero, resolved, sum_over_ranks
+from segkit.losses._engine.route import all_count
+from segkit.losses._engine.streamed.labels import not_ignored
+from segkit.losses._engine.tracing import looked_on, readable
+from segkit.losses._engine.two_classes import two_classes
+from segkit.losses._engine.walk import warn_of_probabilities
+from segkit.losses._engine.wanted import Flat, Inputs, Spec
+from segkit.losses._module import Loss, changeable
+
+__all__ = ["ComponentDiceCELoss", "component_dice_ce"]
+
+MOST = 2**15  # numbers of an image, of which 0 stands for none
+
+
+def component_dice_ce(
+    logits: Tensor,
+    target: Tensor,
+    regions: Tensor,
+    *,
+    mode: Literal["multiclass", "binary"] = "multiclass",
+    ignore_index: Ignored = IGNORE_INDEX,
+    class_weights: Weights | None = None,
+    pixel_weights: Tensor | None = None,
+    upsample: Upsample | None = None,
+    dice_weight: float = 1.0,
+    ce_weight: float = 1.0,
+    smooth: float = 0.0,
+    eps: float = 1e-7,
+    reduction: Literal["mean", "sum"] = "mean",
+    process_group: Any = None,
+) -> Tensor:
+    """Dice of each object in the region that is nearest to it, averaged over objects, plus `cross_entropy`.
+
+    Args:
+        target: class indices [B, *spatial], or 0 and 1 in mode ``"binary"``; soft targets are refused.
+        regions: [B, *spatial], which object is nearest to each pixel: from `transforms.ComponentRegions`.
+        mode: ``"multiclass"`` or ``"binary"``.
+        class_weights: of the cross-entropy.
+        dice_weight: factor of the mean of Dice over the objects of an image, and over the images that have any.
+        ce_weight: factor of the cross-entropy.
+        smooth: pixels added above and below the fraction of each object.
+        eps: smallest value below the fraction.
+        reduction: ``"mean"``, or ``"sum"`` of images and of pixels.
+
+    All else is as for `cross_entropy`.
+
+    Returns:
+        A scalar, float32 or wider.
+
+    Example:
+        >>> target = torch.tensor([[1, 1, 1, 0, 0, 1]])  # a large object and a small one
+        >>> regions = torch.tensor([[1, 1, 1, 1, 2, 2]]) * 65536 + 1
+        >>> logits = torch.tensor([[[-9.0, -9.0, -9.0, 9.0, 9.0, 9.0]]])  # the small one is not found
+        >>> logits = torch.cat([logits, -logits], 1)
+        >>> component_dice_ce(logits, target, regions, ce_weight=0.0).round(decimals=3)
+        tensor(0.5000)
+
+    Source: CC-DiceCE (Bouteille et al. 2025), with the cross-entropy of the whole image.
+    """
+    function = "component_dice_ce"
+    choice(function, "mode", mode, ("multiclass", "binary"))
+    choice(function, "reduction", reduction, ("mean", "sum"))
+    at_least_0(function, dice_weight=dice_weight, ce_weight=ce_weight, smooth=smooth, eps=eps)
+    flat = flatten(function, logits, target, mode, ignore_index, class_weights, pixel_weights, upsample)
+    if flat.inputs.target.is_floating_point():
+        raise TypeError(
+            f"{function}: `target` must hold class indices, got {flat.inputs.target.dtype}. Soft targets have no "
+            "objects."
+        )
+    inputs = _as_softmax(flat)
+    spec = Spec(function, False, flat.ignore_index)
+    warn_of_probabilities(flat.inputs.logits, Spec(function, mode == "binary", flat.ignore_index))
+    number, other = _read(flat, plain(function, "regions", regions), inputs.logits.shape[1])
+    own, at_other = two_classes(inputs, other, spec, flat.size)
+    weight = None
+    if not _all_count(inputs, spec):
+        weight = not_ignored(inputs.target, flat.ignore_index).to(own.dtype)
+        if inputs.pixel_weights is not None:
+            weight = weight * inputs.pixel_weights
+    group = resolved(process_group)
+    overlap, images = _overlap(at_other, number, inputs.target == other, weight, smooth, eps)
+    counted = torch.ones_like(own) if weight is None else weight
+    if inputs.class_weights is not None:
+        known = inputs.target.long() if weight is None else torch.where(weight != 0, inputs.target, 0).long()
+        counted = counted * inputs.class_weights[known]
+    sums = sum_over_ranks([overlap.sum(), (own * counted).sum(), images.sum(), counted.sum()], group)
+    of_objects, of_pixels = sums[:2] if reduction == "sum" else (sums[0] / nonzero(sums[2]), sums[1] / nonzero(sums[3]))
+    return dice_weight * of_objects + ce_weight * of_pixels
+
+
+def _all_count(inputs: Inputs, spec: Spec) -> bool:
+    """Whether each pixel counts, if that may be looked at."""
+    return _may_look(inputs.target) and all_count(inputs, spec, inputs.logits.shape[1])
+
+
+def _may_look(x: Tensor) -> bool:
+    return readable(x) and not looked_on()
+
+
+def _as_softmax(flat: Flat) -> Inputs:
+    """The problem as one choice among classes: a yes or no is a softmax over 0 and the logit."""
+    logits, target, weights, table, _ = flat.inputs
+    if flat.mode == "binary":
+        logits, target = torch.cat([torch.zeros_like(logits), logits], 1), target[:, 0]
+        table = None if table is None else table[:, 0]
+    return Inputs(logits, target, weights, table)
+
+
+def _read(flat: Flat, regions: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """The number of the nearest object of each pixel, and its class, [B, N]."""
+    if regions.dtype not in (torch.int32, torch.int64) or regions.numel() != flat.inputs.target.numel():
+        raise ValueError(
+            f"{flat.function}: `regions` must be int32 {list(flat.shape)}, from transforms.ComponentRegions, got "
+            f"{regions.dtype} {list(regions.shape)}."
+        )
+    regions = regions.reshape(flat.inputs.target.shape[0], flat.inputs.target.shape[-1]).int()
+    number, other = regions >> 16, regions & 65535
+    if not _may_look(other):
+        return number, other.clamp_max(classes - 1)
+    if other.numel() and int(other.max()) >= classes:
+        raise ValueError(
+            f"{flat.function}: `regions` must be of classes in [0, {classes}), got {int(other.max())}. They come from "
+            "transforms.ComponentRegions(ignore_index=...), from the mask that is the target."
+        )
+    return number, other
+
+
+def _overlap(
+    p: Tensor, number: Tensor, hit: Tensor, weight: Tensor | None, smooth: float, eps: float
+) -> tuple[Tensor, Tensor]:
+    """The mean of one minus Dice over the objects of each image, [B], 0 without any; and which images have some."""
+    batch = len(p)
+    most = (int(number.max()) + 1 if number.numel() else 1) if _may_look(number) else MOST
+    # One sum for what lies in the object, one for what is beside it in its region.
+    place = (number * 2 + hit) + torch.arange(batch, device=p.device, dtype=torch.int32)[:, None] * (2 * most)
+    place = place.reshape(-1)
+    wide = torch.float32 if p.device.type == "mps" else torch.float64  # one is added after another
+    zeros = torch.zeros(batch * most * 2, dtype=wide, device=p.device)
+    values = (p if weight is None else p * weight).reshape(-1).to(wide)
+    beside, inter = zeros.index_add(0, place, values).view(batch, most, 2).unbind(2)
+    if weight is None and _may_look(place):
+        pixels = torch.bincount(place, minlength=len(zeros)).to(wide)
+    else:
+        pixels = zeros.index_add(0, place, torch.ones_like(values) if weight is None else weight.reshape(-1).to(wide))
+    truth = pixels.view(batch, most, 2)[:, :, 1]
+    there = truth > 0
+    there[:, 0] = False
+    loss = 1 - (2 * inter + smooth) / (beside + inter + truth + smooth).clamp_min(eps)
+    objects = there.sum(1)
+    of_image = torch.where(there, loss, 0).sum(1) / nonzero(objects)
+    return of_image.to(p.dtype), (objects > 0).to(p.dtype)
+
+
+class ComponentDiceCELoss(Loss):
+    """`functional.component_dice_ce` as a module; see there for the options. Both weights may be changed between calls.
+
+    Example:
+        >>> target, regions = torch.tensor([[1, 0, 0]]), torch.tensor([[65537, 65537, 65537]])
+        >>> ComponentDiceCELoss(ce_weight=0.0)(torch.zeros(1, 2, 3), target, regions)  # 1 - 1 / (3/2 + 1)
+        tensor(0.6000)
+    """
+
+    _function = staticmethod(component_dice_ce)
+    _shares = False
+    dice_weight, ce_weight = changeable("dice_weight"), changeable("ce_weight")
+
+    def __init__(
+        self,
+        *,
+        mode: Literal["multiclass", "binary"] = "multiclass",
+        ignore_index: Ignored = IGNORE_INDEX,
+        class_weights: Weights | None = None,
+        upsample: Upsample | None = None,
+        dice_weight: float = 1.0,
+        ce_weight: float = 1.0,
+        smooth: float = 0.0,
+        eps: float = 1e-7,
+        reduction: Literal["mean", "sum"] = "mean",
+        process_group: Any = None,
+    ) -> None:
+        super().__init__(locals())
+
+    def _one_pixel(self, logits: Tensor, target: Tensor) -> None:
+        """The call of `_try_out`, without objects."""
+        options = {**self._options, "process_group": None, "class_weights": self.class_weights}
+        component_dice_ce(logits, target, target.reshape(1, -1).int(), **options)
+
+    def forward(  # type: ignore[override]
+        self,
+        logits: Tensor,
+        target: Tensor,
+        regions: Tensor,
+        *,
+        pixel_weights: Tensor | None = None,
+        upsample: Upsample | None = None,
+    ) -> Tensor:
+        """Loss of ``logits`` against ``target`` and its ``regions``; the rest is for this call."""
+        options = {**self._options, "process_group": self._group(), "class_weights": self.class_weights}
+        options |= {} if upsample is None else {"upsample": upsample}
+        return component_dice_ce(logits, target, regions, pixel_weights=pixel_weights, **options)
