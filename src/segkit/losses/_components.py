@@ -11,8 +11,10 @@ from segkit import IGNORE_INDEX
 from segkit.losses._arguments import Ignored, Upsample, Weights, at_least_0, choice, flatten, plain
 from segkit.losses._engine.reduce import nonzero, resolved, sum_over_ranks
 from segkit.losses._engine.route import all_count
+from segkit.losses._engine.streamed.blocks import sum_dtype
+from segkit.losses._engine.streamed.by_class import add_by_class
 from segkit.losses._engine.streamed.labels import not_ignored
-from segkit.losses._engine.tracing import looked_on, readable
+from segkit.losses._engine.tracing import in_plain_sight, looked_on, readable, transformed
 from segkit.losses._engine.two_classes import two_classes
 from segkit.losses._engine.walk import warn_of_probabilities
 from segkit.losses._engine.wanted import Flat, Inputs, Spec
@@ -90,11 +92,12 @@ def component_dice_ce(
             weight = weight * inputs.pixel_weights
     group = resolved(process_group)
     overlap, images = _overlap(at_other, number, inputs.target == other, weight, smooth, eps)
-    counted = torch.ones_like(own) if weight is None else weight
+    counted = weight
     if inputs.class_weights is not None:
         known = inputs.target.long() if weight is None else torch.where(weight != 0, inputs.target, 0).long()
-        counted = counted * inputs.class_weights[known]
-    sums = sum_over_ranks([overlap.sum(), (own * counted).sum(), images.sum(), counted.sum()], group)
+        counted = inputs.class_weights[known] if weight is None else weight * inputs.class_weights[known]
+    terms, divisor = (own, own.new_full((), own.numel())) if counted is None else (own * counted, counted.sum())
+    sums = sum_over_ranks([overlap.sum(), terms.sum(), images.sum(), divisor], group)
     of_objects, of_pixels = sums[:2] if reduction == "sum" else (sums[0] / nonzero(sums[2]), sums[1] / nonzero(sums[3]))
     return dice_weight * of_objects + ce_weight * of_pixels
 
@@ -143,16 +146,15 @@ def _overlap(
     batch = len(p)
     most = (int(number.max()) + 1 if number.numel() else 1) if _may_look(number) else MOST
     # One sum for what lies in the object, one for what is beside it in its region.
-    place = (number * 2 + hit) + torch.arange(batch, device=p.device, dtype=torch.int32)[:, None] * (2 * most)
-    place = place.reshape(-1)
-    wide = torch.float32 if p.device.type == "mps" else torch.float64  # one is added after another
-    zeros = torch.zeros(batch * most * 2, dtype=wide, device=p.device)
-    values = (p if weight is None else p * weight).reshape(-1).to(wide)
-    beside, inter = zeros.index_add(0, place, values).view(batch, most, 2).unbind(2)
+    first = torch.arange(0, 2 * most * batch, 2 * most, device=p.device, dtype=torch.int32)[:, None]
+    place = torch.add(first, number, alpha=2).add_(hit).reshape(-1)
+    beside, inter = (
+        _sums_at(place, p if weight is None else p * weight, batch * most * 2).view(batch, most, 2).unbind(2)
+    )
     if weight is None and _may_look(place):
-        pixels = torch.bincount(place, minlength=len(zeros)).to(wide)
+        pixels = torch.bincount(place[hit.reshape(-1)], minlength=batch * most * 2).to(inter.dtype)
     else:
-        pixels = zeros.index_add(0, place, torch.ones_like(values) if weight is None else weight.reshape(-1).to(wide))
+        pixels = _sums_at(place, torch.ones_like(p) if weight is None else weight, batch * most * 2)
     truth = pixels.view(batch, most, 2)[:, :, 1]
     there = truth > 0
     there[:, 0] = False
@@ -160,6 +162,30 @@ def _overlap(
     objects = there.sum(1)
     of_image = torch.where(there, loss, 0).sum(1) / nonzero(objects)
     return of_image.to(p.dtype), (objects > 0).to(p.dtype)
+
+
+def _sums_at(place: Tensor, values: Tensor, number: int) -> Tensor:
+    """The sums [number] of the values by their place, float64 where there is one: one is added after another."""
+    if in_plain_sight(values) and not transformed():
+        found: Tensor = _SumsAt.apply(values, place, number)  # type: ignore[no-untyped-call]
+        return found
+    zeros = torch.zeros(number, dtype=sum_dtype(values.device), device=values.device)
+    return zeros.index_add(0, place, values.reshape(-1).to(zeros.dtype))
+
+
+class _SumsAt(torch.autograd.Function):
+    """The same without a float64 copy of all values, forward and backward."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, place: Tensor, number: int) -> Tensor:
+        ctx.save_for_backward(place)
+        ctx.shape, ctx.dtype = values.shape, values.dtype
+        return add_by_class(place, values, (number, 1)).view(number)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        (place,) = ctx.saved_tensors
+        return grads[0].to(ctx.dtype).index_select(0, place).view(ctx.shape), None, None
 
 
 class ComponentDiceCELoss(Loss):

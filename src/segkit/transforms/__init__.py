@@ -34,8 +34,8 @@ from segkit.transforms._values import Normalize, ToTensor
 from segkit.transforms._warp import ElasticDeform, RandomAffine, RandomResizedCrop, RandomScale, RotateInside
 
 __all__ = [
-    "CLAHE",
     "BorderWeights",
+    "CLAHE",
     "CenterCrop",
     "ClassMix",
     "ColorJitter",
