@@ -172,8 +172,8 @@ def border_weights(
         background, with the distances to the nearest object and to the one after it.
 
     Example:
-        >>> border_weights(torch.tensor([[1, 0, 1, 0, 0, 0]]), sigma=2.0)[0].round(decimals=2).tolist()
-        [1.0, 7.07, 1.0, 2.35, 1.11, 1.0]
+        >>> border_weights(torch.tensor([[1, 0, 1, 0, 0, 0]]), sigma=2.0).round(decimals=2)
+        tensor([[1.0000, 7.0700, 1.0000, 2.3500, 1.1100, 1.0000]])
 
     Source: Ronneberger et al. 2015 (U-Net), whose balance of classes is `class_weights`.
     """

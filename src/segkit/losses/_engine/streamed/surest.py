@@ -25,9 +25,9 @@ class Surest(NamedTuple):
 
 
 def surest(p: Tensor, unsure: Tensor | None = None) -> Surest | None:
-    """The nearly sure pixels of p [b, C, n], or of those that ``unsure`` [b, n] leaves; None if there are none."""
+    """The nearly sure pixels of p [b, C, n], or those at which ``unsure`` [b, n] is small; None if there are none."""
     sure = p.detach().amax(1) > 1 - SURE if unsure is None else unsure < SURE
-    if readable(sure) and not bool(sure.any()):
+    if unsure is None and readable(sure) and not bool(sure.any()):
         return None
     if not readable(sure):  # nothing may wait for how many there are: all pixels, and what is not sure gains by it, too
         sure = torch.ones_like(sure)
