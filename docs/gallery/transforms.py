@@ -176,15 +176,18 @@ show({"picture": (image, mask), "donor": donor} | mixed)
 # %%
 # Targets that losses need
 # ------------------------
-# Skeletons for thin things, and the distance to a class's border, made in the loader
-# and not in each step.
+# Skeletons for thin things, the distance to a class's border, which object is nearest,
+# and weights for the gaps between objects: made in the loader and not in each step.
 roads = (mask == 4).to(torch.uint8)
 _, targets = T.Compose([T.SkeletonTarget(radius=1), T.DistanceMaps(2)])(image, roads)
-figure, axes = plt.subplots(1, 3, figsize=(7.2, 1.9), layout="constrained")
+_, targets = T.BorderWeights(sigma=8.0)(*T.ComponentRegions()(image, targets))
+figure, axes = plt.subplots(1, 5, figsize=(11.5, 1.9), layout="constrained")
 pictures = {
     "mask of the roads": roads,
     "skeleton": targets["skeleton"],
     "distance to its border": targets["distance_maps"][1],
+    "nearest object": (targets["component_regions"] // 65536).float(),
+    "weights between objects": targets["pixel_weights"],
 }
 for axis, (name, picture) in zip(axes, pictures.items(), strict=True):
     axis.imshow(picture, cmap="viridis" if picture.is_floating_point() else "gray")
