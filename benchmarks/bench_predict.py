@@ -131,6 +131,7 @@ def check_tags(scene: pathlib.Path, out: pathlib.Path) -> None:
     import tifffile
     from PIL import Image
 
+    Image.MAX_IMAGE_PIXELS = None  # the file is ours
     with tifffile.TiffFile(out) as file, Image.open(out) as image:
         assert file.pages[0].shape == image.size[::-1]
     try:

@@ -883,10 +883,11 @@ def test_a_size_that_differs_is_refused_with_what_may_have_happened(tmp_path):
 
 @pytest.mark.parametrize("side", [10**8, 2**99])
 def test_a_size_beyond_all_memory_is_told_in_one_sentence(tmp_path, side):
-    content = files.coco(images=[{"id": 7, "file_name": "a.jpg", "height": side, "width": side}])
+    content = rings(SQUARE) | {"images": [{"id": 7, "file_name": "a.jpg", "height": side, "width": side}]}
     drawn = read(write(tmp_path / "c.json", content))
-    with pytest.raises(DataError, match=f"mask: 'a.jpg' of {side} x {side} .* must fit into memory"):
-        drawn.mask("a.jpg", classes=drawn.classes)
+    for function in ("mask", "check"):
+        with pytest.raises(DataError, match=f"{function}: 'a.jpg' of {side} x {side} .* must fit into memory"):
+            getattr(drawn, function)("a.jpg", classes=drawn.classes)
 
 
 def test_a_rotation_of_null_is_none(tmp_path):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -151,16 +152,9 @@ class Annotations:
             listed = [*class_numbers("mask", classes).values(), background, IGNORE_INDEX if crowd == "ignore" else 0]
             dtype, first = smallest_dtype([*listed, *(n for _, n in kept)]), background
             values = [number for _, number in kept]
-        try:
+        with _in_memory("mask", picture.name, (height, width)):
             out = np.full((height, width), first, dtype)
             draw(out, [shape for shape, _ in kept], np.array(values, np.int64))
-        except DataError as error:
-            raise DataError(f"mask: {picture.name!r}, {error}.") from None
-        except (MemoryError, ValueError) as error:  # NumPy's, for a size beyond all memory
-            raise DataError(
-                f"mask: {picture.name!r} of {height} x {width} (height x width) must fit into memory, got {error}. "
-                "Look whether the file states its sizes rightly."
-            ) from None
         return out
 
     def masks(
@@ -207,9 +201,9 @@ class Annotations:
             return list(picture.notes)
         numbers = self._numbers("check", picture, classes, unknown, "class")
         kept = [(shape, n) for shape, n in zip(picture.shapes, numbers, strict=True) if n is not None]
-        notes = judge(
-            picture.name, [s for s, _ in kept], np.array([n for _, n in kept]), self._size("check", picture, size)
-        )
+        size = self._size("check", picture, size)
+        with _in_memory("check", picture.name, size):
+            notes = judge(picture.name, [s for s, _ in kept], np.array([n for _, n in kept]), size)
         if not kept:
             notes.append(
                 Note("empty", picture.name, "", "Nothing with an area is drawn on it: all of it is background.")
@@ -305,6 +299,20 @@ class Annotations:
 
     def __repr__(self) -> str:
         return f"Annotations({self._path!r}, format={self._kind!r}, {len(self)} images, classes={self.classes})"
+
+
+@contextlib.contextmanager
+def _in_memory(function: str, name: str, size: tuple[int, int]) -> Iterator[None]:
+    """Name the picture in what goes wrong with its drawing."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{function}: {name!r}, {error}.") from None
+    except (MemoryError, ValueError) as error:  # NumPy's, for a size beyond all memory
+        raise DataError(
+            f"{function}: {name!r} of {size[0]} x {size[1]} (height x width) must fit into memory, got {error}. "
+            "Look whether the file states its sizes rightly."
+        ) from None
 
 
 def _mask_of(annotations: Annotations, options: dict[str, Any], image: str, size: tuple[int, int]) -> np.ndarray:
