@@ -52,6 +52,10 @@ def test_a_turned_picture_is_that_of_one_padded_by_hand(mode):
         lambda mode: T.Compose([T.RandomAffine(60, image_fill=mode), T.RandomCrop(15), T.HorizontalFlip()]),
         lambda mode: T.Compose([T.RandomCrop(15), T.RandomAffine(60, translate=0.5, image_fill=mode)]),
         lambda mode: T.RandomAffine(60, image_fill=mode, scale=(0.3, 0.5)),
+        lambda mode: T.RandomPerspective(0.24, image_fill=mode),
+        lambda mode: T.Compose(
+            [T.RandomPerspective(0.24, image_fill=mode), T.RandomAffine(60, image_fill=mode, scale=(0.3, 0.5))]
+        ),
         lambda mode: T.ElasticDeform(8, spacing=20, image_fill=mode),
         lambda mode: T.PadToMultiple(16, image_fill=mode),
     ],

@@ -16,6 +16,7 @@ from segkit.transforms import (
     Compose,
     Cutout,
     ElasticDeform,
+    Geometry,
     GridCrop,
     HorizontalFlip,
     PadTo,
@@ -23,6 +24,7 @@ from segkit.transforms import (
     PerSample,
     RandomAffine,
     RandomCrop,
+    RandomPerspective,
     RandomResizedCrop,
     RandomScale,
     Resize,
@@ -147,6 +149,8 @@ def test_single_batched_and_stacked_pictures_move_alike(name):
         RandomAffine(p=0),
         ElasticDeform(0),
         ElasticDeform(p=0),
+        RandomPerspective(0),
+        RandomPerspective(p=0),
         Rotate90(p=0),
         PadToMultiple(1),
         RandomResizedCrop((23, 31), scale=(1, 1), ratio=(31 / 23, 31 / 23)),
@@ -286,6 +290,57 @@ def test_a_fused_row_is_the_direct_float64_nearest_map_of_all_its_members(seed):
     assert torch.equal(moved, nearest_of(mask, points, (33, 41), in_frame))
 
 
+def back_through_perspective(points, size, shifts):
+    """By a homography, found with a linear solver in float64, from the frame's corners to those that were drawn."""
+    corners = np.array([(0, 0), (1, 0), (1, 1), (0, 1)]) * size[::-1] - 0.5
+    drawn = corners + np.array(shifts) * size[::-1]
+    rows = []
+    for (x, y), (u, v) in zip(corners, drawn, strict=True):
+        rows += [[x, y, 1, 0, 0, 0, -u * x, -u * y], [0, 0, 0, x, y, 1, -v * x, -v * y]]
+    onto = np.append(np.linalg.solve(rows, drawn.reshape(-1)), 1).reshape(3, 3)
+    x, y, w = onto @ np.stack([points[:, 1], points[:, 0], np.ones(len(points))])
+    return np.stack([y / w, x / w], 1)
+
+
+@pytest.mark.parametrize("size", [(43, 57), (90, 1300)], ids=str)
+@pytest.mark.parametrize("seed", range(8))
+def test_a_mask_seen_at_a_slant_is_the_direct_float64_nearest_map(seed, size):
+    mask = torch.from_numpy(np.random.default_rng([seed, 5]).integers(0, 250, size))
+    image, moved = RandomPerspective(0.24)(torch.ones(1, *size), mask, generator=seeded(seed))
+    generator = seeded(seed)
+    torch.rand(1, generator=generator, dtype=torch.float64)  # whether anything happens
+    shifts = 0.24 * (2 * torch.rand(8, generator=generator, dtype=torch.float64).numpy().reshape(4, 2) - 1)
+    expected = nearest_of(mask, back_through_perspective(pixels(size), size, shifts), size)
+    assert torch.equal(moved, expected)
+    assert torch.equal(image[0] == 0, expected == 255)
+    assert 0.01 < (expected == 255).double().mean() < 0.5
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_slant_in_a_row_is_resampled_once_and_hides_what_lies_beyond_its_frame(seed):
+    mask = torch.from_numpy(np.random.default_rng([seed, 6]).integers(0, 250, (60, 70)))
+    turn, zoom = RandomAffine((25, 25), translate=0, scale=(1, 1)), RandomAffine(0, translate=0, scale=(0.2, 0.2))
+    row = Compose([turn, RandomPerspective(0.24), zoom, HorizontalFlip(1)])
+    drawn = row.draw((60, 70), generator=seeded(seed))
+    ((_, slanted),) = [step for step in drawn.steps if isinstance(step[0], RandomPerspective)]
+    image, moved = drawn(torch.ones(1, 60, 70), mask)
+
+    points = pixels((60, 70))
+    points[:, 1] = 69 - points[:, 1]
+    points = back_through_affine(points, (60, 70), 0, (0, 0), 0.2, (0, 0))  # far enough for a horizon
+    shown = ((points >= -0.5) & (points < np.array([59.5, 69.5]))).all(1)
+    corners = np.array(
+        [slanted.stages[0].at(x, y) for x, y in ((-0.5, -0.5), (69.5, -0.5), (69.5, 59.5), (-0.5, 59.5))]
+    )
+    shifts = (corners + 0.5) / (70, 60) - np.array([(0, 0), (1, 0), (1, 1), (0, 1)])
+    points = back_through_perspective(points, (60, 70), shifts)
+    shown &= ((points >= -0.5) & (points < np.array([59.5, 69.5]))).all(1)
+    points = back_through_affine(points, (60, 70), 25, (0, 0), 1, (0, 0))
+    assert torch.equal(moved, nearest_of(mask, points, (60, 70), shown))
+    assert torch.equal(image[0] == 0, moved == 255)
+    assert torch.equal(row(torch.ones(1, 60, 70), mask, generator=seeded(seed))[1], moved)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_what_a_crop_or_a_rotation_cut_off_stays_cut_off_in_a_fused_row(seed):
     draw = np.random.default_rng([seed, 3])
@@ -364,7 +419,9 @@ RANGES = {  # int32: of 16 bits, and wider; half floats hold 11 and 8 bits
 
 
 @pytest.mark.parametrize("kind", RANGES)
-@pytest.mark.parametrize("name", ["RandomAffine", "ElasticDeform", "Resize", "RandomScale", "RandomResizedCrop", "row"])
+@pytest.mark.parametrize(
+    "name", ["RandomAffine", "RandomPerspective", "ElasticDeform", "Resize", "RandomScale", "RandomResizedCrop", "row"]
+)
 def test_the_two_ways_to_resample_agree(name, kind):
     """OpenCV on the CPU and grid_sample elsewhere, within 1 % of the value range on white noise, and one rounding.
 
@@ -387,7 +444,7 @@ def test_the_two_ways_to_resample_agree(name, kind):
         assert shown.float().mean() > 0.5
 
 
-@pytest.mark.parametrize("name", ["RandomAffine", "ElasticDeform", "Resize", "row", "clipped row"])
+@pytest.mark.parametrize("name", ["RandomAffine", "RandomPerspective", "ElasticDeform", "Resize", "row", "clipped row"])
 def test_both_ways_to_look_up_the_nearest_pixel_give_the_same(name):
     """By OpenCV on the CPU, and by an index elsewhere, which a tensor that needs a gradient takes as well."""
     image = noise(2, 61, 67, dtype=torch.float64)
@@ -480,6 +537,7 @@ def test_draws_cover_the_ranges_that_were_asked_for():
         HorizontalFlip(0.25),
         VerticalFlip(0.25),
         RandomAffine(p=0.25),
+        RandomPerspective(p=0.25),
         ElasticDeform(p=0.25),
         Rotate90(p=1 / 3),
     ):
@@ -510,6 +568,7 @@ def test_draws_cover_the_ranges_that_were_asked_for():
         "RandomScale",
         "Rotate90",
         "RandomAffine",
+        "RandomPerspective",
         "ElasticDeform",
     ],
 )
@@ -537,6 +596,10 @@ def test_parameters_that_make_no_sense_are_refused():
         lambda: RandomScale((0.0, 1)),
         lambda: RandomResizedCrop(8, scale=(0.5, 1.5)),
         lambda: RandomResizedCrop(8, ratio=(nan, 1)),
+        lambda: RandomPerspective(0.25),
+        lambda: RandomPerspective(-0.1),
+        lambda: Geometry.perspective((8, 8), [(0, 0), (7, 0), (1, 1), (0, 7)]),
+        lambda: Geometry.perspective((8, 8), [(0, 0), (0, 0), (0, 0), (0, 0)]),
         lambda: ElasticDeform(-1),
         lambda: ElasticDeform(nan),
         lambda: ElasticDeform(spacing=0),
@@ -549,7 +612,7 @@ def test_parameters_that_make_no_sense_are_refused():
         lambda: functional.affine(torch.zeros(1, 2, 2), translate=(nan, 0)),
         lambda: functional.affine(torch.zeros(1, 2, 2), scale=0.0),
     ):
-        with pytest.raises(ValueError, match=r"^\w+: `\w+` must "):
+        with pytest.raises(ValueError, match=r"^[\w.]+: `\w+` must "):
             make()
     with pytest.raises(
         ValueError, match=r"can hold mask_fill=255, got torch.bool. Convert it with mask.to\(torch.uint8\)"

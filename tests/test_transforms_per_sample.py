@@ -21,6 +21,10 @@ ROWS = {
     "whole pixels": T.Compose([T.HorizontalFlip(), T.Rotate90(), T.RandomCrop(30), T.PadTo(50, center=True)]),
     "bent": T.Compose([T.ElasticDeform(3, spacing=12, p=0.5), T.RandomAffine(20, p=0.6), T.RandomCrop(30)]),
     "bent twice": T.Compose([T.ElasticDeform(3, spacing=12), T.RandomAffine(20), T.ElasticDeform(2, p=0.5)]),
+    "slanted": T.Compose(
+        [T.RandomPerspective(0.2, p=0.7), T.RandomAffine(20), T.RandomPerspective(0.1), T.RandomCrop(40)]
+    ),
+    "slanted and bent": T.Compose([T.RandomCrop(40), T.RandomPerspective(0.2), T.ElasticDeform(3, spacing=12, p=0.5)]),
     "clipped": T.Compose([T.RandomCrop(40), T.RandomAffine(50), T.RandomCrop(20), T.RandomAffine(30, image_fill=0.5)]),
     "scaled": T.Compose([T.RandomScale((0.3, 1.5)), T.PadTo(50), T.RandomCrop(50)]),
     "of several sizes on the way": T.Compose(

@@ -21,6 +21,7 @@ from segkit.transforms import (
     Plan,
     RandomAffine,
     RandomCrop,
+    RandomPerspective,
     RandomResizedCrop,
     RandomScale,
     Resize,
@@ -43,6 +44,7 @@ MIXED = {
     "zoom": lambda: RandomResizedCrop(16),
     "scale": lambda: RandomScale((0.3, 2.0)),
     "affine": lambda: RandomAffine(40, shear=8, scale=(0.5, 1.5)),
+    "perspective": lambda: RandomPerspective(0.2),
     "elastic": lambda: ElasticDeform(3, spacing=12),
 }
 VALUES = {

@@ -20,6 +20,7 @@ MADE = {
     T.PadToMultiple: T.PadToMultiple(16),
     T.RandomScale: T.RandomScale((0.6, 1.7)),
     T.RandomAffine: T.RandomAffine(40, translate=0.2, scale=(0.7, 1.5), shear=10),
+    T.RandomPerspective: T.RandomPerspective(0.2),
     T.ElasticDeform: T.ElasticDeform(2.0, spacing=9),
     T.GridCrop: T.GridCrop(11, 3),
     T.FiveCrop: T.FiveCrop((13, 16)),

@@ -90,10 +90,13 @@ shape = [
     T.VerticalFlip(1),
     T.Rotate90(),
     T.RandomAffine(30),
+    T.RandomPerspective(0.2),
     T.ElasticDeform(),
 ]
+sheared = T.RandomAffine(0, shear=(25, 25))
 show(
     {type(t).__name__: once(t) for t in shape}
+    | {"RandomAffine, shear": once(sheared)}
     | {"all of them, one resampling": once(row)}
 )
 

@@ -31,7 +31,14 @@ from segkit.transforms._resampling.geometry import Geometry
 from segkit.transforms._size import CenterCrop, PadTo, PadToMultiple, RandomCrop, Resize, ResizeKeepRatio
 from segkit.transforms._targets import BorderWeights, ComponentRegions, DistanceMaps, SkeletonTarget
 from segkit.transforms._values import Normalize, ToTensor
-from segkit.transforms._warp import ElasticDeform, RandomAffine, RandomResizedCrop, RandomScale, RotateInside
+from segkit.transforms._warp import (
+    ElasticDeform,
+    RandomAffine,
+    RandomPerspective,
+    RandomResizedCrop,
+    RandomScale,
+    RotateInside,
+)
 
 __all__ = [
     "BorderWeights",
@@ -70,6 +77,7 @@ __all__ = [
     "RandomAffine",
     "RandomCrop",
     "RandomGamma",
+    "RandomPerspective",
     "RandomResizedCrop",
     "RandomScale",
     "Resize",

@@ -1,4 +1,4 @@
-"""Random transforms that resample: scale, crop and scale, affine, elastic."""
+"""Random transforms that resample: scale, crop and scale, affine, perspective, elastic."""
 
 from __future__ import annotations
 
@@ -185,6 +185,56 @@ def _inside(source: Size, angle: float) -> Size:
         area = cos * cos - sin * sin
         height, width = (source[0] * cos - source[1] * sin) / area, (source[1] * cos - source[0] * sin) / area
     return max(1, math.floor(height + 1e-9)), max(1, math.floor(width + 1e-9))
+
+
+class RandomPerspective(GeometricTransform):
+    """Seen at a slant: each corner of the frame looks at another place near that corner of the picture.
+
+    Args:
+        distortion: how far each corner may be from its own, inwards or outwards, as a share of height and width. It is
+            below a quarter, so that straight lines stay straight and nothing folds over.
+        p: chance that anything happens at all.
+        image_fill: value of image pixels that come from outside; "reflect" mirrors the picture at its edge, "replicate"
+            repeats the edge. The mask has `mask_fill` there all the same.
+        mask_fill: value of mask pixels that come from outside.
+
+    Others move all corners inwards in the result, which makes every picture smaller; here it is as large in the mean.
+
+    Example:
+        >>> image, mask = torch.rand(3, 64, 64), torch.zeros(64, 64, dtype=torch.uint8)
+        >>> image, mask = RandomPerspective(0.2)(image, mask)
+        >>> image.shape, set(mask.unique().tolist()) <= {0, 255}
+        (torch.Size([3, 64, 64]), True)
+    """
+
+    fills = True
+    antialias = True
+
+    def __init__(
+        self,
+        distortion: float = 0.1,
+        *,
+        p: float = 1.0,
+        image_fill: float | str = 0.0,
+        mask_fill: int = IGNORE_INDEX,
+    ) -> None:
+        self.distortion = as_number("RandomPerspective", "distortion", distortion, 0, 0.24)
+        self.p = as_probability("RandomPerspective", p)
+        self.image_fill = as_fill("RandomPerspective", image_fill)
+        self.mask_fill = as_whole("RandomPerspective", "mask_fill", mask_fill)
+
+    def draw(self, source: Size, *, generator: torch.Generator | None = None) -> Geometry:
+        """The map of one call."""
+        if uniform(0, 1, generator) >= self.p or self.distortion == 0:
+            return Geometry.identity(source)
+        height, width = source
+        shifts = uniforms([(-self.distortion, self.distortion)] * 8, generator)
+        around = ((0, 0), (1, 0), (1, 1), (0, 1))
+        corners = [
+            ((x + right) * width - 0.5, (y + down) * height - 0.5)
+            for (x, y), right, down in zip(around, shifts[::2], shifts[1::2], strict=True)
+        ]
+        return Geometry.perspective(source, corners)
 
 
 class ElasticDeform(GeometricTransform):

@@ -20,6 +20,7 @@ from torch import Tensor
 from segkit.transforms._resampling.affine import IDENTITY, Affine
 from segkit.transforms._resampling.field import STILL, Field, displacements
 from segkit.transforms._resampling.geometry import EPSILON, Geometry, Size, Stage, single_affine
+from segkit.transforms._resampling.perspective import Perspective
 
 _BITS = 32
 _ONE = 1 << _BITS
@@ -90,7 +91,7 @@ class Places:
     def _fixed(self, chains: Sequence[tuple[Stage, ...]]) -> tuple[Tensor, Tensor]:
         """Both coordinates of each output pixel, int64 [B, height, width], with 32 bits of fraction."""
         height, width = self._size
-        if not any(isinstance(stage, Field) for chain in chains for stage in chain):
+        if all(single_affine(chain) is not None for chain in chains):
             xx, xy, dx, yx, yy, dy = np.array([single_affine(chain) for chain in chains]).T[:, :, None]
             columns, rows = np.arange(width, dtype=np.float64), np.arange(height, dtype=np.float64)
             parts = (xx * columns + dx, xy * rows), (yx * columns, yy * rows + dy)
@@ -165,7 +166,7 @@ def as_it_was(result: Tensor, image: Tensor) -> Tensor:
 
 
 def _bent(chains: Sequence[tuple[Stage, ...]], size: Size, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Both coordinates, float64, broadcasting to [B, height, width], where displacement fields are among the stages."""
+    """Both coordinates, float64, broadcasting to [B, height, width], where not all stages are affine."""
     x = torch.arange(size[1], dtype=torch.float64, device=device).expand(len(chains), 1, -1)
     y = torch.arange(size[0], dtype=torch.float64, device=device).expand(len(chains), -1)[..., None]
     split = [_in_turns(chain) for chain in chains]
@@ -179,16 +180,20 @@ def _bent(chains: Sequence[tuple[Stage, ...]], size: Size, device: torch.device)
         if any(field is not STILL for field in fields):
             right, down = displacements(fields, x, y).unbind(1)
             x, y = x + right, y + down
-        table = torch.tensor(affines, dtype=torch.float64)
-        straight = not table[:, [1, 3]].any()
-        xx, xy, dx, yx, yy, dy = table.to(device).T[:, :, None, None]
+        # An affine map divides by 1 where other samples have a perspective.
+        table = torch.tensor([(*each[:6], *(each[6:] or (0, 0, 1, 1))) for each in affines], dtype=torch.float64)
+        straight, slanted = not table[:, [1, 3, 6, 7]].any(), bool(table[:, 6:8].any())
+        xx, xy, dx, yx, yy, dy, gx, gy, g, least = table.to(device).T[:, :, None, None]
+        divisor = torch.maximum(x * gx + y * gy + g, least) if slanted else None
         x, y = (x * xx + dx, y * yy + dy) if straight else (x * xx + y * xy + dx, x * yx + y * yy + dy)
+        if divisor is not None:
+            x, y = x / divisor, y / divisor
     return x, y
 
 
-def _in_turns(chain: tuple[Stage, ...]) -> list[tuple[Field, Affine]]:
-    """The chain as fields, each with the affine map that follows it."""
-    turns: list[tuple[Field, Affine]] = []
+def _in_turns(chain: tuple[Stage, ...]) -> list[tuple[Field, Affine | Perspective]]:
+    """The chain as fields, each with the affine map or the perspective that follows it."""
+    turns: list[tuple[Field, Affine | Perspective]] = []
     for stage in chain:
         if isinstance(stage, Field):
             turns.append((stage, IDENTITY))

@@ -8,6 +8,7 @@ are joined without touching a pixel, so a chain of transforms is resampled once.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -15,10 +16,11 @@ from torch import Tensor
 
 from segkit.transforms._resampling.affine import IDENTITY, Affine, about_centre
 from segkit.transforms._resampling.field import Field
+from segkit.transforms._resampling.perspective import Perspective
 
 Size = tuple[int, int]
 Rect = tuple[int, int, int, int]  # top, left, bottom, right: the pixels [top, bottom) x [left, right)
-Stage = Affine | Field
+Stage = Affine | Perspective | Field
 
 # Coordinates are float64 sums of a few products; this covers their rounding and is far below what a pixel can show.
 EPSILON = 1e-9
@@ -28,13 +30,15 @@ EPSILON = 1e-9
 class Geometry:
     """A map from the pixels of an output to places in a source image, as `draw` of a geometric transform returns it.
 
-    Made by `identity`, `window` (crops and pads), `scaling`, `flipping`, `turning`, `affine` and `bending`, each for an
-    image of (height, width) `source`; joined by `first.then(second)`; applied by `functional.apply_geometry`.
+    Made by `identity`, `window` (crops and pads), `scaling`, `flipping`, `turning`, `affine`, `perspective` and
+    `bending`, each for an image of (height, width) `source`; joined by `first.then(second)`; applied by
+    `functional.apply_geometry`.
 
     Attributes:
         source: (height, width) of the image that goes in.
         size: (height, width) of the image that comes out.
-        stages: affine maps and displacement fields, applied in order to the (x, y) index of an output pixel.
+        stages: affine maps, perspectives and displacement fields, applied in order to the (x, y) index of an output
+            pixel.
         visible: (top, left, bottom, right) of the source pixels that are left to show; None: all of them. A crop in
             the chain cuts off for good, even if what follows looks beyond it.
         clips: the same for frames after which pixels are no longer whole: (stages from the output to the frame, what
@@ -109,6 +113,18 @@ class Geometry:
         centre = (source[1] - 1) / 2, (source[0] - 1) / 2
         forward = about_centre(centre, angle=angle, scale=scale, shear=shear[::-1], shift=translate[::-1])
         return Geometry(source, source, (forward.inverse(),))
+
+    @staticmethod
+    def perspective(source: Size, corners: Sequence[tuple[float, float]]) -> Geometry:
+        """The image as seen at a slant, in a frame as large as it was.
+
+        `corners` are the places (x, y) in the source that come to the outer corners of the frame: top left, top right,
+        bottom right, bottom left. Those of the picture itself, of which the first is (-0.5, -0.5), change nothing.
+
+        Raises:
+            ValueError: they are not those of a convex figure.
+        """
+        return Geometry(source, source, (Perspective.onto(source, corners),))
 
     @staticmethod
     def bending(source: Size, points: Tensor | np.ndarray, spacing: tuple[float, float]) -> Geometry:
@@ -193,6 +209,10 @@ def coordinates(
         if isinstance(stage, Field):
             right, down = stage.displacement(x, y)
             x, y = x + right, y + down
+        elif isinstance(stage, Perspective):
+            divisor = _combine(stage.gx, x, stage.gy, y, stage.g).clamp(min=stage.least)
+            right, down = _combine(stage.xx, x, stage.xy, y, stage.dx), _combine(stage.yy, y, stage.yx, x, stage.dy)
+            x, y = right / divisor, down / divisor
         else:
             x, y = _combine(stage.xx, x, stage.xy, y, stage.dx), _combine(stage.yy, y, stage.yx, x, stage.dy)
     return x, y
@@ -203,11 +223,13 @@ def _combine(a: float, x: Tensor, b: float, y: Tensor, offset: float) -> Tensor:
     return first if b == 0 else first + y * b
 
 
-def stretch(stages: tuple[Stage, ...]) -> tuple[float, float]:
-    """Source pixels per output pixel, horizontally and vertically, displacement fields left out."""
-    total = IDENTITY
+def stretch(stages: tuple[Stage, ...], size: Size) -> tuple[float, float]:
+    """Source pixels per output pixel in the middle, horizontally and vertically, displacement fields left out."""
+    total, middle = IDENTITY, ((size[1] - 1) / 2, (size[0] - 1) / 2)
     for stage in stages:
-        if not isinstance(stage, Field):
+        if isinstance(stage, Perspective):
+            total = stage.near(*total.at(*middle)).after(total)
+        elif not isinstance(stage, Field):
             total = stage.after(total)
     return total.spans()
 
@@ -219,12 +241,14 @@ def blur_for(geometry: Geometry) -> tuple[float, float]:
     the same amount as m = 1 does; variances add up.
     """
     # Up to a fifth smaller, the neighbours would weigh less than 2 %: not worth a pass over the image.
-    horizontal, vertical = (0.5 * (m**2 - 1) ** 0.5 if m > 1.2 else 0.0 for m in stretch(geometry.stages))
+    horizontal, vertical = (
+        0.5 * (m**2 - 1) ** 0.5 if m > 1.2 else 0.0 for m in stretch(geometry.stages, geometry.size)
+    )
     return vertical, horizontal
 
 
 def single_affine(stages: tuple[Stage, ...]) -> Affine | None:
-    """The one affine map that all stages amount to, or None if a displacement field is among them."""
+    """The one affine map that all stages amount to, or None if a perspective or a displacement field is among them."""
     if not stages:
         return IDENTITY
     return stages[0] if len(stages) == 1 and isinstance(stages[0], Affine) else None
