@@ -48,7 +48,7 @@ class Perspective(NamedTuple):
         numbers: list[float] = []
         for a, b, c in (*rows, (across, down, 1.0)):  # a pixel's centre is its index, its edge half before
             numbers += [a / width, b / height, c + 0.5 * a / width + 0.5 * b / height]
-        return cls(*numbers, least / 2)
+        return cls._make([*numbers, least / 2])
 
     def at(self, x: float, y: float) -> Point:
         """The place of one point."""

@@ -36,8 +36,8 @@ def within(geometry: Geometry, window: Window) -> Geometry:
     top, left, height, width = window
     if window == (0, 0, *geometry.source):
         return geometry
-    # Beside a field or a perspective the shift stays a step of its own: whole numbers are taken off without rounding, so
-    # that places are those of the whole image to the last bit.
+    # Where not all is affine the shift stays a step of its own: whole numbers are taken off without rounding, so that
+    # places are those of the whole image to the last bit.
     shift, onto_source = Affine(1, 0, -left, 0, 1, -top), single_affine(geometry.stages)
     stages = (*geometry.stages, shift) if onto_source is None else (shift.after(onto_source),)
     first, begin, end, stop = geometry.shown
