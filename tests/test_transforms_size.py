@@ -232,7 +232,7 @@ def test_chance_comes_from_the_generator_alone():
 )
 def test_a_transform_pickles_and_shows_what_it_was_made_with(transform):
     assert repr(pickle.loads(pickle.dumps(transform))) == repr(transform)
-    assert repr(Resize((4, 5), antialias=False)) == "Resize(size=(4, 5), antialias=False)"
+    assert repr(Resize((4, 5), antialias=False)) == "Resize(size=(4, 5), antialias=False, interpolation='bilinear')"
 
 
 def test_integers_become_floats_between_zero_and_one():

@@ -143,6 +143,7 @@ class GeometricTransform(Transform):
     Attributes:
         fills: something from outside of the image may come in; it then holds `image_fill` and `mask_fill`.
         antialias: blur what shrinks; None lets the neighbours in a `Compose` decide, and is yes if they do not.
+        interpolation: "bilinear", or "bicubic" where the map scales the whole picture; it is then resampled by itself.
 
     Example:
         >>> class Transpose(GeometricTransform):
@@ -155,6 +156,7 @@ class GeometricTransform(Transform):
 
     fills: ClassVar[bool] = False
     antialias: bool | None = None
+    interpolation: str = "bilinear"
     image_fill: float | str = 0.0
     mask_fill: int = 255
 
@@ -180,6 +182,8 @@ class GeometricTransform(Transform):
             return None  # it does more than to move pixels
         if self.fills and isinstance(self.image_fill, str):
             return None  # the picture goes on beyond its own edge, not that of a window
+        if self.interpolation == "bicubic":
+            return None
         if self.focused:
             looks = find_mask is not None and self.needs_mask(keywords.get("focus_class"))
             keywords["mask"] = find_mask() if looks and find_mask is not None else None
@@ -204,6 +208,7 @@ class GeometricTransform(Transform):
             image_fill=self.image_fill,
             mask_fill=self.mask_fill,
             antialias=self.antialias is not False,
+            interpolation=self.interpolation,
         )
 
 

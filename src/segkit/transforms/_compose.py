@@ -297,8 +297,10 @@ class Maybe(Row):
 
 
 def _in_a_window(member: Any) -> bool:
-    """Does it move pixels only, and take none from beyond the picture's edge?"""
-    return isinstance(member, GeometricTransform) and not (member.fills and isinstance(member.image_fill, str))
+    """Does it move pixels only, take none from beyond the picture's edge, and join its neighbours?"""
+    if not isinstance(member, GeometricTransform) or member.interpolation == "bicubic":
+        return False
+    return not (member.fills and isinstance(member.image_fill, str))
 
 
 def _last_sizes(row: Row) -> list[Any]:

@@ -47,6 +47,7 @@ class Run:
         self.pending: Any = None  # a Geometry, or Geometries of a batch
         self.fills: tuple[float | str, int] | None = None
         self.antialias: bool | None = None
+        self.interpolation = "bilinear"  # of what waits
         self._size, self._usual, self._focus = size, usual, focus  # of this call, for members made with a usual size
         self._find_mask, self._source = find_mask, source
 
@@ -86,6 +87,8 @@ class Run:
 
     def joins(self, transform: Any) -> bool:
         """One map has one fill and one filter: a member that wants another begins a new one."""
+        if self.pending is not None and "bicubic" in (self.interpolation, transform.interpolation):
+            return False
         fills = (transform.image_fill, transform.mask_fill) if transform.fills else None
         filters = {self.antialias, transform.antialias} - {None}
         return not (self.fills and fills and fills != self.fills) and len(filters) < 2
@@ -115,10 +118,12 @@ class Run:
         if geometry is None:
             return
         (image_fill, mask_fill), smooth = self.fills or (0.0, 255), self.antialias is not False
+        interpolation, self.interpolation = self.interpolation, "bilinear"
         self.fills, self.antialias, self._source = None, None, geometry.size
         labels: Any = self.masks[0] if self.masks else None
         for place, image in enumerate(self.images):
             options: Any = {"image_fill": image_fill, "mask_fill": mask_fill, "antialias": smooth}
+            options["interpolation"] = interpolation
             self.images[place], moved = resample(image, None if place else labels, geometry, **options)
             if moved is not None:
                 self.masks[0] = moved
@@ -135,6 +140,7 @@ class Run:
         self.pending = geometry if self.pending is None else self.pending.then(geometry)
         self.fills = self.fills or ((transform.image_fill, transform.mask_fill) if transform.fills else None)
         self.antialias = self.antialias if transform.antialias is None else transform.antialias
+        self.interpolation = transform.interpolation
 
     def _check(self, transform: Any) -> None:
         name = type(transform).__name__

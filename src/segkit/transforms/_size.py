@@ -10,17 +10,21 @@ from torch import Tensor
 
 from segkit import IGNORE_INDEX
 from segkit.transforms._base import GeometricTransform, SizedTransform
+from segkit.transforms._resampling.bicubic import as_interpolation
 from segkit.transforms._resampling.chance import integer
 from segkit.transforms._resampling.geometry import Geometry, Size
 from segkit.transforms._resampling.inputs import as_fill, as_number, as_size, as_whole
 
 
 class Resize(SizedTransform):
-    """The whole picture at another size: the image bilinear with antialiasing, the mask nearest.
+    """The whole picture at another size: the image bilinear or bicubic with antialiasing, the mask nearest.
 
     Args:
         size: (height, width) of the result in pixels; an int is a square.
         antialias: blur the image by as much as it shrinks, so that fine texture does not turn into false patterns.
+        interpolation: of the image, "bilinear", or "bicubic" as torch's `interpolate` does it. What is bicubic is
+            resized by itself, not joined with its neighbours; it may overshoot, and integers are cut off where their
+            dtype ends.
 
     `Resize(256)` gives a square, here; `ResizeKeepRatio` keeps the picture's shape.
 
@@ -32,9 +36,10 @@ class Resize(SizedTransform):
         (torch.Size([1, 8, 8]), [0, 0, 0, 0, 1, 1, 1, 1])
     """
 
-    def __init__(self, size: int | Size, *, antialias: bool = True) -> None:
+    def __init__(self, size: int | Size, *, antialias: bool = True, interpolation: str = "bilinear") -> None:
         self.size = as_size("Resize", size)
         self.antialias = antialias
+        self.interpolation = as_interpolation("Resize", interpolation)
 
     def draw(
         self, source: Size, *, generator: torch.Generator | None = None, size: int | Size | None = None
@@ -51,6 +56,7 @@ class ResizeKeepRatio(GeometricTransform):
         longest: length of the longer side. With both, the shorter side gets its length unless the longer would then
             exceed its own.
         antialias: blur the image by as much as it shrinks.
+        interpolation: of the image, "bilinear" or "bicubic", as in `Resize`.
 
     Example:
         >>> ResizeKeepRatio(shortest=30)(torch.zeros(3, 60, 120)).shape
@@ -59,13 +65,21 @@ class ResizeKeepRatio(GeometricTransform):
         torch.Size([3, 20, 40])
     """
 
-    def __init__(self, shortest: int | None = None, longest: int | None = None, *, antialias: bool = True) -> None:
+    def __init__(
+        self,
+        shortest: int | None = None,
+        longest: int | None = None,
+        *,
+        antialias: bool = True,
+        interpolation: str = "bilinear",
+    ) -> None:
         if shortest is None and longest is None:
             raise ValueError("ResizeKeepRatio: `shortest` or `longest` must be given, got neither. Pass shortest=256.")
         name = "ResizeKeepRatio"
         self.shortest = None if shortest is None else as_size(name, shortest, "shortest")[0]
         self.longest = None if longest is None else as_size(name, longest, "longest")[0]
         self.antialias = antialias
+        self.interpolation = as_interpolation(name, interpolation)
 
     def draw(self, source: Size, *, generator: torch.Generator | None = None) -> Geometry:
         """The map of one call."""

@@ -30,6 +30,7 @@ from segkit.transforms._pixels import (
     gaussian_blur,
     normalize,
 )
+from segkit.transforms._resampling.bicubic import as_interpolation
 from segkit.transforms._resampling.geometry import Geometry, Size
 from segkit.transforms._resampling.inputs import as_number, as_size, check_fill, check_image_fill, check_pair
 from segkit.transforms._resampling.resample import resample
@@ -94,14 +95,22 @@ def apply_geometry(
     return _move(image, mask, geometry, antialias=antialias, image_fill=image_fill, mask_fill=mask_fill)
 
 
-def resize(image: Tensor, mask: Tensor | None = None, *, size: int | Size, antialias: bool = True) -> Any:
-    """The whole picture at another size: the image bilinear, the mask nearest, pixel centres aligned.
+def resize(
+    image: Tensor,
+    mask: Tensor | None = None,
+    *,
+    size: int | Size,
+    antialias: bool = True,
+    interpolation: str = "bilinear",
+) -> Any:
+    """The whole picture at another size: the image bilinear or bicubic, the mask nearest, pixel centres aligned.
 
     Args:
         image: [..., C, H, W], any dtype.
         mask: [..., H, W], integers.
         size: (height, width) of the result in pixels; an int is a square.
         antialias: blur the image by as much as it shrinks.
+        interpolation: of the image, "bilinear" or "bicubic".
 
     Example:
         >>> import torch
@@ -109,7 +118,11 @@ def resize(image: Tensor, mask: Tensor | None = None, *, size: int | Size, antia
         torch.Size([13, 50, 60])
     """
     check_pair("resize", image, mask)
-    return _move(image, mask, Geometry.scaling(image_size(image), as_size("resize", size)), antialias=antialias)
+    word, geometry = (
+        as_interpolation("resize", interpolation),
+        Geometry.scaling(image_size(image), as_size("resize", size)),
+    )
+    return given(*resample(image, mask, geometry, antialias=antialias, interpolation=word))
 
 
 def crop(image: Tensor, mask: Tensor | None = None, *, top: int, left: int, size: int | Size) -> Any:

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from segkit.transforms._resampling import by_opencv
+from segkit.transforms._resampling import bicubic, by_opencv
 from segkit.transforms._resampling.by_torch import Places, moves_whole_pixels
 from segkit.transforms._resampling.extend import extended
 from segkit.transforms._resampling.geometry import Geometries, Geometry, blur_for, single_affine
@@ -26,12 +26,17 @@ def resample(
     image_fill: float | str = 0.0,
     mask_fill: int = 255,
     antialias: bool = True,
+    interpolation: str = "bilinear",
 ) -> tuple[Tensor, Tensor | None]:
     """The image [..., C, H, W] and its mask [..., H, W] after `geometry`, in their own dtypes.
 
     An `image_fill` of "reflect" or "replicate" lets the image go on beyond its edge; the mask has `mask_fill` there.
+    With "bicubic" as `interpolation` the geometry is a scaling of the whole image.
     With `Geometries` each sample of a batch, image [B, C, H, W], goes its own way, all of them at once.
     """
+    if interpolation == "bicubic" and geometry.size != image.shape[-2:]:
+        labels = None if mask is None else resample_mask(mask, geometry, mask_fill)
+        return bicubic.resized(image, geometry.size, antialias=antialias), labels
     if isinstance(image_fill, str):
         labels = None if mask is None else resample_mask(mask, geometry, mask_fill)
         image, onto_extended = extended(image, geometry, image_fill, antialias=antialias)
