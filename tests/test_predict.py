@@ -18,7 +18,7 @@ from PIL import Image
 
 from segkit.datasets import GridDataset
 from segkit.errors import ImageReadError
-from segkit.io import read_mask, write_image
+from segkit.io import ImageHandle, read_mask, write_image
 from segkit.predict import predict_scene
 from segkit.transforms import GridCrop, Normalize, merge_crops
 
@@ -107,6 +107,29 @@ def test_a_stride_and_a_scene_smaller_than_a_window_are_taken(tmp_path):
     assert tifffile.imread(out).shape == (50, 200, 3)
     constant = predict_scene(lambda x: x * 0 + 7, path, tmp_path / "map.tif", size=64, keep="logits", progress=False)
     assert (tifffile.imread(constant) == 7).all()
+
+
+@pytest.mark.parametrize(("side", "overlap"), [(512, 128), (200, 50), (64, 8)])
+def test_no_row_is_decoded_twice(tmp_path, monkeypatch, side, overlap):
+    path, image = scene(tmp_path, (1700, 530))
+    rows, read = [], ImageHandle.read
+
+    def watched(handle, **options):
+        top, _, height, _ = options["window"]
+        rows.extend(range(top, top + height))
+        return read(handle, **options)
+
+    monkeypatch.setattr(ImageHandle, "read", watched)
+    out = predict_scene(lambda x: x, path, tmp_path / "m.tif", size=side, overlap=overlap, keep="logits")
+    assert rows == list(range(1700))
+    np.testing.assert_array_equal(tifffile.imread(out), image.movedim(0, -1))
+
+
+def test_a_scene_of_fewer_bits_than_its_dtype_fills_the_range(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 4096, (70, 64), np.uint16)
+    tifffile.imwrite(tmp_path / "scene.tif", pixels, bitspersample=12)
+    out = predict_scene(lambda x: x, tmp_path / "scene.tif", tmp_path / "m.tif", size=64, keep="logits")
+    np.testing.assert_array_equal(tifffile.imread(out), pixels / np.float32(4095))
 
 
 def test_a_png_is_a_scene_too(tmp_path):

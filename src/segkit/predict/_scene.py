@@ -6,15 +6,20 @@ import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import islice
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from segkit.datasets import GridDataset
-from segkit.io import open_image
+from segkit.errors import DataError
+from segkit.io import ImageHandle, open_image, to_tensor
 from segkit.transforms import CropBox, CropMerger, GridCrop
+
+TILES = 512  # rows; the tiles of most files are as high, or half or a quarter of it
 
 # Each view of a window, and the way back: flips and turns by index, exact.
 VIEWS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
@@ -88,12 +93,8 @@ def predict_scene(
         raise ValueError(f"predict_scene: `tta` must be a list of some of {list(VIEWS)}, got {tta!r}.")
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise ValueError(f"predict_scene: `batch_size` must be an int of at least 1, got {batch_size!r}.")
-    with open_image(path) as handle:
-        wide = max(handle.info.height, handle.info.width)
     crop = GridCrop(size, overlap)
-    # Of each row of windows every block of the file is decoded once.
-    rows = GridDataset([path], (crop.size[0], max(wide, crop.size[1])), overlap=overlap)
-    scene = rows.scenes[0]
+    scene = GridDataset([path], crop.size).scenes[0]
     boxes = crop.geometry(scene, size=(min(crop.size[0], scene[0]), min(crop.size[1], scene[1])))
     module = network if isinstance(network, nn.Module) else nn.Module()
     if device is None:
@@ -110,7 +111,7 @@ def predict_scene(
         ) as bar:
             # Whole batches as they were before a stop: its neighbours in a batch may change the last bit of a logit.
             first = (len(boxes) - left) // batch_size * batch_size if left else len(boxes)
-            images = _windows(rows, boxes[first:], transform)
+            images = _windows(path, boxes[first:], transform)
             for logits in _logits(network, images, crop.size, batch_size, device=device, tta=tta):
                 merger.add(logits, boxes[first : first + batch_size])
                 first += batch_size
@@ -123,7 +124,7 @@ def predict_scene(
 
 def _logits(
     network: Callable[[Tensor], Tensor],
-    images: Iterator[Tensor],
+    images: Iterator[Callable[[], Tensor]],
     size: tuple[int, int],
     batch_size: int,
     *,
@@ -133,10 +134,11 @@ def _logits(
     """The logits of each batch; while one is merged the network is at the next."""
 
     @torch.no_grad()  # each thread has a switch of its own
-    def predict(batch: Tensor) -> Tensor:
+    def predict(windows: Sequence[Callable[[], Tensor]]) -> Tensor:
+        tensors = [window() for window in windows]
+        batch = (torch.stack(tensors) if len(tensors) > 1 else tensors[0][None]).to(device)
         height, width = batch.shape[-2:]
         below, beside = size[0] - height, size[1] - width
-        batch = batch.to(device)
         if below or beside:  # a scene smaller than a window is continued by its edge: networks need their size
             batch = nn.functional.pad(batch, (0, beside, 0, below), mode="replicate")
         logits = _one_tensor(network(batch))
@@ -150,7 +152,7 @@ def _logits(
     with ThreadPoolExecutor(1) as worker:
         ahead: Future[Tensor] | None = None
         while batch := list(islice(images, batch_size)):
-            following = worker.submit(predict, torch.stack(batch) if len(batch) > 1 else batch[0][None])
+            following = worker.submit(predict, batch)
             if ahead is not None:
                 yield ahead.result()
             ahead = following
@@ -159,29 +161,61 @@ def _logits(
 
 
 def _windows(
-    rows: GridDataset, boxes: Sequence[CropBox], transform: Callable[[Tensor], Tensor] | None
-) -> Iterator[Tensor]:
-    """The windows one after the other; the row of windows that comes next is read meanwhile."""
-    number = {rows.box(index)[0]: index for index in range(len(rows))}
-    with ThreadPoolExecutor(1) as reader:
-        wanted = iter(dict.fromkeys(number[box.top] for box in boxes))
-        following = reader.submit(rows.__getitem__, next(wanted, 0))
-        here: dict[str, Any] = {"box": None}
-        for top, left, _, width, _ in boxes:
-            if here["box"] is None or here["box"][0] != top:
-                here = following.result()
-                index = next(wanted, None)
-                if index is not None:
-                    following = reader.submit(rows.__getitem__, index)
-            window = here["image"][:, :, left : left + width]
-            changed = window if transform is None else transform(window)
-            if not isinstance(changed, Tensor) or changed.shape[-2:] != window.shape[-2:]:
-                got = list(changed.shape) if isinstance(changed, Tensor) else type(changed).__name__
-                raise ValueError(
-                    f"predict_scene: `transform` must return a tensor [C, {window.shape[-2]}, {window.shape[-1]}], as "
-                    f"large as the window, got {got}. Give it what changes values only, such as Normalize."
-                )
-            yield changed
+    path: str | os.PathLike[str], boxes: Sequence[CropBox], transform: Callable[[Tensor], Tensor] | None
+) -> Iterator[Callable[[], Tensor]]:
+    """What makes the windows one after the other; the rows that come next are read meanwhile.
+
+    Rows are held as the file has them, a quarter of the memory of floats, and every block of it is decoded once.
+    """
+    tops = iter(dict.fromkeys(box.top for box in boxes))
+    with open_image(path) as handle, ThreadPoolExecutor(1) as reader:
+        info = handle.info
+        deep = info.dtype.kind == "u" and info.bits_per_sample > 8 and info.photometric != "palette"
+        bits = info.bits_per_sample if deep else None
+        rows = _Rows(handle, -1, np.empty(0))
+        following = reader.submit(rows.moved, next(tops, 0), boxes[0].height) if boxes else None
+        for top, left, height, width, _ in boxes:
+            if following is not None and rows.top != top:
+                rows = following.result()
+                after = next(tops, None)
+                following = None if after is None else reader.submit(rows.moved, after, height)
+            yield partial(_window, rows.pixels[:height, left : left + width], os.fspath(path), bits, transform)
+
+
+class _Rows(NamedTuple):
+    """Rows [top, top + n) of an open scene, [n, W, C] as stored."""
+
+    handle: ImageHandle
+    top: int
+    pixels: np.ndarray
+
+    def moved(self, top: int, height: int) -> _Rows:
+        """Those from `top` on, `height` of them or more: what is read ends where a row of tiles does."""
+        end = self.top + len(self.pixels)
+        start = max(top, end)
+        held = self.pixels[top - self.top :] if top < end else None
+        if held is not None and len(held) >= height:
+            return _Rows(self.handle, top, held)
+        info = self.handle.info
+        size = (info.width, info.height) if info.orientation >= 5 else (info.height, info.width)
+        stop = min(size[0], -(-(top + height) // TILES) * TILES)
+        fresh = self.handle.read(window=(start, 0, stop - start, size[1]), page=0, orientation="apply")
+        return _Rows(self.handle, top, fresh if held is None else np.concatenate([held, fresh]))
+
+
+def _window(pixels: np.ndarray, path: str, bits: int | None, transform: Callable[[Tensor], Tensor] | None) -> Tensor:
+    try:
+        window = to_tensor(pixels, bits=bits)
+    except ValueError as error:
+        raise DataError(f"predict_scene: {path!r}: {error}") from error
+    changed = window if transform is None else transform(window)
+    if not isinstance(changed, Tensor) or changed.shape[-2:] != window.shape[-2:]:
+        got = list(changed.shape) if isinstance(changed, Tensor) else type(changed).__name__
+        raise ValueError(
+            f"predict_scene: `transform` must return a tensor [C, {window.shape[-2]}, {window.shape[-1]}], as "
+            f"large as the window, got {got}. Give it what changes values only, such as Normalize."
+        )
+    return changed
 
 
 def _one_tensor(output: Any) -> Tensor:
