@@ -309,6 +309,8 @@ def test_no_samples_and_one_sample(n):
     (lambda: ClassBalancedSampler([[1.0, math.nan]]), ValueError, "must not be negative or NaN, got nan"),
     (lambda: ClassBalancedSampler([0, -1]), ValueError, "`frequencies` as labels must be at least 0, got -1"),
     (lambda: ClassBalancedSampler(["a"]), TypeError, "`frequencies` must be numbers"),
+    (lambda: ClassBalancedSampler([0.1, 0.9]), ValueError, "A weight for each sample goes to WeightedSampler"),
+    (lambda: RepeatFactorSampler([0.1, 0.9]), ValueError, "A weight for each sample goes to WeightedSampler"),
     (lambda: ClassBalancedSampler([0.5]), ValueError, r"must have shape \[N, C\], or \[N\] with one whole number"),
     (lambda: RepeatFactorSampler([[1]], threshold=0), ValueError, r"`threshold` must lie in \(0, 1\], got 0"),
     (lambda: DifficultySampler(hard_ledger(), hard_ratio=2), ValueError, r"`hard_ratio` must lie in \[0, 1\], got 2"),

@@ -285,7 +285,12 @@ IMAGE, MASK = torch.zeros(3, 8, 9), torch.zeros(8, 9, dtype=torch.uint8)
         (IMAGE, MASK[None], ValueError, r"channel axis of length 1: pass mask.squeeze\(-3\)"),
         (IMAGE[None], MASK.expand(3, 8, 9)[None, :, :7], ValueError, r"It has a channel axis: turn one-hot"),
         (IMAGE[None], MASK, ValueError, r"A batch of images takes a batch of masks"),
-        (IMAGE, MASK.float(), TypeError, r"`mask` must hold integer class numbers, got torch.float32"),
+        (
+            IMAGE,
+            MASK.float(),
+            TypeError,
+            r"`mask` must hold integer class numbers, got torch.float32.*maps=\(\"map\",\)",
+        ),
         (IMAGE.to(torch.uint16), None, TypeError, r"Pass image.to\(torch.int32\)"),
         (IMAGE[:, :0], None, ValueError, r"must have at least one pixel"),
         (IMAGE.to(torch.complex64), None, TypeError, r"must hold real numbers"),

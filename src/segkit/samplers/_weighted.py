@@ -216,6 +216,7 @@ def _presence(function: str, frequencies: Any, fold: np.ndarray | None) -> tuple
         raise ValueError(
             f"{function}: `frequencies` must have shape [N, C], or [N] with one whole number a sample, "
             f"got shape {array.shape} of {array.dtype}."
+            + (" A weight for each sample goes to WeightedSampler." if array.ndim == 1 else "")
         )
     wrong = ~(array >= 0) if array.dtype.kind == "f" else array < 0
     if wrong.any():

@@ -36,7 +36,8 @@ def check_pair(name: str, image: Any, mask: Any = None) -> None:
     if mask.is_floating_point() or mask.is_complex():
         raise TypeError(
             f"{name}: `mask` must hold integer class numbers, got {mask.dtype}. "
-            "Convert an index mask with mask.to(torch.uint8), or probabilities with .argmax(-3)."
+            "Convert an index mask with mask.to(torch.uint8), or probabilities with .argmax(-3). A map of numbers "
+            'moves with its image in a sample: transform({"image": image, "map": mask}, maps=("map",)).'
         )
     expected = image.shape[:-3] + image.shape[-2:]
     prefix, stack = image.shape[:-3], mask.ndim == image.ndim and mask.shape[-3] != 1
