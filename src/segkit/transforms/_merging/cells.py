@@ -26,6 +26,7 @@ class Cell(NamedTuple):
     values: Tensor  # [..., height, width]
     parts: tuple[Part, ...]
     ours: bool = False  # whether the values lie in memory of our own, not in a crop that was handed in
+    tame: bool = False  # whether all of them are known to be finite, and their differences too
 
     def common(self, top: int, left: int, bottom: int, right: int) -> tuple[int, int, int, int] | None:
         """Top, left, bottom and right of what lies in both; None for nothing."""
@@ -38,7 +39,7 @@ class Cell(NamedTuple):
         down, over = top - self.top, left - self.left
         values = self.values[..., down : bottom - self.top, over : right - self.left]
         parts = tuple((row + down, column + over, height, width) for row, column, height, width in self.parts)
-        return Cell(top, left, bottom - top, right - left, values, parts, self.ours)
+        return Cell(top, left, bottom - top, right - left, values, parts, self.ours, self.tame)
 
     def without(self, top: int, left: int, bottom: int, right: int) -> Iterator[Cell]:
         """The up to four rectangles outside of a rectangle inside."""
@@ -74,7 +75,7 @@ class Cells:
     def add(self, number: int, values: Tensor) -> int:
         """Take in the crop `number`, [..., h, w], and hand on what is finished. Returns the first row that is not."""
         top, left, height, width = self._boxes[number]
-        self._overlay(Cell(top, left, height, width, values, ((0, 0, height, width),)))
+        self._overlay(Cell(top, left, height, width, values, ((0, 0, height, width),), tame=_tame(values)))
         row_open, left_open = self._open[number]
         kept: list[Cell] = []
         for cell in self._cells:
@@ -106,14 +107,14 @@ class Cells:
         parts = held.parts + added.parts
         share = self._share(held, added)
         old, new = held.values, added.values
-        if new.device.type == "cpu" and bool((old.detach().sum() + new.detach().sum()).isfinite()):
+        if held.tame and added.tame:
             # In place where the memory is ours: fresh memory would cost as much as the average.
             ours = held.ours and not (old.requires_grad or new.requires_grad)
             values = torch.lerp(old, new, share, out=old) if ours else torch.lerp(old, new, share)
         else:  # where one is infinite the difference inside of lerp is no number; a weighted sum is
             values = torch.lerp(old, new, share)
             values = torch.where(values.isfinite(), values, old * (1 - share) + new * share)
-        return held._replace(values=values, parts=parts, ours=True)
+        return held._replace(values=values, parts=parts, ours=True, tame=held.tame and added.tame)
 
     def _share(self, held: Cell, added: Cell) -> Tensor:
         """Of the crop that is added in the average, [h, w]. In a grid the same ones come again and again."""
@@ -140,6 +141,14 @@ def _side(length: int, blend: str) -> Tensor:
     place = torch.arange(length, dtype=torch.float64) - (length - 1) / 2
     # The floor keeps corners away from zero, where a quotient of two weights would lose its digits.
     return torch.exp(-0.5 * (place / (length / 8)) ** 2).clamp_(min=1e-3)
+
+
+def _tame(values: Tensor) -> bool:
+    """Whether the difference of two such is surely a number, by one look at all of a crop."""
+    if values.device.type != "cpu":
+        return False  # asking would wait for the device
+    flat = values.detach().reshape(-1)
+    return bool(flat.dot(flat) < torch.finfo(flat.dtype).max)
 
 
 def _minus(cell: Cell, rectangle: tuple[int, int, int, int]) -> Iterator[Cell]:
