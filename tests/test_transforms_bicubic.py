@@ -46,12 +46,21 @@ def test_integers_are_rounded_and_cut_off_where_their_dtype_ends(dtype):
     wide = F.interpolate(image[None].double(), (40, 40), mode="bicubic", align_corners=False, antialias=True)[0]
     assert wide.min() < -1
     assert wide.max() > top + 1
-    kind = torch.iinfo(dtype)
-    assert (resized.double() - wide.clamp(kind.min, kind.max)).abs().max() <= 0.51
+    low, high = (0, 65_535) if dtype == torch.int32 else (torch.iinfo(dtype).min, torch.iinfo(dtype).max)
+    assert (resized.double() - wide.clamp(low, high)).abs().max() <= 0.51
     noise = picture(dtype)[0]
     wide = F.interpolate(noise[None].double(), (40, 33), mode="bicubic", align_corners=False, antialias=True)[0]
     resized = T.Resize((40, 33), interpolation="bicubic")(noise)
-    assert (resized.double() - wide.clamp(kind.min, kind.max)).abs().max() <= 0.51
+    assert (resized.double() - wide.clamp(low, high)).abs().max() <= 0.51
+
+
+def test_wide_integers_beyond_16_bits_keep_their_own_range():
+    image = torch.tensor([-5, 100_000] * 4).repeat_interleave(4).expand(1, 6, 32)
+    wide = F.interpolate(image[None].double(), (12, 64), mode="bicubic", align_corners=False, antialias=True)[0]
+    for dtype in (torch.int32, torch.int64):
+        resized = T.Resize((12, 64), interpolation="bicubic")(image.to(dtype))
+        assert torch.equal(resized, wide.round().to(dtype))
+    assert wide.min() < -1000
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.bool])

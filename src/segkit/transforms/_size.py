@@ -24,7 +24,7 @@ class Resize(SizedTransform):
         antialias: blur the image by as much as it shrinks, so that fine texture does not turn into false patterns.
         interpolation: of the image, "bilinear", or "bicubic" as torch's `interpolate` does it. What is bicubic is
             resized by itself, not joined with its neighbours; it may overshoot, and integers are cut off where their
-            dtype ends.
+            dtype ends, or 16 bits that live in int32.
 
     `Resize(256)` gives a square, here; `ResizeKeepRatio` keeps the picture's shape.
 

@@ -26,8 +26,8 @@ def as_interpolation(name: str, value: object) -> str:
 def resized(image: Tensor, size: Size, *, antialias: bool) -> Tensor:
     """The image [..., C, H, W] at another (height, width), in its own dtype.
 
-    Integers are computed in float32 (float64 from 32 bits on), rounded and clipped to what their dtype holds; float16
-    and bfloat16 in float32.
+    Integers are computed in float32 (float64 from 32 bits on), rounded and clipped to what their dtype holds, or to
+    16 bits where these hold all of the image; float16 and bfloat16 in float32.
     """
     wide = torch.float64 if image.dtype in (torch.float64, torch.int32, torch.int64) else torch.float32
     planes = image.reshape(1, math.prod(image.shape[:-2]), *image.shape[-2:]).to(wide)
@@ -38,6 +38,16 @@ def resized(image: Tensor, size: Size, *, antialias: bool) -> Tensor:
     if image.dtype == torch.bool:
         return result > 0.5
     if not image.is_floating_point():
-        kind = torch.iinfo(image.dtype)
-        result = result.round().clamp(kind.min, kind.max)
+        result = result.round().clamp(*_range(image))
     return result.to(image.dtype)
+
+
+def _range(image: Tensor) -> tuple[int, int]:
+    """Smallest and largest value that may come of integers."""
+    kind = torch.iinfo(image.dtype)
+    if kind.bits >= 32:
+        # 16-bit values live in int32, as torch.uint16 has few operators: they must not leave their own range.
+        least, most = (int(value) for value in image.aminmax())
+        if least >= 0 and most <= 65_535:
+            return 0, 65_535
+    return kind.min, kind.max if kind.bits < 64 else kind.max - 1023  # the largest that float64 holds
