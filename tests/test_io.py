@@ -193,3 +193,15 @@ def test_importing_io_loads_neither_torch_nor_an_image_library():
 
     code = "import segkit.io, sys; print({'torch', 'PIL', 'cv2', 'tifffile', 'imagecodecs'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+
+
+@pytest.mark.parametrize(
+    "view", [lambda a: a, lambda a: a[::-1, ::-2], lambda a: a[3:, :, ::-1], lambda a: a.swapaxes(0, 1)]
+)
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize(("dtype", "bits"), [(np.uint8, 8), (np.uint16, 16), (np.uint16, 12)])
+def test_to_tensor_divides_each_channel_whatever_the_strides(view, channels, dtype, bits):
+    pixels = view(np.random.default_rng(0).integers(0, 2**bits, (400, 700, channels), dtype))
+    pixels.flags.writeable = False
+    expected = np.moveaxis(pixels, -1, 0).astype(np.float32) / np.float32(2**bits - 1)
+    np.testing.assert_array_equal(sio.to_tensor(pixels, bits=bits).numpy(), expected)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from segkit.errors import ImageReadError
@@ -100,3 +102,10 @@ def _refuses_page(header: Header) -> str:
     if page.samples == 3 and info.photometric == "rgb":
         return ""
     return f"OpenCV drops or changes channels of a {info.photometric} TIFF with {page.samples} samples per pixel"
+
+
+def channels_apart(pixels: np.ndarray) -> Sequence[np.ndarray]:
+    """The planes [H, W] of [H, W, C], each by itself in memory."""
+    import cv2
+
+    return cv2.split(pixels)
