@@ -30,9 +30,15 @@ def surest(p: Tensor, unsure: Tensor | None = None) -> Surest | None:
     if unsure is None and readable(sure) and not bool(sure.any()):
         return None
     if not readable(sure):  # nothing may wait for how many there are: all pixels, and what is not sure gains by it, too
-        sure = torch.ones_like(sure)
-    sample, pixel = sure.nonzero(as_tuple=True) if readable(sure) else _all(sure)
-    return Surest(sample, pixel, p[sample, :, pixel].argmax(1))
+        return Surest(*_all(sure), p.argmax(1).flatten())
+    sample, pixel = sure.nonzero(as_tuple=True)
+    highest, top = p[sample, :, pixel].max(1)
+    if unsure is not None:  # where y is unlikely, several others may share the rest
+        sure = highest > 1 - SURE
+        if not bool(sure.any()):
+            return None
+        sample, pixel, top = sample[sure], pixel[sure], top[sure]
+    return Surest(sample, pixel, top)
 
 
 def _all(like: Tensor) -> tuple[Tensor, Tensor]:
