@@ -52,7 +52,8 @@ def room_of(path: pathlib.Path) -> str:
 
 
 def files() -> list[pathlib.Path]:
-    return sorted(p for p in PACKAGE.rglob("*.py") if p.name != "__main__.py")
+    """The package's own; a wheel also carries the examples, which are scripts of a user."""
+    return sorted(p for p in PACKAGE.rglob("*.py") if p.name != "__main__.py" and room_of(p) != "_examples")
 
 
 FILES = {name_of(path): path for path in files()}

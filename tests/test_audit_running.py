@@ -173,14 +173,16 @@ def test_a_file_that_takes_its_worker_down_is_a_finding():
 
 
 def test_a_worker_out_of_memory_gives_a_finding(folders, monkeypatch):
-    read = io.ImageHandle.read
+    def hungry(read):
+        def reads(handle, **options):
+            if "00003" in handle.path:
+                raise MemoryError
+            return read(handle, **options)
 
-    def hungry(handle, **options):
-        if "00003" in handle.path:
-            raise MemoryError
-        return read(handle, **options)
+        return reads
 
-    monkeypatch.setattr(io.ImageHandle, "read", hungry)
+    monkeypatch.setattr(io.ImageHandle, "read", hungry(io.ImageHandle.read))
+    monkeypatch.setattr(io.ImageHandle, "read_mask", hungry(io.ImageHandle.read_mask))
     with ThreadPoolExecutor(2) as executor:
         report = audit.audit_dataset(*folders, num_classes=3, executor=executor, progress=False)
     found = [f for f in report.select("unreadable") if "00003" in f.path]

@@ -68,7 +68,7 @@ def folder(tmp_path_factory):
 
 def test_each_command_that_takes_long_is_here():
     commands = next(a.choices for a in build_parser()._actions if isinstance(a.choices, dict))
-    assert set(commands) - {"info"} == {name.split()[0] for name in COMMANDS}
+    assert set(commands) - {"info", "examples"} == {name.split()[0] for name in COMMANDS}
 
 
 def group_of(leader):

@@ -49,6 +49,12 @@ def _note(reason: str) -> None:
     warnings.warn(f"segkit.losses: the torch code runs, since {reason}", stacklevel=1)
 
 
+@torch.compiler.assume_constant_result
+def _reason(device: torch.device) -> str:
+    """`why_not`; a compiler asks once, since it does not look through a cache."""
+    return why_not(device)
+
+
 def triton_runs(device: torch.device) -> bool:
     """Whether the kernels run for tensors on ``device``: as chosen, else on CUDA where they can, with a note if not.
 
@@ -58,7 +64,7 @@ def triton_runs(device: torch.device) -> bool:
     choice = chosen[-1] if chosen else "triton" if device.type == "cuda" else "torch"
     if choice == "torch":
         return False
-    reason = why_not(device)
+    reason = _reason(device)
     if reason and chosen:
         raise RuntimeError(f"segkit.losses: use_backend('triton') must be able to run, but {reason}")
     if reason:

@@ -140,9 +140,11 @@ def sorts(x: Tensor, size: Sequence[int], by_image: bool) -> bool:
     """Whether Lovász sorts its errors: below as many as there are levels, this takes less memory than the tables.
 
     On the CPU it takes less time, too; over a whole batch only there. A compiled graph takes the same way, since slopes
-    by level are other ones than those by sorting.
+    by level are other ones than those by sorting. A mode that looks on sees the one operator of the tables.
     """
     few_errors = len(size) == 0 and math.prod(x.shape[1:]) * (1 if by_image else len(x)) < STEPS
+    if not torch.compiler.is_compiling() and looked_on():
+        return False
     return few_errors and (by_image or (x.device.type == "cpu" and not runs_kernels(x, ())))
 
 
