@@ -31,7 +31,7 @@ def transformed() -> bool:
 
 def is_batched(x: Tensor) -> bool:
     """Whether `torch.func.vmap` has put an axis into a tensor."""
-    return torch._C._functorch.is_batchedtensor(x)
+    return not torch.compiler.is_compiling() and torch._C._functorch.is_batchedtensor(x)
 
 
 def jit_traces() -> bool:
