@@ -221,7 +221,7 @@ def test_a_scene_that_is_no_tiff_or_is_turned_gives_no_tags(tmp_path):
 
 
 KILLED = """
-    import os, signal, sys, time, torch
+    import os, pathlib, signal, sys, time, torch
     from segkit.transforms import CropMerger, GridCrop
     size = (2100, 300)
     boxes = GridCrop(100, 30).geometry(size)
@@ -229,7 +229,10 @@ KILLED = """
     merger = CropMerger(boxes, size, keep="argmax", out=sys.argv[1], tag="one")
     for number, box in enumerate(merger.missing):
         if number == int(sys.argv[2]):
-            time.sleep(1)  # a kill of a network's run, which leaves the threads that encode time between its batches
+            rows, last = pathlib.Path(sys.argv[1]).parent / ".parts.tif.rows", -1
+            while (size := rows.stat().st_size) != last:  # a network leaves time to encode between batches
+                last = size
+                time.sleep(1)
             os.kill(os.getpid(), signal.SIGKILL)
         generator.manual_seed(boxes.index(box))
         merger.add(torch.randn(1, 3, 100, 100, generator=generator), [box])
