@@ -49,10 +49,13 @@ def _note(reason: str) -> None:
     warnings.warn(f"segkit.losses: the torch code runs, since {reason}", stacklevel=1)
 
 
-@torch.compiler.assume_constant_result
 def _reason(device: torch.device) -> str:
     """`why_not`; a compiler asks once, since it does not look through a cache."""
     return why_not(device)
+
+
+# What torch.compiler.assume_constant_result does, without loading the compiler, and Triton with it.
+_reason._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def triton_runs(device: torch.device) -> bool:
