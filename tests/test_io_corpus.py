@@ -68,6 +68,22 @@ def test_no_file_differs_in_silence(corpus, backend):
     assert compared > 100
 
 
+def test_a_header_tells_the_size_and_the_bits_of_what_is_read(corpus):
+    wrong, turned, deep = [], 0, 0
+    for row in corpus:
+        try:
+            info, image = sio.image_info(row["path"]), sio.read_image(row["path"], page=0)
+        except ImageReadError:
+            continue
+        turned += info.upright_size != (info.height, info.width)
+        deep += info.value_bits < 8 * image.itemsize
+        fits = image.dtype.kind != "u" or int(image.max(initial=0)).bit_length() <= info.value_bits
+        if image.shape[:2] != info.upright_size or not fits:
+            wrong.append((row["file"], image.shape, info))
+    assert wrong == []
+    assert turned and deep, "without such files the check could not fail"
+
+
 def test_auto_reads_at_least_97_percent_of_the_good_files(corpus):
     good = [row for row in corpus if row["ok"] == "yes"]
     refused = []

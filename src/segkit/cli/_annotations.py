@@ -105,9 +105,7 @@ def _sizes(drawn: Any, folder: str) -> dict[str, tuple[int, int]]:
             name = drawn.find(os.path.relpath(path, folder))
         except DataError:
             continue  # a picture without annotations
-        info = image_info(path)
-        size = (info.height, info.width)
-        sizes[name] = size[::-1] if info.orientation >= 5 else size
+        sizes[name] = image_info(path).upright_size
     missing = [name for name in drawn.images if name not in sizes]
     if missing:
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""

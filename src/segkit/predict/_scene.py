@@ -170,8 +170,6 @@ def _windows(
     tops = iter(dict.fromkeys(box.top for box in boxes))
     with open_image(path) as handle, ThreadPoolExecutor(1) as reader:
         info = handle.info
-        deep = info.dtype.kind == "u" and info.bits_per_sample > 8 and info.photometric != "palette"
-        bits = info.bits_per_sample if deep else None
         rows = _Rows(handle, -1, np.empty(0))
         following = reader.submit(rows.moved, next(tops, 0), boxes[0].height) if boxes else None
         for top, left, height, width, _ in boxes:
@@ -179,7 +177,7 @@ def _windows(
                 rows = following.result()
                 after = next(tops, None)
                 following = None if after is None else reader.submit(rows.moved, after, height)
-            yield partial(_window, rows.pixels[:height, left : left + width], os.fspath(path), bits, transform)
+            yield partial(_window, rows.pixels[:height, left : left + width], os.fspath(path), info.value_bits, transform)
 
 
 class _Rows(NamedTuple):
@@ -197,9 +195,9 @@ class _Rows(NamedTuple):
         if held is not None and len(held) >= height:
             return _Rows(self.handle, top, held)
         info = self.handle.info
-        size = (info.width, info.height) if info.orientation >= 5 else (info.height, info.width)
-        stop = min(size[0], -(-(top + height) // TILES) * TILES)
-        fresh = self.handle.read(window=(start, 0, stop - start, size[1]), page=0, orientation="apply")
+        rows, columns = info.upright_size
+        stop = min(rows, -(-(top + height) // TILES) * TILES)
+        fresh = self.handle.read(window=(start, 0, stop - start, columns), page=0, orientation="apply")
         return _Rows(self.handle, top, fresh if held is None else np.concatenate([held, fresh]))
 
 

@@ -77,7 +77,7 @@ class OpenPair:
     """An image and its mask in bands."""
 
     size: tuple[int, int]  # height and width, upright
-    bits: int  # the stored depth
+    bits: int  # that the values fill
     whole: bool  # whether one band is all
     bands: Iterator[tuple[np.ndarray, np.ndarray | None, np.ndarray | None]]  # pixels, labels, where there are data
 
@@ -114,22 +114,7 @@ def _open_page(
         masks = _in_bands(None if len(bands) == 1 else io.image_info(mask[0]), read, bands)
     nodata = getattr(info, "nodata", None)
     each = ((x, labels, with_data(x, nodata)) for x, labels in zip(images, masks, strict=True))
-    return OpenPair(upright(info), depth(info), len(bands) == 1, each)
-
-
-def upright(info: ImageInfo) -> tuple[int, int]:
-    """Height and width of the upright image."""
-    return (info.height, info.width) if info.orientation < 5 else (info.width, info.height)
-
-
-def depth(info: ImageInfo) -> int:
-    """Bits of the value that stands for 1, as `PairDataset` scales: fewer than 8, and palettes, fill their dtype."""
-    full = info.dtype.itemsize * 8
-    return (
-        min(full, info.bits_per_sample)
-        if info.dtype.kind == "u" and full > 8 and info.photometric != "palette"
-        else full
-    )
+    return OpenPair(info.upright_size, info.value_bits, len(bands) == 1, each)
 
 
 def with_data(pixels: np.ndarray, nodata: float | None) -> np.ndarray | None:
@@ -160,7 +145,7 @@ def with_data(pixels: np.ndarray, nodata: float | None) -> np.ndarray | None:
 
 def _bands(info: ImageInfo, files: int) -> Sequence[Window]:
     """The windows in which an image is counted: one, the whole, or bands of one that is too large to hold."""
-    height, width = upright(info)
+    height, width = info.upright_size
     line = width * info.channels * files * info.dtype.itemsize
     rows = height if height * line <= _BAND else max(1, _BAND // line // 256) * 256
     return [(top, 0, min(rows, height - top), width) for top in range(0, height, rows)]
@@ -174,7 +159,7 @@ def _in_bands(
         whole = read(None)
         return [whole] if len(bands) == 1 else [whole[top : top + rows] for top, _, rows, _ in bands]
     end = bands[-1]
-    if upright(info) != (end[0] + end[2], end[3]):
-        found, size = upright(info), (end[0] + end[2], end[3])
+    if info.upright_size != (end[0] + end[2], end[3]):
+        found, size = info.upright_size, (end[0] + end[2], end[3])
         raise DataError(f"it is {found[0]} x {found[1]}, its image {size[0]} x {size[1]}")
     return (read(window) for window in bands)

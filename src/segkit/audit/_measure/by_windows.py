@@ -50,7 +50,7 @@ def pixels_of(
         step: every which pixel is kept; by default all where one window does, else so many that they are few.
         cut: whether a window can be read without the rest, if the format allows it.
     """
-    height, width = (info.height, info.width) if info.orientation < 5 else (info.width, info.height)
+    height, width = info.upright_size
     whole = None
     if cut and info.format in _TIFF and height * width * max(info.channels, 4) * info.dtype.itemsize > _LARGE:
         each = _weight(read((0, 0, 1, 1)))

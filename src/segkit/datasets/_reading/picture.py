@@ -38,7 +38,7 @@ class Picture:
     @property
     def size(self) -> tuple[int, int]:
         """(height, width) as read."""
-        return upright_size(self.info) if self.turned == "apply" else (self.info.height, self.info.width)
+        return self.info.upright_size if self.turned == "apply" else (self.info.height, self.info.width)
 
     @property
     def top(self) -> int | None:
@@ -48,10 +48,7 @@ class Picture:
             return None
         if dtype.kind == "b":
             return 1
-        full, bits = int(np.iinfo(dtype).max), self.info.bits_per_sample
-        # Fewer than 8 bits and palettes are spread over their dtype when they are read.
-        deep = dtype.kind == "u" and dtype.itemsize > 1 and self.info.photometric != "palette"
-        return min(full, (1 << bits) - 1) if deep else full
+        return min(int(np.iinfo(dtype).max), (1 << self.info.value_bits) - 1)
 
     def read(self, window: Window | None, *, data_only: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
         """[h, w, C] as stored, and with `data_only` True [h, w] where the file says that nothing was measured.
@@ -100,11 +97,6 @@ class Picture:
         """Close all files."""
         for handle in self._handles:
             handle.close()
-
-
-def upright_size(info: ImageInfo) -> tuple[int, int]:
-    """(height, width) after the turn that EXIF asks for."""
-    return (info.width, info.height) if info.orientation >= 5 else (info.height, info.width)
 
 
 def _kind(info: ImageInfo) -> str:

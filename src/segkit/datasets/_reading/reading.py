@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from segkit import IGNORE_INDEX
-from segkit.datasets._reading.picture import Picture, Window, upright_size
+from segkit.datasets._reading.picture import Picture, Window
 from segkit.errors import DataError
 from segkit.io import ImageHandle, ImageInfo, open_image, read_mask, to_tensor
 from segkit.labels import remap
@@ -118,9 +118,8 @@ class OpenPair:
         import torch
 
         if self.reading.scale:
-            bits = self.top.bit_length() if self.top and pixels.dtype.kind == "u" else None
             try:
-                return to_tensor(pixels, bits=bits)
+                return to_tensor(pixels, bits=self.info.value_bits)
             except ValueError as error:
                 raise DataError(f"{self.reading.name}: {self.image_files[0]!r}: {error}") from error
         wide = {"u2": np.int32, "u4": np.int64, "u8": np.int64}.get(pixels.dtype.str[1:])
@@ -241,7 +240,7 @@ class OpenPair:
         if turn is not None or info.orientation == 1 or self._mask_info.orientation == info.orientation:
             return turn or "apply"
         drawn = self._mask_size(self._mask_info)
-        stored, upright = (info.height, info.width), upright_size(info)
+        stored, upright = (info.height, info.width), info.upright_size
         if upright != stored and drawn != stored:
             return "apply"
         hint = "it has the size of the stored pixels" if upright != stored else "its size fits either way"
@@ -252,7 +251,7 @@ class OpenPair:
         )
 
     def _mask_size(self, info: ImageInfo, turned: str = "apply") -> tuple[int, int]:
-        height, width = upright_size(info) if turned == "apply" else (info.height, info.width)
+        height, width = info.upright_size if turned == "apply" else (info.height, info.width)
         scale = self.reading.mask_scale
         if scale >= 1:
             return height * int(scale), width * int(scale)

@@ -43,6 +43,8 @@ class ImageInfo:
         >>> info = image_info("scan.png")
         >>> info.format, info.height, info.width, info.channels, str(info.dtype), info.bits_per_sample
         ('PNG', 2, 3, 1, 'uint16', 16)
+        >>> info.upright_size, info.value_bits
+        ((2, 3), 16)
     """
 
     format: str
@@ -62,6 +64,21 @@ class ImageInfo:
     level_shapes: tuple[tuple[int, int], ...] = field(default=(), repr=False)
     axes: str = ""
     nodata: float | None = None
+
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """(height, width) once the image is turned as its orientation says."""
+        return (self.width, self.height) if self.orientation >= 5 else (self.height, self.width)
+
+    @property
+    def value_bits(self) -> int:
+        """Bits that the values of `read_image` fill, for `to_tensor(image, bits=...)`.
+
+        These are the stored ones, 12 of a 12-bit scan in uint16; but fewer than 8, and palettes, fill their dtype.
+        """
+        full = 8 * self.dtype.itemsize
+        deep = self.dtype.kind == "u" and full > 8 and self.photometric != "palette"
+        return min(full, self.bits_per_sample) if deep else full
 
 
 @dataclass(frozen=True)
