@@ -20,6 +20,8 @@ from segkit import transforms as T
 from segkit.collate import stack_collate
 from segkit.datasets import PairDataset, find_pairs
 from segkit.losses import DiceCELoss
+from segkit.metrics import ConfusionMatrix
+from segkit.predict import predict_scene
 from segkit.samplers import ClassBalancedSampler
 
 
@@ -83,27 +85,17 @@ def train(options, classes: list[int]) -> None:
             loss.backward()
             optimizer.step()
 
-    net.eval()
-    test = PairDataset(test_pairs, transform=T.Compose([T.PadToMultiple(net.multiple_of), normalize]), **labels)
-    sample = test[0]
-    with torch.no_grad():
-        prediction = net(sample["image"][None]).argmax(1)[0]
-    valid = sample["mask"] != IGNORE_INDEX
-    right = (prediction == sample["mask"])[valid].double().mean()
-    print(f"loss {loss.item():.3f}; {right:.1%} of the pixels of a scene never seen are right")
-    scene, truth = io.read_image(test_pairs[0].image), sample["mask"].numpy()
-    height, width = scene.shape[:2]
-    sheet = viz.contact_sheet(
-        [
-            {"image": scene, "name": "scene"},
-            {"image": scene, "mask": truth[:height, :width], "name": "truth"},
-            {"image": scene, "mask": prediction.numpy().astype(np.uint8)[:height, :width], "name": "prediction"},
-        ],
-        columns=3,
-        tile=256,
-    )
+    land = options.out.with_suffix(".tif")
+    predict_scene(net, test_pairs[0].image, land, size=64, transform=normalize)
+    scene, predicted = io.read_image(test_pairs[0].image), io.read_mask(land)
+    truth = PairDataset(test_pairs, **labels)[0]["mask"]
+    judged = ConfusionMatrix(len(classes))
+    judged.update(torch.from_numpy(predicted), truth)
+    print(f"loss {loss.item():.3f}; {judged.accuracy():.1%} of the pixels of a scene never seen are right")
+    masks = {"scene": None, "truth": truth.numpy(), "prediction": predicted}
+    sheet = viz.contact_sheet([{"image": scene, "mask": m, "name": n} for n, m in masks.items()], columns=3, tile=256)
     io.write_image(options.out, sheet)
-    print(f"see {options.out}")
+    print(f"see {options.out} and {land}")
 
 
 if __name__ == "__main__":
