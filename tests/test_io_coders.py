@@ -228,12 +228,47 @@ def test_a_file_that_ends_early_is_refused_whatever_its_coder(form):
         # A TIFF written in one go has its directory first, so what is missing is pixels.
         for end in (b"", b"\xff\xd9", bytes(2000)):
             cut = data[: int(len(data) * keep)] + end
-            # A JPEG that is closed again within its last scan (progressive) or row of blocks goes unseen.
-            if "jpeg" in form and end == b"\xff\xd9" and (keep > 0.8 or "progressive" in form):
+            # A JPEG that is closed again within its last block goes unseen.
+            if "jpeg" in form and end == b"\xff\xd9" and keep > 0.8 and "progressive" not in form:
                 continue
             if len(cut) < len(data):
                 with pytest.raises(ImageReadError):
                     sio.read_image(cut)
+
+
+SEVERAL_SCANS = {
+    "progressive": pillow("JPEG", quality=90, progressive=True),
+    "progressive 4:4:4": pillow("JPEG", quality=90, progressive=True, subsampling=0),
+    "progressive grey": lambda image: pillow("JPEG", quality=75, progressive=True)(image[..., 0]),
+}
+
+
+@pytest.mark.parametrize("container", ["jpeg", "pillow", "opencv", "strips", "tiles"])
+@pytest.mark.parametrize("form", SEVERAL_SCANS)
+def test_a_jpeg_of_several_scans_that_is_cut_in_the_last_and_closed_again_is_refused(form, container):
+    """What is missing are the last bits of coefficients, which no pixel shows."""
+    data = bytes(SEVERAL_SCANS[form](IMAGE))
+    last = data.rindex(b"\xff\xda")
+    if container in ("strips", "tiles"):
+        out = io.BytesIO()
+        image = IMAGE[..., 0] if "grey" in form else IMAGE
+        kind = {"photometric": "minisblack" if "grey" in form else "ycbcr", "metadata": None}
+        tifffile.imwrite(out, image, compression="jpeg", **kind, **({"tile": (64, 64)} if container == "tiles" else {}))
+        with Source(out.getvalue()) as source:
+            page = parse(source).detail
+
+    def read(jpeg):
+        if container in ("strips", "tiles"):
+            return sio.read_image(minimal_tiff(page, [jpeg]))
+        return sio.read_image(jpeg, backend="auto" if container == "jpeg" else container)
+
+    whole = read(data)
+    for keep in (1, 0.99, 0.9, 0.5, 0.1):
+        cut = data[: last + 12 + int((len(data) - last - 16) * keep)]
+        cut = cut[: len(cut) - (cut[-1] == 0xFF)] + b"\xff\xd9"
+        with pytest.raises(ImageReadError, match="data end early"):
+            read(cut)
+    assert whole.shape[:2] == (64, 64)
 
 
 @pytest.mark.parametrize("code", ["lzw", "zlib", "packbits", "zstd", "jpeg", "jpeg2000", "webp", "lerc"])

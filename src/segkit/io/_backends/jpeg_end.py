@@ -7,13 +7,14 @@ from collections.abc import Callable
 import numpy as np
 
 from segkit.errors import ImageReadError
-from segkit.io._backends.pillow_plugins import decode
 
 WEIGHTS = np.array([299, 587, 114], np.int32)  # of RGB in lightness, in thousandths
 MIDDLE = 128 * 1000  # a block without coefficients
 MIDDLES = [1 << bits - 1 for bits in range(9, 17)]  # of more than 8 bits
-# Codes that a scan could go on with; FF, which would begin a marker, is not among them.
-MORE = bytes((37 * i + 11) % 255 for i in range(4096))
+# Codes that a scan could go on with; FF, which would begin a marker, is not among them. Bits that are set refine every
+# coefficient that a progressive scan still asks about.
+MORE = b"\xfe" * 64 + bytes((37 * i + 11) % 255 for i in range(4096))
+SCAN = b"\xff\xda"  # begins a scan, and stands nowhere in its codes
 
 
 def refuse_early_end(
@@ -21,31 +22,28 @@ def refuse_early_end(
 ) -> None:
     """Raise ImageReadError if decoding `data` to `pixels` [H, W, C] ran out of data.
 
-    What is missing comes out as blocks of middle grey, and the last block is among them. A picture may end in middle
-    grey by itself, so only then it is decoded once more with further codes before its end: a decoder that has all it
-    needs skips them.
+    What a single scan lacks comes out as blocks of middle grey, and the last block is among them. A picture may end in
+    middle grey by itself, so only then it is decoded once more with further codes before its end: a decoder that has
+    all it needs skips them. What the last of several scans lacks (bits of coefficients, one of the colours) shows
+    nowhere in a picture, so they are always decoded twice.
 
     Args:
         path: for the message.
         data: a whole JPEG.
         pixels: what came of it.
-        decode: how it is decoded once more.
+        decode: what made `pixels` of `data`.
         what: whose data they are, for the message.
         block: size of what is missing at the least: 8 where blocks are coded, 1 for lossless JPEG.
     """
-    if not _grey(pixels[-1:, -1:]):  # the last pixel decides nearly always
-        return
-    height, width = pixels.shape[:2]
-    if not _grey(pixels[(height - 1) // block * block :, (width - 1) // block * block :]):
-        return
-    if not np.array_equal(decode(data), decode(data[:-2] + MORE + data[-2:])):
+    if data.find(SCAN, data.find(SCAN) + 1) < 0:
+        if not _grey(pixels[-1:, -1:]):  # the last pixel decides nearly always
+            return
+        height, width = pixels.shape[:2]
+        if not _grey(pixels[(height - 1) // block * block :, (width - 1) // block * block :]):
+            return
+    if not np.array_equal(decode(data[:-2] + MORE + data[-2:]), pixels):
         reason = f"{what} data end early, though the end marker stands"
         raise ImageReadError(path, reason, "it was cut and then closed: get it again, or cut the good part out")
-
-
-def decode_jpeg(data: bytes) -> np.ndarray:
-    """A JPEG file through Pillow, which finds an early end in files that imagecodecs misses (progressive 4:2:0)."""
-    return decode("JPEG", data)
 
 
 def _grey(part: np.ndarray) -> bool:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+from functools import partial
 
 import numpy as np
 
-from segkit.io._backends.jpeg_end import decode_jpeg, refuse_early_end
+from segkit.io._backends.jpeg_end import refuse_early_end
 from segkit.io._backends.pillow_plugins import decode
 from segkit.io._backends.png_rows import inflate_rows, rows_of
 from segkit.io._backends.request import Request, crop
@@ -66,7 +67,7 @@ class Pillow:
             data = _minimal(header)
         whole = decode(info.format, data)
         if info.format == "JPEG":
-            refuse_early_end(header.path, data, whole, decode_jpeg)
+            refuse_early_end(header.path, data, whole, partial(decode, "JPEG"))
         if whole.dtype == bool:
             whole = (whole.view(np.uint8) != 0).astype(np.uint8)  # Pillow's bool holds 255
             if info.format == "PNM":

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from segkit.io._backends.jpeg_end import decode_jpeg, refuse_early_end
+from segkit.io._backends.jpeg_end import refuse_early_end
 from segkit.io._backends.request import Request, crop
 from segkit.io._backends.tifffile_pages import read_page, refuses_page
 from segkit.io._backends.tifffile_png import read_interlaced, read_rows
@@ -58,10 +58,8 @@ class Tifffile:
             height = rows_of(header, request.window[0] + request.window[2])
             data = minimal_jpeg(header, height)
             whole = imagecodecs.jpeg_decode(data)
-            lossy = header.info.compression == "jpeg"
-            plain = lossy and whole.dtype == np.uint8 and header.info.channels in (1, 3)
-            again = decode_jpeg if plain else imagecodecs.jpeg_decode  # Pillow does not know the others
-            refuse_early_end(header.path, data, whole, again, block=8 if lossy else 1)
+            block = 8 if header.info.compression == "jpeg" else 1
+            refuse_early_end(header.path, data, whole, imagecodecs.jpeg_decode, block=block)
         elif header.info.format == "WebP":
             whole = imagecodecs.webp_decode(minimal_webp(header), hasalpha=header.info.channels == 4)
         elif header.info.format in CODECS:
