@@ -10,6 +10,7 @@ import pathlib
 import shutil
 
 import cv2
+import imagecodecs
 import numpy as np
 import pytest
 from PIL import Image
@@ -19,6 +20,7 @@ from segkit.audit._judge.checks import judge
 from segkit.audit._judge.set import MeasuredSet
 from segkit.audit._measure.row import Options
 from segkit.audit._measure.worker import measure
+from segkit.cli import main
 from segkit.datasets import find_pairs
 
 
@@ -300,11 +302,26 @@ def test_a_class_that_no_mask_has_is_found_once(folders):
     assert [(f.path, f.value) for f in report.select("class-never-seen")] == [("", 4), ("", 5)]
 
 
-def test_a_mask_in_a_jpeg_file_is_lossy(folders):
-    _, masks = folders
-    Image.open(masks / "03.png").save(masks / "03.jpg")
-    (masks / "03.png").unlink()
-    assert ("03.jpg", "") in found(run(folders), "lossy-mask")
+CODERS = [
+    ("jpeg", True, lambda mask, path: Image.fromarray(mask).save(path)),
+    ("webp", True, lambda mask, path: Image.fromarray(np.dstack([mask] * 3)).save(path, quality=80)),
+    ("avif", True, lambda mask, path: path.write_bytes(imagecodecs.avif_encode(mask, level=90))),
+    ("tif", True, lambda mask, path: Image.fromarray(mask).save(path, compression="jpeg")),
+    ("webp", False, lambda mask, path: Image.fromarray(np.dstack([mask] * 3)).save(path, lossless=True)),
+    ("jpg", False, lambda mask, path: path.write_bytes(imagecodecs.ljpeg_encode(mask))),
+    ("tif", False, lambda mask, path: Image.fromarray(mask).save(path, compression="tiff_lzw")),
+]
+
+
+@pytest.mark.parametrize(("suffix", "lossy", "write"), CODERS)
+def test_what_changes_labels_is_one_rule_for_header_audit_and_convert_masks(folders, capsys, suffix, lossy, write):
+    path = folders[1] / f"03.{suffix}"
+    write(np.array(Image.open(folders[1] / "03.png")), path)
+    (folders[1] / "03.png").unlink()
+    assert bool(io.image_info(path).lossy) == lossy
+    assert ((path.name, "") in found(run(folders), "lossy-mask")) == lossy
+    assert main(["convert-masks", str(path), str(path.parent / "out"), "--map", "0=0"]) == (2 if lossy else 0)
+    assert ("which changes labels" in capsys.readouterr().err) == lossy
 
 
 def test_nan_and_infinity_are_found(tmp_path):

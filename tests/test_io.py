@@ -160,6 +160,28 @@ def test_a_window_and_channels_are_those_of_the_whole_image(tmp_path):
         sio.read_image(tmp_path / "a.tif", window=(30, 0, 11, 5))
 
 
+@pytest.mark.parametrize(
+    ("start", "what", "hint"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "note of Git LFS", "git lfs pull"),
+        (b"<!DOCTYPE html><html><body>404", "web page", "[Dd]ownload it again"),
+        (b'<?xml version="1.0"?><svg/>', "drawing in XML", "PNG"),
+        (b"\x1f\x8b\x08\0" + bytes(90), "gzip", "gunzip"),
+        (b"PK\x03\x04" + bytes(90), "zip archive", "[Uu]npack"),
+        (b"\x93NUMPY\x01\0" + bytes(90), "NumPy array", "backend"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(90), "HDF5", "backend"),
+        (bytes(128) + b"DICM" + bytes(90), "DICOM", "backend"),
+        (b"\x5c\x01\0\0" + bytes(340) + b"n+1\0", "NIfTI", "backend"),
+        (b"8BPS\0\x01" + bytes(90), "Photoshop", "PNG or TIFF"),
+        (bytes(5000), "begins with zeros", "[Cc]opy it again"),
+    ],
+)
+def test_a_file_that_is_something_else_is_called_by_its_name(tmp_path, start, what, hint):
+    (tmp_path / "a.png").write_bytes(start)
+    with pytest.raises(ImageReadError, match=f"{what}.*{hint}"):
+        sio.read_image(tmp_path / "a.png")
+
+
 def test_something_that_is_no_image_is_refused(tmp_path):
     (tmp_path / "a.png").write_bytes(b"hello, world")
     (tmp_path / "empty.png").write_bytes(b"")

@@ -148,10 +148,6 @@ def convert_masks(arguments: argparse.Namespace) -> int:
     return 0 if not failed else 1 if failed < len(paths) else 2
 
 
-# Compressions that change labels; of JPEG 2000 and JPEG XL the header does not say.
-_LOSSY = {"jpeg": "a JPEG", "old-jpeg": "a JPEG", "webp": "a lossy WebP", "av1": "an AVIF", "hevc": "a HEIC"}
-
-
 def _labels_of(path: str, colors: Colors | None, unknown: Any) -> Any:
     """The labels [H, W] of a mask in whatever form it has.
 
@@ -161,8 +157,8 @@ def _labels_of(path: str, colors: Colors | None, unknown: Any) -> Any:
     from segkit.io import image_info, read_mask
 
     info = image_info(path)
-    if info.compression in _LOSSY:
-        reason = f"it is {_LOSSY[info.compression]}, which changes labels"
+    if info.lossy:
+        reason = f"it is a{'n' * (info.lossy[0] in 'A')} {info.lossy}, which changes labels"
         raise ImageReadError(path, reason, "export it again as PNG from its source")
     if info.pages > 1:
         raise ImageReadError(path, f"it has {info.pages} pages", "write a file for each of them first")

@@ -177,7 +177,9 @@ def _windows(
                 rows = following.result()
                 after = next(tops, None)
                 following = None if after is None else reader.submit(rows.moved, after, height)
-            yield partial(_window, rows.pixels[:height, left : left + width], os.fspath(path), info.value_bits, transform)
+            yield partial(
+                _window, rows.pixels[:height, left : left + width], os.fspath(path), info.value_bits, transform
+            )
 
 
 class _Rows(NamedTuple):

@@ -87,7 +87,9 @@ def made_wrong(data: MeasuredSet) -> Iterator[Finding]:
     extra = rows["classes"].astype(float) - _classes(data)
 
     for i in (ok & rows["mask_lossy"]).nonzero()[0].tolist():
-        yield CODES.finding("lossy-mask", data.mask(i), "The file is a JPEG, which changes labels.", value="jpeg")
+        yield CODES.finding(
+            "lossy-mask", data.mask(i), "Its file is compressed with loss, as a JPEG is.", value="lossy"
+        )
         taken[i] = True
 
     def far(name: str, at_least: float, side: int = 1) -> np.ndarray:

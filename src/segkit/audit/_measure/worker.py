@@ -124,7 +124,7 @@ def _mask(
         with io.open_image(path) as handle:
             info = handle.info
             row["mask_orientation"] = info.orientation
-            row["mask_lossy"] = info.format == "JPEG" or "jpeg" in info.compression.lower()
+            row["mask_lossy"] = bool(info.lossy)
             cut = info.channels == 1 and info.dtype.kind in "ui" and options.colors is None and len(files) == 1
             step = None if grey is None else round(row["height"] / grey.shape[0])
             pixels = pixels_of(info, partial(_labels, handle, files, options), step=step, cut=cut)

@@ -11,8 +11,23 @@ from segkit.errors import DataError
 
 # What some backend of `segkit.io` may read. Other files (notes, thumbnails' caches) are not part of a data set.
 IMAGE_SUFFIXES = frozenset(
-    [".apng", ".avif", ".bmp", ".btf", ".dib", ".gif", ".heic", ".j2k", ".jp2", ".jpeg", ".jpg", ".jxl", ".pam", ".pbm"]
-    + [".pfm", ".pgm", ".png", ".pnm", ".ppm", ".tf8", ".tif", ".tiff", ".webp"]
+    [
+        ".apng",
+        ".avif",
+        ".bmp",
+        ".btf",
+        ".dib",
+        ".gif",
+        ".heic",
+        ".j2k",
+        ".jfif",
+        ".jp2",
+        ".jpe",
+        ".jpeg",
+        ".jpg",
+        ".jxl",
+    ]
+    + [".pam", ".pbm", ".pfm", ".pgm", ".png", ".pnm", ".ppm", ".tf8", ".tif", ".tiff", ".webp"]
 )
 # Folders that file managers, NAS boxes and zip programs put beside pictures, with small pictures of their own inside.
 _NOT_OURS = frozenset(["@eadir", "__macosx", "$recycle.bin", "lost+found"])

@@ -16,7 +16,7 @@ _MASK_WORDS = re.compile(
     r"(?i)(?:^|[^a-z])(?:masks?|labels?|lbls?|segs?|segmentations?|segmentation_?class|gt|gtfine|gtcoarse"
     r"|ground_?truths?|annotations?|annots?|targets?|(?:1st_|2nd_)?manual|labelids|(?:1st|2nd)ho)(?:[^a-z]|$)"
 )
-_LOSSY = (".jpg", ".jpeg")
+_LOSSY = (".jpg", ".jpeg", ".jpe", ".jfif")
 _BAND = re.compile(
     r"(?i)(?:^|(?<=/)|[_\-. ])(B\d{1,2}A?|band[_\-]?\d+|red|green|blue|nir|swir\d?|rededge\d?)(?=$|[_\-. /])"
 )

@@ -9,6 +9,9 @@ import numpy as np
 
 from segkit.io._headers.source import Source
 
+# Names of compressions that change samples, and of their coders. A WebP of its own says whether it is lossless.
+LOSSY = {"jpeg": "JPEG", "old-jpeg": "JPEG", "webp": "lossy WebP", "av1": "AVIF", "hevc": "HEIC"}
+
 
 @dataclass(frozen=True)
 class ImageInfo:
@@ -43,8 +46,8 @@ class ImageInfo:
         >>> info = image_info("scan.png")
         >>> info.format, info.height, info.width, info.channels, str(info.dtype), info.bits_per_sample
         ('PNG', 2, 3, 1, 'uint16', 16)
-        >>> info.upright_size, info.value_bits
-        ((2, 3), 16)
+        >>> info.upright_size, info.value_bits, info.lossy
+        ((2, 3), 16, '')
     """
 
     format: str
@@ -69,6 +72,14 @@ class ImageInfo:
     def upright_size(self) -> tuple[int, int]:
         """(height, width) once the image is turned as its orientation says."""
         return (self.width, self.height) if self.orientation >= 5 else (self.height, self.width)
+
+    @property
+    def lossy(self) -> str:
+        """The coder that changed the samples when they were stored ("JPEG", ...), which no labels survive; or "".
+
+        Of JPEG 2000, JPEG XL and LERC the header does not say.
+        """
+        return LOSSY.get(self.compression, "")
 
     @property
     def value_bits(self) -> int:

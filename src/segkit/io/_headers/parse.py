@@ -65,13 +65,40 @@ def parse(
     elif is_heif(start):
         header = parse_heif(source)
     else:
-        reason = f"its first bytes {start[:8]!r} are no image format that segkit knows"
-        raise ImageReadError(source.path, reason, "convert it to PNG or TIFF")
+        raise ImageReadError(source.path, *_foreign(source))
     if page or level:
         what = f"page {page}" if page else f"level {level}"
         reason = f"{what} was asked for, but only the first image of a {header.info.format} can be read"
         raise ImageReadError(source.path, reason, "use page=0 and level=0")
     return replace(header, several=True) if page is None and header.info.pages > 1 else header
+
+
+# Where a file begins, what it then is, and what to do. Everything here has been found under the name of a picture.
+_ARRAY = "load it with its own library, or hand a reader of your own to `backend` (docs/io.md)"
+_FOREIGN = [
+    (0, b"version https://git-lfs", "it is a note of Git LFS in place of the file", "fetch the file: git lfs pull"),
+    (0, b"<", "it is a web page or a drawing in XML", "download it again, or draw it to PNG if it is an SVG"),
+    (0, b"\x1f\x8b", "it is packed with gzip", "unpack it first: gunzip FILE"),
+    (0, b"PK\x03\x04", "it is a zip archive, or a NumPy .npz", "unpack it first"),
+    (0, b"\x93NUMPY", "it is a NumPy array, no image format that segkit knows", _ARRAY),
+    (0, b"\x89HDF", "it is HDF5, no image format that segkit knows", _ARRAY),
+    (0, b"MATLAB", "it is a MATLAB file, no image format that segkit knows", _ARRAY),
+    (128, b"DICM", "it is DICOM, no image format that segkit knows", _ARRAY),
+    (344, b"n+1\0", "it is NIfTI, no image format that segkit knows", _ARRAY),
+    (0, b"v/1\x01", "it is OpenEXR", "convert it to TIFF, whose floats keep its values"),
+    (0, b"8BPS", "it is Photoshop's own format", "export it as PNG or TIFF"),
+    (0, b"%PDF", "it is a PDF", "export its pages as PNG"),
+    (0, bytes(64), "it begins with zeros, as a file does that was never written to its end", "copy it again"),
+]
+
+
+def _foreign(source: Source) -> tuple[str, str]:
+    """The reason and the hint for a file that is no picture."""
+    start = source.pread(0, min(352, source.size))
+    for place, signature, reason, hint in _FOREIGN:
+        if start[place : place + len(signature)] == signature:
+            return reason, hint
+    return f"its first bytes {start[:8]!r} are no image format that segkit knows", "convert it to PNG or TIFF"
 
 
 def is_tiff(source: Source) -> bool:
