@@ -15,6 +15,7 @@ import torch
 import segkit
 
 Record = dict[str, Any]
+_KEY = ("phase", "group", "setting", "seed", "lr", "steps", "sha256")
 
 
 def environment() -> Record:
@@ -49,14 +50,19 @@ def append(path: pathlib.Path, record: Record) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     cut = path.exists() and path.stat().st_size > 0 and path.read_bytes()[-1:] != b"\n"
     with open(path, "a") as file:
-        file.write(("\n" if cut else "") + json.dumps(record) + "\n")
+        file.write(("\n" if cut else "") + json.dumps(record, ensure_ascii=False) + "\n")
 
 
-def key(record: Record) -> tuple[str, str, int, int]:
-    """What makes a run the same run."""
-    return record["group"], record["setting"], record["seed"], record["steps"]
+def key(record: Record) -> tuple[Any, ...]:
+    """What makes a run the same run, the pixels it saw included."""
+    return tuple(record[name] for name in _KEY)
 
 
-def done(records: Iterable[Record]) -> set[tuple[str, str, int, int]]:
-    """The keys of all records."""
-    return {key(record) for record in records}
+def done(records: Iterable[Record]) -> dict[tuple[Any, ...], Record]:
+    """key → record, of all runs and searches."""
+    return {key(record): record for record in records if record["phase"] != "plan"}
+
+
+def of(records: Iterable[Record], phase: str) -> list[Record]:
+    """Those of one phase: "search" for a learning rate, "run", or "plan" for how many seeds."""
+    return [record for record in records if record.get("phase", "run") == phase]

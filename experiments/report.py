@@ -1,4 +1,4 @@
-"""From records to a table with means, confidence intervals and paired tests, and to a plot."""
+"""From records to a table of differences with their intervals, to a plot, and to one page about all questions."""
 
 from __future__ import annotations
 
@@ -12,16 +12,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from scipy import stats
 
-from experiments.questions import Question
-from experiments.records import Record
-
-
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean, and half the width of its 95 % confidence interval (Student's t); nan for one value."""
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return mean, float("nan")
-    return mean, float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
+from experiments import power
+from experiments.power import Values, differences, interval
+from experiments.questions import QUESTIONS, Question
+from experiments.records import Record, of, read
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -34,86 +28,162 @@ def holm(p: Sequence[float]) -> list[float]:
     return corrected
 
 
-def compare(first: dict[int, float], other: dict[int, float]) -> tuple[float, float]:
-    """Mean difference over the seeds both have, and the p-value of the paired t-test."""
-    seeds = sorted(first.keys() & other.keys())
-    differences = [other[s] - first[s] for s in seeds]
-    if len(seeds) < 2 or np.ptp(differences) == 0:
-        return float(np.mean(differences)) if seeds else float("nan"), float("nan")
-    return float(np.mean(differences)), float(stats.ttest_1samp(differences, 0).pvalue)
+def p_value(values: Sequence[float]) -> float:
+    """Of the paired t-test; nan where nothing differs or can be told."""
+    return float("nan") if len(values) < 2 or np.ptp(values) == 0 else float(stats.ttest_1samp(values, 0).pvalue)
 
 
-def by_setting(records: Sequence[Record], group: str, metric: str) -> dict[str, dict[int, float]]:
-    """setting → seed → value."""
-    found: dict[str, dict[int, float]] = {}
+def groups(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """The runs of each group, in the order of the records."""
+    found: dict[str, list[Record]] = {}
+    for record in of(records, "run"):
+        found.setdefault(record["group"], []).append(record)
+    return found
+
+
+def by_setting(records: Sequence[Record], metric: str) -> dict[str, Values]:
+    """setting → seed → value; the first setting is what the others are compared with."""
+    found: dict[str, Values] = {}
     for record in records:
-        if record["group"] == group and metric in record["metrics"]:
+        if metric in record["metrics"]:
             found.setdefault(record["setting"], {})[record["seed"]] = record["metrics"][metric]
     return found
 
 
-def table(question: Question, records: Sequence[Record], command: str) -> str:
+def answer(values: Sequence[float]) -> str:
+    """What the 95 % interval of some differences says."""
+    mean, half = interval(values)
+    if np.isnan(half):
+        return "–"
+    if abs(mean) > half:
+        return "higher" if mean > 0 else "lower"
+    return f"none above {abs(mean) + half:.3f}" if half <= power.WANTED else "open"
+
+
+def table(question: Question, records: Sequence[Record], name: str) -> str:
     """Markdown: for each group a table, a row for each setting."""
     lines = [f"# {question.text}", ""]
-    for group, settings in question.groups.items():
-        mine = [r for r in records if r["group"] == group]
-        if not mine:
-            continue
+    for group, mine in groups(records).items():
         metrics = list(mine[0]["metrics"])
-        main = by_setting(mine, group, metrics[0])
-        names = [s for s in settings if s in main]
-        pairs = {s: compare(main[names[0]], main[s]) for s in names[1:]}
-        p = dict(zip(pairs, holm([pair[1] for pair in pairs.values()]), strict=True))
-        lines += [f"## {group}", "", f"| setting | seeds | {' | '.join(metrics)} | against the first | p (Holm) |"]
-        lines.append("| --- | --- |" + " --- |" * (len(metrics) + 2))
-        for s in names:
-            values = [interval(list(by_setting(mine, group, m).get(s, {0: float("nan")}).values())) for m in metrics]
-            cells = [f"{mean:.3f} ± {half:.3f}" if not np.isnan(half) else f"{mean:.3f}" for mean, half in values]
-            against = f"{pairs[s][0]:+.3f} | {p[s]:.3f}" if s in pairs else "– | –"
-            lines.append(f"| {s} | {len(main[s])} | {' | '.join(cells)} | {against} |")
+        values = {metric: by_setting(mine, metric) for metric in metrics}
+        main, first = values[metrics[0]], mine[0]["setting"]
+        apart = {s: differences(main[first], main[s]) for s in main if s != first}
+        p = dict(zip(apart, holm([p_value(d) for d in apart.values()]), strict=True))
+        lines += [f"## {group}", ""]
+        lines += [f"| setting | seeds | rate | seconds | {' | '.join(metrics)} | answer | p (Holm) | seen from |"]
+        lines += ["| --- " * (len(metrics) + 7) + "|"]
+        for setting, found in main.items():
+            cells = [_cell(values[m].get(setting, {}), values[m][first], setting == first) for m in metrics]
+            own = [r for r in mine if r["setting"] == setting]
+            rates = ", ".join(sorted({f"{r['lr']:g}" for r in own if "lr" in r})) or "0.003"
+            seconds = np.mean([r.get("training", r["seconds"]) for r in own])
+            verdict = "– | – | –"
+            if setting != first:
+                verdict = f"{answer(apart[setting])} | {p[setting]:.3f} | {power.seen_from(apart[setting]):.3f}"
+            lines.append(f"| {setting} | {len(found)} | {rates} | {seconds:.0f} | {' | '.join(cells)} | {verdict} |")
         lines.append("")
-    seconds = sum(r["seconds"] for r in records)
-    unlike = sorted({(r["commit"], r["torch"], r["python"], r["machine"]) for r in records})
-    lines += [
-        "Means over seeds with 95 % confidence intervals (Student's t). The difference is that of the first column of "
-        "numbers to the first row, seed by seed; p is that of a paired t-test, corrected for the tests of its table "
-        "(Holm). Few seeds: a large p says that nothing was found, not that there is nothing.",
+    return "\n".join([*lines, *_footer(records, name)]) + "\n"
+
+
+def _cell(values: Values, first: Values, is_first: bool) -> str:
+    mean, half = interval(list(values.values()))
+    if is_first:
+        return f"{mean:.3f}" if np.isnan(half) else f"{mean:.3f} ± {half:.3f}"
+    change, half = interval(differences(first, values))
+    return f"{mean:.3f} ({change:+.3f})" if np.isnan(half) else f"{mean:.3f} ({change:+.3f} ± {half:.3f})"
+
+
+def _footer(records: Sequence[Record], name: str) -> list[str]:
+    runs, searches, plans = (of(records, phase) for phase in ("run", "search", "plan"))
+    lines = [
+        "The first row has means over seeds, the others in brackets the mean difference to it, seed by seed, all with "
+        "95 % confidence intervals (Student's t). The answer is about the first metric: higher or lower, where the "
+        "interval leaves zero out; none above x, where no difference larger than x fits into an interval of ± 0.02; "
+        "else open. p: paired t-test, corrected for the tests of its table (Holm). Seen from: the smallest difference "
+        "that as many seeds tell from zero in 80 of 100 repetitions. Seconds: CPU time of a training, one thread.",
         "",
-        f"{len(records)} runs of {records[0]['steps']} steps, {seconds / 60:.0f} minutes in all, seeds "
-        f"{sorted({r['seed'] for r in records})}, data `{records[0]['data']}`.",
+    ]
+    if plans:
+        asked = "; ".join(f"{p['group']}, {p['setting']}: {p['seeds']} (deviation {p['deviation']:.3f})" for p in plans)
+        lines += [f"Planned after {power.FIRST} seeds: {asked}.", ""]
+    seconds = sum(r["seconds"] for r in [*runs, *searches])
+    steps = ", ".join(map(str, sorted({r["steps"] for r in runs})))
+    sets = ", ".join(sorted({f"`{r['data']}`" + (f" (sha256 {r['sha256']})" if "sha256" in r else "") for r in runs}))
+    unlike = sorted({(r["commit"], r["torch"], r["python"], r["machine"]) for r in [*runs, *searches]})
+    lines += [
+        f"{len(runs)} runs and {len(searches)} for the learning rates, {steps} steps each, "
+        f"{seconds / 3600:.2f} core-hours, data {sets}.",
         "",
         *(f"- commit {c}, torch {t}, Python {v}, {m}" for c, t, v, m in unlike),
         "",
-        f"Again: `{command}`",
     ]
+    if not searches:
+        return [*lines, "Runs of an earlier harness: last weights, one learning rate for all; to be run again."]
+    return [*lines, f"Again: `python -m experiments.run {name} --data DIR`"]
+
+
+def summary(results: dict[str, list[Record]]) -> str:
+    """Markdown: what all questions cost, how many answers they have, and what the averaged weights do."""
+    lines = ["| question | runs | core-hours | told apart | no difference above ± 0.02 | open |", "| --- " * 6 + "|"]
+    total, averaged, last = 0.0, [], []
+    for name, records in results.items():
+        said, seconds = [], sum(r["seconds"] for r in records if "seconds" in r)
+        total += seconds
+        for mine in groups(records).values():
+            main = by_setting(mine, next(iter(mine[0]["metrics"])))
+            said += [
+                answer(differences(main[mine[0]["setting"]], v)) for s, v in main.items() if s != mine[0]["setting"]
+            ]
+            for setting in main:
+                own = [r for r in mine if r["setting"] == setting and "raw" in r]
+                if len(own) >= power.FIRST:
+                    averaged.append(np.var([r["late"][-1] for r in own], ddof=1))
+                    last.append(np.var([r["raw"] for r in own], ddof=1))
+        apart, none = sum(s in ("higher", "lower") for s in said), sum(s.startswith("none") for s in said)
+        lines.append(
+            f"| {QUESTIONS[name].text} | {len(records) - len(of(records, 'plan'))} | {seconds / 3600:.2f} | "
+            f"{apart} | {none} | {len(said) - apart - none} |"
+        )
+    lines += ["", f"In all {total / 3600:.2f} core-hours, one thread each."]
+    if averaged:
+        lines += [
+            "",
+            f"Averaging the weights: over {len(averaged)} settings with {power.FIRST} seeds or more, the deviation "
+            f"between seeds is {np.sqrt(np.mean(averaged)):.4f} at the last point with it and "
+            f"{np.sqrt(np.mean(last)):.4f} with the last weights alone.",
+        ]
     return "\n".join(lines) + "\n"
 
 
-def plot(question: Question, records: Sequence[Record], path: pathlib.Path) -> None:
-    """The first metric: a dot for each seed, the mean and its interval."""
-    groups = [g for g in question.groups if any(r["group"] == g for r in records)]
-    rows = max(len(question.groups[g]) for g in groups)
+def plot(records: Sequence[Record], path: pathlib.Path) -> None:
+    """The first metric's differences to the first setting: a dot for each seed, the mean and its interval."""
+    found = groups(records)
+    rows = max(len({r["setting"] for r in mine}) for mine in found.values())
     figure, axes = plt.subplots(
-        1,
-        len(groups),
-        figsize=(3.2 * len(groups) + 1.2, 0.32 * rows + 1.1),
-        sharey="row",
-        squeeze=False,
-        layout="constrained",
+        1, len(found), figsize=(3.2 * len(found) + 1.2, 0.32 * rows + 1.1), squeeze=False, layout="constrained"
     )
-    for axis, group in zip(axes[0], groups, strict=True):
-        metric = next(iter(next(r for r in records if r["group"] == group)["metrics"]))
-        found = by_setting(records, group, metric)
-        names = [s for s in question.groups[group] if s in found]
-        for y, name in enumerate(names):
-            values = list(found[name].values())
+    for axis, (group, mine) in zip(axes[0], found.items(), strict=True):
+        metric = next(iter(mine[0]["metrics"]))
+        main = by_setting(mine, metric)
+        first = main.pop(mine[0]["setting"])
+        for y, other in enumerate(main.values()):
+            values = differences(first, other)
             mean, half = interval(values)
             axis.plot(values, [y] * len(values), "o", color="0.7", markersize=4)
             axis.errorbar(mean, y, xerr=None if np.isnan(half) else half, fmt="o", color="#1f5fa8", capsize=3)
-        axis.set_yticks(range(len(names)), names)
-        axis.set_ylim(len(names) - 0.5, -0.5)
+        axis.axvline(0, color="0.5", linewidth=0.8)
+        axis.set_yticks(range(len(main)), list(main))
+        axis.set_ylim(len(main) - 0.5, -0.5)
         axis.set_title(group, fontsize=10)
-        axis.set_xlabel(metric)
+        axis.set_xlabel(f"{metric} − {mine[0]['setting']}")
         axis.grid(axis="x", alpha=0.3)
-    figure.savefig(path, dpi=120, metadata={"Software": None})
+    figure.savefig(path, dpi=90, metadata={"Software": None})
     plt.close(figure)
+
+
+def write(name: str, question: Question, records: Sequence[Record], folder: pathlib.Path) -> None:
+    """The table and the plot of one question, and the page about all that have records in ``folder``."""
+    (folder / f"{name}.md").write_text(table(question, records, name))
+    plot(records, folder / f"{name}.png")
+    results = {other: read(folder / f"{other}.jsonl") for other in QUESTIONS if (folder / f"{other}.jsonl").exists()}
+    (folder / "summary.md").write_text(summary(results))

@@ -2,91 +2,195 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 import os
 import pathlib
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 import torch
 
+from segkit.datasets import Pair
 from segkit.io import write_image, write_mask
 
 ROOT = pathlib.Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from experiments import data, records, report  # noqa: E402
+from experiments import data, lines, power, records, report, training  # noqa: E402
 from experiments.questions import QUESTIONS  # noqa: E402
 
 RESULTS = ROOT / "experiments" / "results"
 
 
-@pytest.fixture(scope="module")
-def small_set(tmp_path_factory):
-    """Twelve images of 64 x 64 whose brightness is their class, as the experiments read them."""
-    folder = tmp_path_factory.mktemp("small")
-    rng = np.random.default_rng(0)
-    for name in ("images", "masks"):
-        (folder / name).mkdir()
-    with open(folder / "pairs.csv", "w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["file", "split"])
-        for i in range(12):
-            mask = np.kron(rng.integers(0, 4, (4, 4)), np.ones((16, 16), int)).astype(np.uint8)
-            noise = rng.normal(0, 8, mask.shape)
-            write_image(
-                folder / "images" / f"{i}.png", (40 + 50 * mask + noise).clip(0, 255).astype(np.uint8)[..., None]
-            )
-            write_mask(folder / "masks" / f"{i}.png", mask)
-            rows.writerow([f"{i}.png", "train" if i < 8 else "val"])
-    return folder
-
-
-def run(*arguments):
+def run(*arguments, **options):
+    """The command; only the shapes are drawn without a folder, so other groups leave themselves out."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-W", "error", "-m", "experiments.run", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    )
+
+
+def finish(process):
+    output, errors = process.communicate(timeout=240)
+    return process.returncode, output, errors
+
+
+def drawn(folder, classes=4, channels=1, side=64):
+    """Eight images to learn from and four to test on, whose brightness is their class; their files are there."""
+    rng = np.random.default_rng(0)
+    for name in ("images", "masks"):
+        (folder / name).mkdir(exist_ok=True)
+    parts = []
+    for split, number in (("train", 8), ("val", 4)):
+        masks = np.stack([np.kron(rng.integers(0, classes, (4, 4)), np.ones((side // 4, side // 4), int))] * number)
+        values = 40 + 200 // classes * masks + rng.normal(0, 8, masks.shape)
+        images = values.clip(0, 255).astype(np.uint8)[:, None].repeat(channels, 1)
+        pairs = []
+        for i in range(number):
+            pairs.append(Pair(str(folder / "images" / f"{split}{i}.png"), str(folder / "masks" / f"{split}{i}.png")))
+            write_image(pairs[-1].image, images[i].transpose(1, 2, 0))
+            write_mask(pairs[-1].mask, masks[i].astype(np.uint8))
+        parts.append(data.Images(torch.from_numpy(images), torch.from_numpy(masks.astype(np.uint8)), tuple(pairs)))
+    return data.Data("drawn", *parts, classes, tuple(range(1, classes)[-2:]), "0")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", QUESTIONS)
-def test_every_setting_of_every_question_runs_and_measures_shares(small_set, name):
-    sets = data.load(small_set)
+def test_every_setting_of_every_question_runs_and_measures_shares(tmp_path, name):
     torch.set_num_threads(1)
-    for settings in QUESTIONS[name].groups.values():
-        for setting, answer in settings.items():
-            measured = answer(sets, 0, 2)
-            shares = [
-                value for metric, value in measured.items() if "damaged" not in metric and "left out" not in metric
-            ]
+    for group in QUESTIONS[name].groups.values():
+        small = drawn(tmp_path, classes=2 if group.data == "membrane" else 4, side=96 if name == "scales" else 64)
+        for setting, answer in group.settings.items():
+            outcome = answer(small, 0, 2, 0.01)
+            counts = ("damaged left", "clean left out", "pieces wrong", "holes wrong")
+            shares = [value for metric, value in outcome.metrics.items() if metric not in counts]
             assert shares, setting
-            assert all(0 <= value <= 1 for value in shares), (setting, measured)
+            assert all(0 <= value <= 1 for value in [*shares, *outcome.late, outcome.raw]), (setting, outcome)
 
 
 @pytest.mark.slow
-def test_a_run_that_was_stopped_goes_on_and_does_nothing_twice(small_set, tmp_path):
-    arguments = ("boundary", "--data", small_set, "--steps", 2, "--out", tmp_path)
-    first = run(*arguments, "--seeds", 1)
-    assert first.returncode == 0, first.stderr
-    kept = (tmp_path / "boundary.jsonl").read_text()
-    cut = kept[: kept.rindex("{") + 20]  # as if killed within the last line
-    (tmp_path / "boundary.jsonl").write_text(cut)
-    second = run(*arguments, "--seeds", 2)
-    assert second.returncode == 0, second.stderr
-    found = records.read(tmp_path / "boundary.jsonl")
-    assert sorted((r["setting"], r["seed"]) for r in found) == sorted(
-        (setting, seed) for setting in QUESTIONS["boundary"].groups["four classes"] for seed in (0, 1)
+def test_a_run_that_was_killed_goes_on_does_nothing_twice_and_measures_the_same(tmp_path):
+    arguments = ("boundary", "--data", tmp_path, "--steps", 3, "--seeds", 6, "--out")
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    process = run(*arguments, killed)
+    until = time.monotonic() + 120
+    while not records.of(records.read(killed / "boundary.jsonl"), "run") and time.monotonic() < until:
+        time.sleep(0.05)
+    process.kill()
+    process.communicate()
+    before = (killed / "boundary.jsonl").read_text()
+    (killed / "boundary.jsonl").write_text(before[: before.rindex("{") + 20])  # as if killed within the last line
+    code, output, errors = finish(run(*arguments, killed))
+    assert code == 0, errors
+    assert "camvid is left out" in output
+    code, _, errors = finish(run(*arguments, whole))
+    assert code == 0, errors
+    first, second = (records.read(folder / "boundary.jsonl") for folder in (killed, whole))
+    assert len(records.done(first)) == len(records.of(first, "run")) + len(records.of(first, "search"))
+    keep = ("phase", "group", "setting", "seed", "lr", "metrics", "late", "raw", "seeds")
+    assert [[r.get(k) for k in keep] for r in first] == [[r.get(k) for k in keep] for r in second]
+    phases = [r["phase"] for r in first]
+    settings = len(QUESTIONS["boundary"].groups["shapes"].settings)
+    assert phases[: 3 + 5 * settings + settings - 1] == ["search"] * 3 + ["run"] * 5 * settings + ["plan"] * (
+        settings - 1
     )
-    again = [r["metrics"] for r in found if r["seed"] == 0]
-    assert again == [json.loads(line)["metrics"] for line in kept.splitlines()]  # the same seed, the same numbers
-    assert (tmp_path / "boundary.png").stat().st_size > 5000
-    nothing = run("scales", "--data", small_set, "--budget-minutes", 0, "--out", tmp_path)
-    assert nothing.returncode == 1
-    assert "longer --budget-minutes" in nothing.stdout
+    for name in ("boundary.md", "summary.md"):  # all but the seconds
+        assert (killed / name).read_text().count("\n") == (whole / name).read_text().count("\n")
+    assert (killed / "boundary.png").stat().st_size > 3000
+    code, output, _ = finish(run(*arguments, whole, "--again", "shapes", "all pixels", 1))
+    recorded, again = (
+        line.split(":", 1)[1].strip() for line in output.splitlines() if line.startswith(("rec", "again"))
+    )
+    assert code == 0
+    assert recorded == again
+    code, output, _ = finish(run("boundary", "--data", tmp_path, "--budget-minutes", 0, "--out", tmp_path / "nothing"))
+    assert code == 1
+    assert "longer --budget-minutes" in output
+
+
+def test_a_learning_rate_is_chosen_on_training_images_only(tmp_path):
+    small = drawn(tmp_path)
+    chosen = data.inner(small)
+    seen = torch.cat([chosen.train.images, chosen.val.images])
+    assert torch.equal(seen, small.train.images)
+    assert len(chosen.val) == 2
+    assert not {pair.image for pair in chosen.val.pairs} & {pair.image for pair in chosen.train.pairs}
+
+
+def test_settings_of_one_seed_see_the_same_crops(tmp_path):
+    small, seen = drawn(tmp_path), []
+
+    def note(logits, masks):
+        seen[-1].append(masks.clone())
+        return logits.mean()
+
+    for rate in (0.01, 0.03):
+        seen.append([])
+        training.fit(small.train, 4, note, lambda net: {"none": 0.0}, seed=3, steps=4, lr=rate)
+    assert all(torch.equal(a, b) for a, b in zip(*seen, strict=True))
+
+
+def test_the_average_is_that_of_the_last_weights():
+    net = torch.nn.Linear(1, 1)
+    mean = training.Averaged(net, 200)
+    weights = []
+    for step in range(100):
+        with torch.no_grad():
+            net.weight.fill_(step)
+        weights.append(float(step))
+        mean.update(net)
+    expected = 0.0
+    for i, weight in enumerate(weights, 1):  # the plain mean of the first ten, then a tenth of each new one
+        expected += max(0.1, 1 / i) * (weight - expected)
+    assert mean.net.weight.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_data_are_known_by_their_pixels(tmp_path):
+    first, again = (data.load(tmp_path, "shapes") for _ in range(2))
+    assert first.sha256 == again.sha256
+    assert first.rare == (2, 3)  # less than 5 % of the pixels
+    assert len(first.sha256) == 16
+
+
+def planned(spread, mean=0.0, seeds=5, most=12):
+    found = [
+        {"setting": setting, "seed": seed, "metrics": {"mIoU": value}}
+        for seed, noise in enumerate(np.linspace(-1, 1, seeds))
+        for setting, value in (("plain", 0.5), ("other", 0.5 + mean + spread * noise))
+    ]
+    return power.plans(found, ["plain", "other"], most)
+
+
+def test_the_plan_asks_for_seeds_by_the_deviation_of_the_first_five():
+    assert planned(0.001)[0]["seeds"] == 5  # narrow enough
+    assert planned(0.03)[0]["seeds"] == 8  # deviation 0.0237: t(7) * 0.0237 / sqrt(8) = 0.0198, with 7 seeds 0.0219
+    assert planned(0.3)[0]["seeds"] == 12  # as many as it may
+    assert planned(0.3, mean=2.0)[0]["seeds"] == 5  # settled
+    assert planned(0.03, seeds=4) == []
+
+
+def test_what_can_be_seen_is_that_of_the_textbook():
+    values = [1.0, 2.0, 3.0, 4.0]
+    error = np.std(values, ddof=1) / 2
+    assert power.seen_from(values) == pytest.approx((3.182446 + 0.978472) * error, rel=1e-5)  # t(3) at 0.975 and 0.8
+
+
+def test_pieces_and_holes_are_counted():
+    image = np.zeros((64, 64), bool)
+    image[5:20, 5:20] = True
+    image[8:12, 8:12] = False  # a hole
+    image[20, 20] = True  # touches the corner
+    image[40, :] = True  # a second piece, which cuts the background without making a hole
+    assert lines.betti(image) == (2, 1)
+    whole = lines.measures(image[None], image[None])
+    assert whole == {"IoU": 1.0, "clDice": 1.0, "pieces wrong": 0.0, "holes wrong": 0.0}
+    broken = image.copy()
+    broken[40, 30:34] = False
+    assert lines.measures(broken[None], image[None])["pieces wrong"] == 1.0
 
 
 def test_foreground_is_thinned_to_the_share_and_never_relabelled():
@@ -107,19 +211,41 @@ def test_the_boundary_is_where_another_class_is_near():
 
 
 def test_statistics_are_those_of_the_textbook():
-    mean, half = report.interval([1.0, 2.0, 3.0])
+    mean, half = power.interval([1.0, 2.0, 3.0])
     assert mean == 2.0
     assert half == pytest.approx(4.302653 / math.sqrt(3), rel=1e-6)  # t(0.975, 2) times the standard error
     assert report.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    difference, p = report.compare({0: 1.0, 1: 2.0, 2: 4.0}, {0: 2.0, 1: 4.0, 2: 5.0, 9: 0.0})
-    assert difference == pytest.approx(4 / 3)
-    assert p == pytest.approx(0.0572, abs=1e-4)  # t = 4, two degrees of freedom
+    values = power.differences({0: 1.0, 1: 2.0, 2: 4.0}, {0: 2.0, 1: 4.0, 2: 5.0, 9: 0.0})
+    assert values == [1.0, 2.0, 1.0]
+    assert report.p_value(values) == pytest.approx(0.0572, abs=1e-4)  # t = 4, two degrees of freedom
 
 
-@pytest.mark.parametrize("name", QUESTIONS)
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([0.1, 0.11, 0.12], "higher"),
+        ([-0.1, -0.11, -0.12], "lower"),
+        ([0.001, -0.001, 0.003], "none above 0.006"),  # 0.001 + 4.302653 * 0.002 / sqrt(3)
+        ([0.1, -0.1, 0.3], "open"),
+        ([0.1], "–"),
+    ],
+)
+def test_an_interval_is_told_in_a_word(values, said):
+    assert report.answer(values) == said
+
+
+RECORDED = [name for name in QUESTIONS if (RESULTS / f"{name}.jsonl").exists()]
+
+
+@pytest.mark.parametrize("name", RECORDED)
 def test_the_committed_table_is_that_of_the_committed_records(name):
     found = records.read(RESULTS / f"{name}.jsonl")
-    seeds, steps = len({r["seed"] for r in found}), found[0]["steps"]
-    command = f"python -m experiments.run {name} --data DIR --seeds {seeds} --steps {steps}"
-    assert (RESULTS / f"{name}.md").read_text() == report.table(QUESTIONS[name], found, command)
+    assert (RESULTS / f"{name}.md").read_text() == report.table(QUESTIONS[name], found, name)
     assert (RESULTS / f"{name}.png").exists()
+    assert f"results/{name}.md" in (ROOT / "docs" / "experiments.md").read_text()
+
+
+def test_the_committed_page_about_all_is_that_of_the_committed_records():
+    found = {name: records.read(RESULTS / f"{name}.jsonl") for name in RECORDED}
+    assert (RESULTS / "summary.md").read_text() == report.summary(found)
+    assert {path.stem for path in RESULTS.glob("*.jsonl")} == set(RECORDED)
