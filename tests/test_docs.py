@@ -6,6 +6,7 @@ The pages themselves are built by .ci/run, with warnings as errors; the checks t
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import importlib.util
 import pathlib
 import re
@@ -136,3 +137,28 @@ def test_each_transform_is_shown_in_the_gallery():
     plain |= {"Drawn", "GeometricTransform", "Transform"}
     missing = {name for name in transforms.__all__ if f"T.{name}" not in shown} - plain
     assert {name for name in missing if callable(getattr(transforms, name))} == set()
+
+
+def test_the_page_of_performance_is_what_the_records_say():
+    record = load(ROOT / "benchmarks" / "record.py")
+    assert (DOCS / "performance.md").read_text() == record.page()
+    assert set(record.ROOMS) | {"bench_losses_gpu.py"} == {
+        path.name for path in (ROOT / "benchmarks").glob("bench_*.py")
+    }
+
+
+def test_a_record_names_what_it_was_measured_on(tmp_path, monkeypatch):
+    record = load(ROOT / "benchmarks" / "record.py")
+    monkeypatch.setattr(record, "RECORDS", tmp_path)
+    monkeypatch.setattr(record, "HERE", tmp_path)
+    monkeypatch.setattr(record, "git", lambda *words: "abc1234" if words[0] == "log" else "")
+    (tmp_path / "bench_io.py").write_text('"""What it is.\n\nMore."""\nimport torch\n\nprint("read 0.9 x bare")\n')
+    record.measure("io", "bench_io.py", [])
+    made = record.page()
+    assert "## Reading\n\nWhat it is.\n\n```text\nread 0.9 x bare\n```" in made
+    assert "`python benchmarks/bench_io.py` at commit abc1234, " in made
+    assert f"torch {importlib.metadata.version('torch')}, numpy " in made
+    (tmp_path / "bench_io.py").write_text("raise SystemExit(3)")
+    with pytest.raises(SystemExit, match="ended with 3; nothing was kept"):
+        record.measure("other", "bench_io.py", [])
+    assert not (tmp_path / "other.json").exists()
