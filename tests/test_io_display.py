@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -31,15 +30,6 @@ def test_ycbcr_looks_as_pillow_converts_it(tmp_path):
     expected = np.asarray(image.convert("RGB"))
     # Pillow's fixed-point tables round differently.
     assert np.abs(sio.read_image(tmp_path / "a.tif").astype(int) - expected).max() <= 1
-
-
-@pytest.fixture
-def pack_bits():
-    """Some versions of imagecodecs read samples of a few bits, but cannot write them: then there is no file to read."""
-    try:
-        imagecodecs.packints_encode(np.zeros(8, np.uint8), 4)
-    except NotImplementedError:
-        pytest.skip("this version of imagecodecs cannot write samples of a few bits")
 
 
 @pytest.mark.usefixtures("pack_bits")

@@ -125,6 +125,7 @@ def test_no_row_is_decoded_twice(tmp_path, monkeypatch, side, overlap):
     np.testing.assert_array_equal(tifffile.imread(out), image.movedim(0, -1))
 
 
+@pytest.mark.usefixtures("pack_bits")
 def test_a_scene_of_fewer_bits_than_its_dtype_fills_the_range(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 4096, (70, 64), np.uint16)
     tifffile.imwrite(tmp_path / "scene.tif", pixels, bitspersample=12)

@@ -266,14 +266,14 @@ def test_a_pair_of_several_files_is_one_image_and_one_mask(tmp_path):
 
 
 @pytest.mark.parametrize("bits", [8, 12, 16])
-def test_the_scale_is_the_stored_value_that_a_data_set_makes_one(tmp_path, bits):
+def test_the_scale_is_the_stored_value_that_a_data_set_makes_one(request, tmp_path, bits):
     from segkit.datasets import PairDataset
     from segkit.io import image_info
 
     image = rng(0).integers(0, 1 << bits, (24, 32)).astype(np.uint8 if bits == 8 else np.uint16)
     options = {"bitspersample": 12} if bits == 12 else {}
     if bits == 12:
-        pytest.importorskip("imagecodecs")
+        request.getfixturevalue("pack_bits")
     pair = write_pair(tmp_path, image, np.zeros((24, 32), np.uint8), photometric="minisblack", **options)
     assert image_info(pair[0]).bits_per_sample == bits
     result = stats.dataset_statistics([pair], progress=False)
