@@ -56,7 +56,7 @@ def rasterize(
             f"rasterize: `values` must be one number of 0 or more for each of {len(listed)} shapes, got "
             f"{len(numbers)}: {numbers[:5]}."
         )
-    out = np.zeros((height, width), smallest_dtype(numbers))
+    out = np.zeros((height, width), smallest_dtype([min(numbers, default=0), max(numbers, default=0)]))
     try:
         if any(isinstance(shape, Shape) for shape in listed):
             drawn = [s if isinstance(s, Shape) else Shape("", tuple(_rings(s, i))) for i, s in enumerate(listed)]

@@ -15,64 +15,60 @@ from segkit.annotations._drawing.spans import Spans, spans_of
 
 __all__ = ["paint_rings"]
 
-_LONG = 256  # bytes: for longer blocks a value is handed over once for each ring, not once for each span
+_LONG = 128  # bytes: for longer blocks a value is handed over once for each ring, not once for each span
 
 
 def paint_rings(out: np.ndarray, rings: Sequence[np.ndarray], values: np.ndarray) -> None:
     """Set `out`, C-contiguous [H, W], to each ring's value inside it, in the order of the rings."""
     for spans in spans_of(rings, *out.shape):
-        count = len(spans.boxes)
-        _paint(out, spans, values[spans.first : spans.first + count].astype(out.dtype))
+        _paint(out, spans, values[spans.first : spans.first + len(spans.boxes)].astype(out.dtype))
 
 
 def _paint(out: np.ndarray, spans: Spans, values: np.ndarray) -> None:
-    width = out.shape[1]
     length = spans.stop - spans.start
-    kept = np.flatnonzero(length > 0)
-    if not len(kept):
+    if not len(length):
         return
-    length = length[kept]
-    power = np.frexp(length.astype(np.float32))[1] - 1  # of the largest block that is not longer than the span
-    group = (_layers(spans.boxes)[spans.ring[kept]] << 5) | power.astype(np.int32)
-    order = np.argsort(group.astype(np.uint16) if group.max() < 1 << 16 else group, kind="stable")
-    kept, group, length = kept[order], group[order], length[order]
-    start = spans.row[kept].astype(np.int64) * width + spans.start[kept]
-    last = start + length
-    ring = spans.ring[kept]
-    bounds = np.flatnonzero(np.diff(group, prepend=-1, append=-1))
     flat = out.reshape(-1)
-    for a, b in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
-        pixels = 1 << (int(group[a]) & 31)
-        block = np.dtype((np.void, pixels * out.itemsize))
-        blocks = np.ndarray(flat.size - pixels + 1, block, flat, strides=(out.itemsize,))
-        for c, d in [(a, b)] if block.itemsize <= _LONG else _runs(ring, a, b):
-            here = ring[c:d]
-            first = int(here.min())
-            rows = np.repeat(values[first : int(here.max()) + 1, None], pixels, axis=1).view(block)[:, 0]
-            value = rows[here - first] if len(rows) > 1 else rows
-            blocks[start[c:d]] = value
-            if pixels > 1:
-                blocks[last[c:d] - pixels] = value
+    power = np.frexp(length.astype(np.float32))[1]  # 2**(power - 1) is the largest block that is not longer; 0: empty
+    group = (_layers(spans.boxes, values)[spans.ring] << 5 | power).astype(np.uint16)
+    order = np.argsort(group, kind="stable")
+    ring, group = np.repeat(spans.ring.take(order), 2), group.take(order)
+    places = np.empty((len(order), 2), np.int64 if flat.size > np.iinfo(np.int32).max else np.int32)
+    places[:, 0] = spans.row.take(order)
+    places[:, 0] *= out.shape[1]
+    places[:, 0] += spans.start.take(order)
+    places[:, 1] = places[:, 0]
+    places[:, 1] += (length - ((1 << power) >> 1)).take(order)
+    places = places.reshape(-1)  # both blocks of a span follow each other, which is near in memory
+    tables: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    bounds = np.concatenate([[0], np.flatnonzero(group[1:] != group[:-1]) + 1, [len(group)]])
+    kinds = (group[bounds[:-1]] & 31).tolist()
+    for a, b, kind in zip((2 * bounds[:-1]).tolist(), (2 * bounds[1:]).tolist(), kinds, strict=True):
+        pixels = 1 << kind >> 1
+        if not pixels:
+            continue
+        if pixels not in tables:
+            block = np.dtype((np.void, pixels * out.itemsize))
+            blocks = np.ndarray(flat.size - pixels + 1, block, flat, strides=(out.itemsize,))
+            tables[pixels] = blocks, np.repeat(values[:, None], pixels, axis=1).view(block)[:, 0]
+        blocks, rows = tables[pixels]
+        if rows.itemsize <= _LONG:
+            blocks[places[a:b]] = rows.take(ring[a:b])
+            continue
+        cuts = [a, *(np.flatnonzero(np.diff(ring[a:b])) + a + 1).tolist(), b]
+        for c, d in zip(cuts[:-1], cuts[1:], strict=True):
+            blocks[places[c:d]] = rows[ring[c], ...]
 
 
-def _runs(ring: np.ndarray, a: int, b: int) -> list[tuple[int, int]]:
-    """The parts of [a, b) of one ring each."""
-    cuts = [a, *(np.flatnonzero(np.diff(ring[a:b])) + a + 1).tolist(), b]
-    return list(zip(cuts[:-1], cuts[1:], strict=True))
-
-
-def _layers(boxes: np.ndarray) -> np.ndarray:
-    """A number for each box: higher than that of each earlier box that it may touch. By the cells of a grid."""
-    sides = boxes[:, 2:] - boxes[:, :2]
-    cell = max(16, int(sides.mean()))
-    cells = np.stack([boxes[:, 0], boxes[:, 1], boxes[:, 2] - 1, boxes[:, 3] - 1], 1) // cell
-    layer_of: dict[int, int] = {}
-    layers = []
-    across = 1 + int(cells[:, 3].max(initial=0))
-    for top, left, bottom, right in cells.tolist():
-        rows = range(top * across, bottom * across + 1, across)
-        touched = [row + j for row in rows for j in range(left, right + 1)]
-        layer = max([layer_of.get(place, 0) for place in touched], default=0)
-        layers.append(layer)
-        layer_of.update(dict.fromkeys(touched, layer + 1))
-    return np.array(layers, np.int32)
+def _layers(boxes: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """A number for each ring: higher than that of each earlier one of another value that it may touch."""
+    top, left, bottom, right = boxes.T
+    over = (top[:, None] < bottom) & (top < bottom[:, None]) & (left[:, None] < right) & (left < right[:, None])
+    over &= values[:, None] != values
+    over &= np.tri(len(boxes), k=-1, dtype=np.bool_)
+    layers = np.zeros(len(boxes), np.int32)
+    higher = over.any(axis=1)
+    while higher.any():
+        layers += higher
+        higher = (over & higher).any(axis=1)
+    return layers

@@ -18,7 +18,8 @@ import numpy as np
 
 __all__ = ["Spans", "crosses_itself", "ellipse_patch", "ellipse_reach", "spans_of"]
 
-_ROWS = 1 << 16  # rows of rings that are looked at together: what is made of them stays in the cache
+_ROWS = 1 << 15  # rows of rings that are looked at together: what is made of them stays in the cache
+_RING = 1 << 6  # counted for each ring besides, since each is compared with each other
 
 
 class Spans(NamedTuple):
@@ -35,6 +36,51 @@ class Spans(NamedTuple):
     boxes: np.ndarray
 
 
+class _Edges(NamedTuple):
+    """The edges that go one way and cross a row, sorted by slots: a slot is a row of a ring, one ring after another.
+
+    They begin at their upper ends, whichever way they go: two shapes that share an edge must find the same columns.
+    """
+
+    slot: np.ndarray  # of the first row
+    count: np.ndarray  # of rows
+    above: np.ndarray  # how far the upper end is above the first row
+    slope: np.ndarray
+    x: np.ndarray  # of the upper end
+
+
+class _Outlines(NamedTuple):
+    boxes: np.ndarray  # [count, 4]: top, left, bottom, right
+    slots: np.ndarray  # [count + 1]: the first slot of each ring, and their number
+    ways: tuple[_Edges, _Edges]  # down, up
+
+
+def _outlines(rings: Sequence[np.ndarray], height: int, width: int) -> _Outlines:
+    sizes = np.array([len(ring) for ring in rings])
+    ends = np.cumsum(sizes)
+    starts = ends - sizes
+    x, y = np.ascontiguousarray(np.concatenate(rings).T)
+    row = np.ceil(y - 0.5).clip(0, height).astype(np.int32)  # the first whose centre is not above the point
+    top, bottom = np.minimum.reduceat(row, starts), np.maximum.reduceat(row, starts)
+    left = np.floor(np.minimum.reduceat(x, starts)).clip(0, width).astype(np.int32)
+    right = np.ceil(np.maximum.reduceat(x, starts)).clip(0, width).astype(np.int32)
+    slots = np.concatenate([[0], np.cumsum(bottom - top)])
+    following = np.arange(1, len(x) + 1)
+    following[ends - 1] = starts
+    rows = row[following] - row
+    to_slot = np.repeat(slots[:-1] - top, sizes)
+    ways = []
+    for edge, upwards in ((np.flatnonzero(rows > 0), False), (np.flatnonzero(rows < 0), True)):
+        upper, lower = (following[edge], edge) if upwards else (edge, following[edge])
+        slot = row[upper] + to_slot[upper]
+        order = np.argsort(slot, kind="stable")
+        upper, lower = upper[order], lower[order]
+        slope = (x[lower] - x[upper]) / (y[lower] - y[upper])
+        above = row[upper] - (y[upper] - 0.5)
+        ways.append(_Edges(slot[order], row[lower] - row[upper], above, slope, x[upper] - 0.5))
+    return _Outlines(np.stack([top, left, bottom, right], 1), slots, (ways[0], ways[1]))
+
+
 def spans_of(rings: Sequence[np.ndarray], height: int, width: int) -> Iterator[Spans]:
     """The spans of all rings, some rings at a time.
 
@@ -45,72 +91,60 @@ def spans_of(rings: Sequence[np.ndarray], height: int, width: int) -> Iterator[S
     """
     if not rings:
         return
-    sizes = np.array([len(ring) for ring in rings])
-    y = np.concatenate(rings)[:, 1]
-    starts = np.cumsum(sizes) - sizes
-    reach = (np.maximum.reduceat(y, starts) - np.minimum.reduceat(y, starts)).clip(0, height) + 1
-    part = (np.cumsum(reach) // _ROWS).astype(np.int64)
+    boxes, slots, ways = _outlines(rings, height, width)
+    part = (slots[1:] + _RING * np.arange(len(rings))) // _ROWS
     cuts = [0, *(np.flatnonzero(np.diff(part)) + 1).tolist(), len(rings)]
-    for begin, end in zip(cuts[:-1], cuts[1:], strict=True):
-        yield _spans(rings[begin:end], height, width, begin)
+    places = [np.searchsorted(edges.slot, slots[cuts]).tolist() for edges in ways]
+    for i, (first, end) in enumerate(zip(cuts[:-1], cuts[1:], strict=True)):
+        begin, count = slots[first], int(slots[end] - slots[first])
+        down, up = (
+            _crossings(_Edges(*(field[at[i] : at[i + 1]] for field in edges)), begin, width)
+            for edges, at in zip(ways, places, strict=True)
+        )
+        slot, start, stop = _paired(down, up, count, width)
+        ring = np.repeat(np.arange(end - first, dtype=np.int32), np.diff(slots[first : end + 1]))[slot]
+        to_row = (boxes[first:end, 0] + begin - slots[first:end]).astype(np.int32)
+        yield Spans(ring, slot + to_row[ring], start, stop, first, boxes[first:end])
 
 
-def _spans(rings: Sequence[np.ndarray], height: int, width: int, first: int) -> Spans:
-    sizes = np.array([len(ring) for ring in rings])
-    ends = np.cumsum(sizes)
-    starts = ends - sizes
-    x, y = np.ascontiguousarray(np.concatenate(rings).T)
-    row = np.ceil(y - 0.5).clip(0, height).astype(np.int32)  # the first whose centre is not above the point
-    top, bottom = np.minimum.reduceat(row, starts), np.maximum.reduceat(row, starts)
-    left = np.floor(np.minimum.reduceat(x, starts)).clip(0, width).astype(np.int32)
-    right = np.ceil(np.maximum.reduceat(x, starts)).clip(0, width).astype(np.int32)
-    heights = bottom - top
-    base = np.cumsum(heights) - heights  # a slot is a row of a ring; this is the first of each ring
-    following = np.arange(1, len(x) + 1)
-    following[ends - 1] = starts
-    points = (x, y, row, following, np.repeat(base - top, sizes))
-    slots = int(heights.sum())
-    down, up = (_crossings(points, width, upwards=upwards) for upwards in (False, True))
-
-    one, other = np.empty(slots, np.int32), np.empty(slots, np.int32)
-    one[down[0]], other[up[0]] = down[1], up[1]
-    slot = np.arange(slots, dtype=np.int32)
-    start, stop = np.minimum(one, other), np.maximum(one, other)
-    if len(down[0]) > slots:  # a closed ring crosses each of its rows down and up at least once; some do so more often
-        often = np.bincount(down[0], minlength=slots) > 1
-        places, columns = (np.concatenate([d[often[down[0]]], u[often[up[0]]]]) for d, u in zip(down, up, strict=True))
-        bits = int(width).bit_length()
-        key_type = np.uint32 if slots << bits <= 1 << 32 else np.uint64  # sorting is most of the time here
-        key = places.astype(key_type)
-        key <<= key_type(bits)
-        key |= columns.astype(key_type)
-        key.sort()
-        columns = (key & key_type((1 << bits) - 1)).astype(np.int32)
-        keep = ~often
-        slot = np.concatenate([slot[keep], (key[::2] >> key_type(bits)).astype(np.int32)])
-        start, stop = np.concatenate([start[keep], columns[::2]]), np.concatenate([stop[keep], columns[1::2]])
-    ring = np.repeat(np.arange(len(rings), dtype=np.int32), heights)[slot]
-    return Spans(
-        ring, slot + (top - base).astype(np.int32)[ring], start, stop, first, np.stack([top, left, bottom, right], 1)
-    )
-
-
-def _crossings(points: tuple[np.ndarray, ...], width: int, *, upwards: bool) -> tuple[np.ndarray, np.ndarray]:
-    """(slots, columns) of the edges that go one way; a column is that of the first centre not left of the edge."""
-    x, y, row, following, to_slot = points
-    edge = np.flatnonzero(row > row[following] if upwards else row < row[following])
-    # From its upper end, whichever way it goes: two shapes that share an edge must find the same columns.
-    upper, lower = (following[edge], edge) if upwards else (edge, following[edge])
-    count = row[lower] - row[upper]
+def _crossings(edges: _Edges, begin: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """(slots from `begin` on, columns): a column is that of the first centre not left of the edge."""
+    count = edges.count
     ends = np.cumsum(count)
-    slope = (x[lower] - x[upper]) / (y[lower] - y[upper])
-    rows = np.arange(count.sum(), dtype=np.int32) - np.repeat((ends - count - row[upper]).astype(np.int32), count)
-    place = rows - np.repeat(y[upper] - 0.5, count)
-    place *= np.repeat(slope, count)
-    place += np.repeat(x[upper] - 0.5, count)
+    row = np.arange(count.sum(), dtype=np.int32)  # of each edge's rows, from 0
+    row -= np.repeat((ends - count).astype(np.int32), count)
+    place = row + np.repeat(edges.above, count)
+    place *= np.repeat(edges.slope, count)
+    place += np.repeat(edges.x, count)
     np.ceil(place, out=place)
     np.clip(place, 0, width, out=place)
-    return rows + np.repeat(to_slot[edge].astype(np.int32), count), place.astype(np.int32)
+    row += np.repeat((edges.slot - begin).astype(np.int32), count)
+    return row, place.astype(np.int32)
+
+
+def _paired(
+    down: tuple[np.ndarray, np.ndarray], up: tuple[np.ndarray, np.ndarray], slots: int, width: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(slot, start, stop) of what lies between crossings. A ring crosses each of its rows down and up at least once."""
+    if len(down[0]) == slots:  # once each, and they are sorted
+        slot = np.arange(slots, dtype=np.int32)
+        return slot, np.minimum(down[1], up[1]), np.maximum(down[1], up[1])
+    one, other = np.empty(slots, np.int32), np.empty(slots, np.int32)
+    one[down[0]], other[up[0]] = down[1], up[1]
+    often = np.bincount(down[0], minlength=slots) > 1
+    once = np.flatnonzero(~often).astype(np.int32)
+    one, other = one[once], other[once]
+    places, columns = (np.concatenate([d[often[down[0]]], u[often[up[0]]]]) for d, u in zip(down, up, strict=True))
+    bits = int(width).bit_length()
+    key_type = np.uint32 if slots << bits <= 1 << 32 else np.uint64  # sorting is most of the time here
+    key = places.astype(key_type)
+    key <<= key_type(bits)
+    key |= columns.astype(key_type)
+    key.sort()
+    columns = (key & key_type((1 << bits) - 1)).astype(np.int32)
+    slot = np.concatenate([once, (key[::2] >> key_type(bits)).astype(np.int32)])
+    start = np.concatenate([np.minimum(one, other), columns[::2]])
+    return slot, start, np.concatenate([np.maximum(one, other), columns[1::2]])
 
 
 def crosses_itself(ring: np.ndarray, height: int, width: int) -> bool:
@@ -120,15 +154,12 @@ def crosses_itself(ring: np.ndarray, height: int, width: int) -> bool:
     """
     if len(ring) < 4:
         return False
-    x, y = ring.T
-    row = np.ceil(y - 0.5).clip(0, height).astype(np.int32)
-    top, bottom = int(row.min()), int(row.max())
-    if top == bottom:
+    _, slots, ways = _outlines([ring], height, width)
+    if not slots[-1]:
         return False
-    winding = np.zeros((bottom - top, width + 1), np.int8)
-    points = (x, y, row, np.roll(np.arange(len(x)), -1), np.full(len(x), -top))
-    for upwards, sign in ((False, np.int8(1)), (True, np.int8(-1))):
-        np.add.at(winding, _crossings(points, width, upwards=upwards), sign)
+    winding = np.zeros((slots[-1], width + 1), np.int8)
+    for edges, sign in zip(ways, (np.int8(1), np.int8(-1)), strict=True):
+        np.add.at(winding, _crossings(edges, 0, width), sign)
     np.cumsum(winding, axis=1, dtype=np.int8, out=winding)
     return bool(winding.max() > 1 or winding.min() < -1 or winding.max() > 0 > winding.min())
 
