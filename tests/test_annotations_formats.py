@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -430,7 +432,7 @@ def test_lines_points_tags_and_attributes_of_cvat_have_no_area(tmp_path):
         )
     )
     assert (drawn.mask("a.jpg", classes=["cat"]) == square()).all()
-    assert [note.reason for note in drawn.notes] == ["It is a tag.", "It is a polyline.", "It is a points."]
+    assert [note.reason for note in drawn.notes] == ["It is a tag.", "It is a polyline.", "It is a point."]
 
 
 def test_labels_of_the_whole_project_are_classes_and_a_shape_without_label_is_refused(tmp_path):
@@ -445,19 +447,26 @@ def test_labels_of_the_whole_project_are_classes_and_a_shape_without_label_is_re
     assert drawn.mask("a.jpg", classes=["cat"], unknown="skip").sum() == 0
 
 
-def test_the_frames_of_a_cvat_video_are_pictures(tmp_path):
+@pytest.mark.parametrize(
+    ("start", "stop", "step", "frames"), [(0, 2, "", [0, 1, 2]), (10, 19, "step=3", [10, 13, 16, 19])]
+)
+def test_the_frames_of_a_cvat_video_are_pictures_by_their_number_in_the_video(tmp_path, start, stop, step, frames):
     meta = (
-        "<meta><task><size>3</size><mode>interpolation</mode><start_frame>0</start_frame><stop_frame>2</stop_frame>"
+        f"<meta><task><size>{len(frames)}</size><mode>interpolation</mode><start_frame>{start}</start_frame>"
+        f"<stop_frame>{stop}</stop_frame><frame_filter>{step}</frame_filter>"
         f"<original_size><width>{WIDTH}</width><height>{HEIGHT}</height></original_size></task></meta>"
     )
     track = (
-        '<track id="0" label="cat"><polygon frame="0" outside="0" points="1,1;5,1;5,4;1,4"></polygon>'
-        '<polygon frame="1" outside="1" points="1,1;5,1;5,4;1,4"></polygon></track>'
+        f'<track id="0" label="cat"><polygon frame="{frames[0]}" outside="0" points="1,1;5,1;5,4;1,4"></polygon>'
+        f'<polygon frame="{frames[1]}" outside="1" points="1,1;5,1;5,4;1,4"></polygon></track>'
+        f'<track id="1" label="body"><skeleton frame="{frames[1]}" outside="0" points="1,1;2,2"></skeleton>'
+        f'<track id="0" label="hand"><points frame="{frames[1]}" outside="0" points="1,1"></points></track></track>'
     )
     drawn = read(write(tmp_path / "a.xml", files.cvat(track, meta)))
-    assert drawn.images == ["frame_000000", "frame_000001", "frame_000002"]
-    assert [int(drawn.mask(name, classes=["cat"]).sum()) for name in drawn.images] == [12, 0, 0]
-    assert (drawn.mask("frame_000000.PNG", classes=["cat"]) == square()).all()
+    assert drawn.images == [f"frame_{frame:06d}" for frame in frames]
+    assert [int(drawn.mask(name, classes=["cat"]).sum()) for name in drawn.images] == [12, *[0] * (len(frames) - 1)]
+    assert (drawn.mask(f"frame_{start:06d}.PNG", classes=["cat"]) == square()).all()
+    assert [note.image for note in drawn.notes] == [drawn.images[1]]
 
 
 FOUR_TIMES = f", {2**62}" * 4  # int64 wraps the sum around to 0
@@ -660,7 +669,7 @@ def test_key_points_relations_and_choices_are_no_regions(tmp_path):
         ),
         (
             files.label_studio([files.region("brushlabels", {"rle": [1, 2, 300], "brushlabels": ["cat"]}, 1)]),
-            "a list of bytes",
+            "a list of bytes, got \\[300\\]",
         ),
         (
             files.label_studio(
@@ -925,6 +934,22 @@ def test_files_larger_than_a_piece_are_read_element_by_element(tmp_path):
     path = write(tmp_path / "c.json", json.dumps(content, indent=1))
     drawn = read(path)
     assert len(drawn.shapes("a.jpg")) == 20000
+
+
+@pytest.mark.parametrize("damage", ["none", "cut off", "a colon is missing"])
+def test_a_file_of_any_size_needs_the_memory_of_an_element_not_of_the_file(tmp_path, damage):
+    text = json.dumps(files.coco(annotations=[{"id": 1, "text": "x" * 20_000}] * 800))
+    text = text[:-9] if damage == "cut off" else text
+    path = write(tmp_path / "c.json", text.replace('"text":', '"text"', 1) if damage.startswith("a") else text)
+    refused = pytest.raises(DataError, match="must be whole JSON") if damage != "none" else contextlib.nullcontext()
+    tracemalloc.start()
+    try:
+        with refused:
+            assert sum(1 for _ in elements(path)) > 800
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 << 20 < len(text) / 1.5
 
 
 @pytest.mark.parametrize("piece", [1, 2, 7, 100])

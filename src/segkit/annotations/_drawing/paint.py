@@ -33,13 +33,13 @@ def _paint(out: np.ndarray, spans: Spans, values: np.ndarray) -> None:
     group = (_layers(spans.boxes, values)[spans.ring] << 5 | power).astype(np.uint16)
     order = np.argsort(group, kind="stable")
     ring, group = np.repeat(spans.ring.take(order), 2), group.take(order)
-    places = np.empty((len(order), 2), np.int64 if flat.size > np.iinfo(np.int32).max else np.int32)
-    places[:, 0] = spans.row.take(order)
-    places[:, 0] *= out.shape[1]
-    places[:, 0] += spans.start.take(order)
-    places[:, 1] = places[:, 0]
-    places[:, 1] += (length - ((1 << power) >> 1)).take(order)
-    places = places.reshape(-1)  # both blocks of a span follow each other, which is near in memory
+    pairs = np.empty((len(order), 2), np.int64 if flat.size > np.iinfo(np.int32).max else np.int32)
+    pairs[:, 0] = spans.row.take(order)
+    pairs[:, 0] *= out.shape[1]
+    pairs[:, 0] += spans.start.take(order)
+    pairs[:, 1] = pairs[:, 0]
+    pairs[:, 1] += (length - ((1 << power) >> 1)).take(order)
+    places = pairs.reshape(-1)  # both blocks of a span follow each other, which is near in memory
     tables: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     bounds = np.concatenate([[0], np.flatnonzero(group[1:] != group[:-1]) + 1, [len(group)]])
     kinds = (group[bounds[:-1]] & 31).tolist()

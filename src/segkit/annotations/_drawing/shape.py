@@ -36,7 +36,7 @@ class Note(NamedTuple):
     reason: str
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Shape:
     """One thing that was drawn. A pixel belongs to it if its centre (x + 0.5, y + 0.5) lies inside.
 

@@ -43,7 +43,7 @@ class _Edges(NamedTuple):
     """
 
     slot: np.ndarray  # of the first row
-    count: np.ndarray  # of rows
+    rows: np.ndarray  # how many
     above: np.ndarray  # how far the upper end is above the first row
     slope: np.ndarray
     x: np.ndarray  # of the upper end
@@ -109,7 +109,7 @@ def spans_of(rings: Sequence[np.ndarray], height: int, width: int) -> Iterator[S
 
 def _crossings(edges: _Edges, begin: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     """(slots from `begin` on, columns): a column is that of the first centre not left of the edge."""
-    count = edges.count
+    count = edges.rows
     ends = np.cumsum(count)
     row = np.arange(count.sum(), dtype=np.int32)  # of each edge's rows, from 0
     row -= np.repeat((ends - count).astype(np.int32), count)

@@ -24,7 +24,8 @@ def brush_lengths(data: list[int]) -> np.ndarray:
     try:
         raw = bytes(data)
     except (TypeError, ValueError):
-        raise DataError(f"its rle must be a list of bytes, got {data!r:.60}") from None
+        wrong = [v for v in data if not isinstance(v, int) or not 0 <= v < 256] if isinstance(data, list) else data
+        raise DataError(f"its rle must be a list of bytes, got {wrong!r:.60}") from None
     bits = _Bits(raw)
     total, word = bits.take(32), bits.take(5) + 1
     sizes = [bits.take(4) + 1 for _ in range(4)]

@@ -31,13 +31,14 @@ def read_cvat(path: str) -> Found:
     labels: list[str] = []
     meta: dict[str, Any] = {}
     try:
-        root = None
+        root, depth = None, 0
         for event, element in ElementTree.iterparse(path, events=("start", "end")):
             if root is None:
                 root = element
                 if element.tag != "annotations":
                     got = f"the outermost element <{element.tag}>"
                     raise refuse(path, "be CVAT XML 1.1", got, "Export the task as 'CVAT for images 1.1'.")
+            depth += (event == "start") - (event == "end") if element.tag == "track" else 0
             if event == "start":
                 continue
             if element.tag == "meta":
@@ -45,7 +46,7 @@ def read_cvat(path: str) -> Found:
             elif element.tag == "image":
                 pictures.append(_image(path, element))
                 element.clear()
-            elif element.tag == "track":
+            elif element.tag == "track" and not depth:  # those inside are the points of a skeleton
                 _track(path, element, frames, meta)
                 element.clear()
     except ElementTree.ParseError as error:
@@ -53,7 +54,7 @@ def read_cvat(path: str) -> Found:
             path, "be whole XML", f"a file that is damaged or ends too early ({error})", "Export it again."
         ) from None
     if meta.get("frames") and (frames or not pictures):
-        if meta["frames"].stop > _MOST_FRAMES:
+        if len(meta["frames"]) > _MOST_FRAMES:
             got = f"{len(meta['frames'])} frames between start_frame and stop_frame"
             raise refuse(path, f"be a video of at most {_MOST_FRAMES} frames", got, "Export the task again, or cut it.")
         for frame in meta["frames"]:
@@ -76,7 +77,7 @@ def _meta(element: ElementTree.Element) -> tuple[list[str], dict[str, Any]]:
         step = (element.findtext(".//frame_filter") or "").partition("step=")[2].strip()
         every = integer(step or 1)
         if start is not None and stop is not None and every:
-            meta["frames"] = range(0, (int(stop) - int(start)) // every + 1)
+            meta["frames"] = range(int(start), int(stop) + 1, every)  # tracks count in the video's frames, too
     return labels, meta
 
 
@@ -110,7 +111,7 @@ def _track(path: str, track: ElementTree.Element, frames: dict[int, Picture], me
 
 def _add(path: str, picture: Picture, element: ElementTree.Element, source: str) -> None:
     if element.tag in _WITHOUT_AREA:
-        picture.note(source, f"It is a {element.tag}.")
+        picture.note(source, f"It is a {element.tag.removesuffix('s')}.")
         return
     if element.tag not in _SHAPES:
         return

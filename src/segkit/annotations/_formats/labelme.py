@@ -75,7 +75,7 @@ def _add(picture: Picture, shape: Any, source: str) -> None:
     group = shape.get("group_id")
     instance = None if group is None else str(group)
     if kind in _LINES:
-        picture.note(source, f"It is a {kind}.")
+        picture.note(source, f"It is a {kind.removesuffix('s')}.")
         return
     points = ring_of(shape["points"] or np.zeros((0, 2)), source)
     if kind == "mask":

@@ -12,6 +12,7 @@ from segkit.errors import DataError
 __all__ = ["Element", "elements", "whole"]
 
 _PIECE = 1 << 20  # characters
+_TOKEN = 16  # characters: what is wrong further from the end of a piece is wrong whatever follows
 _DECODER = json.JSONDecoder()
 _SPACE = " \t\r\n"
 
@@ -77,8 +78,9 @@ class _Text:
                 value, end = _DECODER.raw_decode(self._text, self._at)
             except RecursionError:
                 raise self.fail("is nested too deeply") from None
-            except ValueError as error:
-                if not self._ended and self._more():
+            except json.JSONDecodeError as error:
+                cut = error.msg.startswith("Unterminated") or error.pos > len(self._text) - _TOKEN
+                if cut and not self._ended and self._more():
                     continue
                 reason = str(error).split(":")[0].lower()
                 raise self.fail(f"ends too early or is damaged ({reason})") from None
