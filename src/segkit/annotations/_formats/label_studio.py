@@ -87,7 +87,9 @@ def _picture(path: str, task: Any, position: int, annotator: str | int | None) -
     try:
         _add_regions(picture, chosen.get("result") or [])
     except DataError as error:
-        raise DataError(f"annotations.read: {path!r}: {name_of_task} ({picture.name!r}): {error}") from None
+        raise DataError(
+            f"annotations.read: {path!r}: {name_of_task} ({picture.name!r}): {error}. Mend it in Label Studio."
+        ) from None
     return picture
 
 
@@ -180,7 +182,7 @@ def _add(picture: Picture, name: str, value: dict[str, Any], kind: str, source: 
         try:
             lengths = brush_lengths(value["rle"])
         except DataError as error:
-            raise DataError(f"{source}: {error}. Export it again") from None
+            raise DataError(f"{source}: {error}") from None
         picture.add(Shape(name, runs=Runs(lengths, "row"), source=source))
     elif "points" in value:
         if value.get("closed") is False:
