@@ -71,7 +71,7 @@ def test_sizes_come_from_the_pictures_as_exif_turns_them(here, capsys):
     assert main(["convert-masks", "c.json", "no", *options]) == 2
     assert "turned by its EXIF orientation" in capsys.readouterr().err
     assert main(["convert-masks", "labels", "no", "--classes", "names.txt"]) == 2
-    assert "Pass size=" in capsys.readouterr().err
+    assert "Pass --size " in capsys.readouterr().err
 
 
 def test_names_cannot_leave_the_folder_and_two_cannot_share_a_file(here, capsys):
@@ -139,3 +139,39 @@ def test_folds_are_written_from_a_shell(here, capsys):
     write(here / "report.json", [])
     assert main(["split", "images", "masks", "--duplicates", "report.json"]) == 2
     assert "--duplicates report.json: must be the JSON" in capsys.readouterr().err
+
+
+def test_errors_name_the_options_of_the_shell(here, capsys):
+    write(here / "t.csv", "x,y\na.png,1 4\n")
+    size = ["--size", "4", "4"]
+    assert main(["convert-masks", "t.csv", "out", "--classes", "names.txt", *size]) == 2
+    assert "Pass --order 'column' (Kaggle, usually) or 'row', and --origin 1" in capsys.readouterr().err
+    options = ["--order", "row", "--origin", "1", "--classes", "names.txt"]
+    assert main(["convert-masks", "t.csv", "out", *options, *size]) == 2
+    assert "Pass --columns (picture, runs)" in capsys.readouterr().err
+    write(here / "names.txt", "cat")
+    assert main(["convert-masks", "t.csv", "out", *options, "--columns", "x", "y"]) == 2
+    assert "Pass --size (height, width)" in capsys.readouterr().err
+    assert main(["convert-masks", "t.csv", "out", *options, *size, "--columns", "x", "y"]) == 0
+    write(here / "c.json", files.coco())
+    assert main(["convert-masks", "c.json", "no", "--classes", "names.txt"]) == 2
+    assert "or pass --unknown 'skip' or a number" in capsys.readouterr().err
+
+
+def test_crowds_may_be_ignored_from_a_shell(here):
+    content = files.coco()
+    for entry in content["annotations"]:
+        entry["iscrowd"] = int(entry["category_id"] == 18)
+    write(here / "c.json", content)
+    assert main(["convert-masks", "c.json", "out", "--classes", "names.txt", "--crowd", "ignore"]) == 0
+    assert set(np.unique(read_mask("out/a.png"))) == {0, 1, 255}
+
+
+def test_a_target_that_is_a_file_is_told_once(here, capsys):
+    write(here / "c.json", files.coco())
+    assert main(["convert-masks", "c.json", "names.txt", "--classes", "names.txt"]) == 2
+    assert capsys.readouterr().err == (
+        "segkit: convert-masks: OUT must be a folder, got the file names.txt. Name another one.\n"
+    )
+    assert main(["convert-masks", ".", "out"]) == 2
+    assert "or --classes FILE for annotations" in capsys.readouterr().err

@@ -189,6 +189,8 @@ def build_parser() -> argparse.ArgumentParser:
     drawn.add_argument(
         "--nested", default="parts", choices=["parts", "holes"], help="rings inside others, in COCO (parts)"
     )
+    drawn.add_argument("--crowd", default="class", choices=["class", "ignore"], help="COCO's crowds: ignore is 255")
+    drawn.add_argument("--columns", nargs="+", metavar="NAME", help="of a table: picture, runs and, if any, class")
     drawn.add_argument(
         "--unknown",
         default="error",

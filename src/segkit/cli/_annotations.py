@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 from collections import Counter
 from typing import Any
@@ -17,6 +18,13 @@ from segkit.errors import DataError, SegkitError
 
 def convert_annotations(arguments: argparse.Namespace) -> int:
     """Write a mask for each picture that an annotator has finished, and say what is not in them."""
+    try:
+        return _convert(arguments)
+    except (DataError, ValueError) as error:
+        raise DataError(_for_shell(str(error))) from None
+
+
+def _convert(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from segkit import annotations
@@ -32,6 +40,7 @@ def convert_annotations(arguments: argparse.Namespace) -> int:
         names=_lines(arguments.names) if arguments.names else None,
         annotator=arguments.annotator,
         nested=arguments.nested,
+        columns=arguments.columns,
     )
     if arguments.classes is None:
         raise DataError(
@@ -42,6 +51,9 @@ def convert_annotations(arguments: argparse.Namespace) -> int:
     drawn.check_classes(classes, unknown=arguments.unknown)
     sizes = _sizes(drawn, arguments.images) if arguments.images else {}
     targets = _targets(drawn.images, arguments.out)
+    if os.path.exists(arguments.out) and not os.path.isdir(arguments.out):
+        raise DataError(f"convert-masks: OUT must be a folder, got the file {arguments.out}. Name another one.")
+    os.makedirs(arguments.out, exist_ok=True)
     notes = [note for note in drawn.notes if note.kind == "unlabelled"]
     written = 0
     bar = tqdm(drawn.images, desc="convert-masks", unit="mask", disable=True if arguments.quiet else None)
@@ -49,7 +61,7 @@ def convert_annotations(arguments: argparse.Namespace) -> int:
         options: dict[str, Any] = {"classes": classes, "unknown": arguments.unknown}
         options["size"] = tuple(arguments.size) if arguments.size else sizes.get(name)
         try:
-            mask = drawn.mask(name, instances=arguments.instances, **options)
+            mask = drawn.mask(name, instances=arguments.instances, crowd=arguments.crowd, **options)
             notes += drawn.check(name, **options)
             if mask.dtype == np.int32 and mask.size and mask.min() >= 0 and mask.max() < 1 << 16:
                 mask = mask.astype(np.uint16)
@@ -58,12 +70,17 @@ def convert_annotations(arguments: argparse.Namespace) -> int:
             write_mask(target, mask)
             written += 1
         except (SegkitError, OSError, ValueError) as error:
-            bar.write(f"segkit: {one_line(error)}", file=sys.stderr)
+            bar.write(f"segkit: {_for_shell(one_line(error))}", file=sys.stderr)
     if arguments.report:
         _write(arguments.report, json.dumps([note._asdict() for note in notes], indent=1, ensure_ascii=False) + "\n")
     _tell(notes)
     print(f"{written} of {len(drawn.images)} masks written to {_shown(arguments.out)}")
     return 0 if written == len(drawn.images) else 1 if written else 2
+
+
+def _for_shell(sentence: str) -> str:
+    """With options as a shell has them: ``size=(height, width)`` becomes ``--size (height, width)``."""
+    return re.sub(r"\b(annotator|columns|crowd|format|names|nested|order|origin|size|unknown)=", r"--\1 ", sentence)
 
 
 def _tell(notes: list[Any]) -> None:

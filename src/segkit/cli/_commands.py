@@ -120,7 +120,9 @@ def convert_masks(arguments: argparse.Namespace) -> int:
 
     colors, mapping = read_colors(arguments.colors), read_map("--map", arguments.map)
     if colors is None and mapping is None:
-        raise DataError("convert-masks: needs --colors FILE or --map OLD=NEW, got neither. See --help.")
+        raise DataError(
+            "convert-masks: needs --colors FILE or --map OLD=NEW for masks, or --classes FILE for annotations."
+        )
     whole = os.path.isdir(arguments.source)
     top = arguments.source if whole else os.path.dirname(arguments.source)
     paths = _images_of(arguments.source if whole else [arguments.source])
