@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import matplotlib
 
@@ -125,34 +125,60 @@ def _footer(records: Sequence[Record], name: str) -> list[str]:
 def summary(results: dict[str, list[Record]]) -> str:
     """Markdown: what all questions cost, how many answers they have, and what the averaged weights do."""
     lines = ["| question | runs | core-hours | told apart | no difference above ± 0.02 | open |", "| --- " * 6 + "|"]
-    total, averaged, last = 0.0, [], []
+    total = 0.0
     for name, records in results.items():
         said, seconds = [], sum(r["seconds"] for r in records if "seconds" in r)
         total += seconds
         for mine in groups(records).values():
             main = by_setting(mine, next(iter(mine[0]["metrics"])))
-            said += [
-                answer(differences(main[mine[0]["setting"]], v)) for s, v in main.items() if s != mine[0]["setting"]
-            ]
-            for setting in main:
-                own = [r for r in mine if r["setting"] == setting and "raw" in r]
-                if len(own) >= power.FIRST:
-                    averaged.append(np.var([r["late"][-1] for r in own], ddof=1))
-                    last.append(np.var([r["raw"] for r in own], ddof=1))
+            first = main.pop(mine[0]["setting"])
+            said += [answer(differences(first, other)) for other in main.values()]
         apart, none = sum(s in ("higher", "lower") for s in said), sum(s.startswith("none") for s in said)
+        earlier = "" if of(records, "search") else " (earlier runs)"
         lines.append(
-            f"| {QUESTIONS[name].text} | {len(records) - len(of(records, 'plan'))} | {seconds / 3600:.2f} | "
+            f"| {QUESTIONS[name].text}{earlier} | {len(records) - len(of(records, 'plan'))} | {seconds / 3600:.2f} | "
             f"{apart} | {none} | {len(said) - apart - none} |"
         )
-    lines += ["", f"In all {total / 3600:.2f} core-hours, one thread each."]
-    if averaged:
-        lines += [
-            "",
-            f"Averaging the weights: over {len(averaged)} settings with {power.FIRST} seeds or more, the deviation "
-            f"between seeds is {np.sqrt(np.mean(averaged)):.4f} at the last point with it and "
-            f"{np.sqrt(np.mean(last)):.4f} with the last weights alone.",
-        ]
-    return "\n".join(lines) + "\n"
+    return (
+        "\n".join([*lines, "", f"In all {total / 3600:.2f} core-hours, one thread each.", *averaging(results)]) + "\n"
+    )
+
+
+def averaging(results: dict[str, list[Record]]) -> list[str]:
+    """What averaging does to the deviation between seeds, over all settings with their first seeds."""
+    steps: dict[str, Callable[[Record], float]] = {
+        "the last weights": lambda r: r["raw"],
+        "the averaged weights at the end": lambda r: r["late"][-1],
+        "the mean of the averaged weights' late points": lambda r: float(np.mean(r["late"])),
+    }
+    own, apart = [], []  # variances [settings, steps]: between seeds, and of the differences to the first setting
+    for records in results.values():
+        for mine in groups([r for r in records if "raw" in r]).values():
+            values = {}
+            for r in mine:
+                values.setdefault(r["setting"], {})[r["seed"]] = [step(r) for step in steps.values()]
+            first = values[mine[0]["setting"]]
+            for found in values.values():
+                seeds = sorted(first.keys() & found.keys())
+                if len(seeds) >= power.FIRST:
+                    own.append(np.var([found[s] for s in seeds], axis=0, ddof=1))
+                    apart.append(np.var([np.subtract(found[s], first[s]) for s in seeds], axis=0, ddof=1))
+    apart = [v for v in apart if v.any()]  # not the first setting's own
+    if not apart:
+        return []
+    rows = [f"| {name} | {a:.4f} | {b:.4f} |" for name, a, b in zip(steps, _root(own), _root(apart), strict=True)]
+    return [
+        "",
+        f"What averaging does, over {len(own)} settings with {power.FIRST} seeds or more:",
+        "",
+        "| the first metric of | deviation between seeds | of the differences |",
+        "| --- " * 3 + "|",
+        *rows,
+    ]
+
+
+def _root(variances: list[np.ndarray]) -> np.ndarray:
+    return np.sqrt(np.mean(variances, axis=0))
 
 
 def plot(records: Sequence[Record], path: pathlib.Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import time
@@ -249,3 +250,12 @@ def test_the_committed_page_about_all_is_that_of_the_committed_records():
     found = {name: records.read(RESULTS / f"{name}.jsonl") for name in RECORDED}
     assert (RESULTS / "summary.md").read_text() == report.summary(found)
     assert {path.stem for path in RESULTS.glob("*.jsonl")} == set(RECORDED)
+
+
+@pytest.mark.parametrize("page", ["what_to_use.md", "zh/what_to_use.md"])
+def test_each_interval_that_a_page_quotes_stands_in_a_table(page):
+    interval = r"[+-]\d\.\d{3} ± \d\.\d{3}"
+    there = {found for path in RESULTS.glob("*.md") for found in re.findall(interval, path.read_text())}
+    quoted = re.findall(interval, (ROOT / "docs" / page).read_text())
+    assert len(quoted) >= 10
+    assert set(quoted) <= there
