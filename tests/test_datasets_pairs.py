@@ -295,6 +295,20 @@ def test_the_pattern_that_an_error_proposes_gives_every_image_a_mask(tmp_path, k
         assert all("labelIds" in pair.mask for pair in pairs)
 
 
+def test_a_pattern_that_leaves_files_out_says_so(tmp_path):
+    """ISIC brings superpixels beside the images; other sets a mask for each class."""
+    touch(tmp_path / "i", *[f"ISIC_{n}{end}.png" for n in (1, 2) for end in ("", "_superpixels")])
+    touch(tmp_path / "m", "ISIC_1_segmentation.png", "ISIC_2_segmentation.png")
+    said = r"pattern=.+, which gives every mask an image and leaves out 2 images, the first .+ISIC_1_superpixels"
+    with pytest.raises(DataError, match=said):
+        find_pairs(tmp_path / "i", tmp_path / "m")
+    touch(tmp_path / "x", "a.png", "b.png")
+    touch(tmp_path / "y", *[f"{name}_{kind}.png" for name in "ab" for kind in ("cat", "dog")])
+    said = "gives every image a mask and leaves out 2 masks, the first .+a_dog.+There are 2 masks for 'a'"
+    with pytest.raises(DataError, match=said):
+        find_pairs(tmp_path / "x", tmp_path / "y")
+
+
 def test_where_no_pattern_gives_every_image_a_mask_none_is_proposed(tmp_path):
     with pytest.raises(DataError, match="Say how the names belong together") as caught:
         find_pairs(["i/alpha.png", "i/beta.png"], ["m/x.png", "m/y.png"])

@@ -9,8 +9,13 @@ from typing import Any, NamedTuple
 
 from segkit.datasets._pairing.files import File, Files, is_folder, list_files
 from segkit.datasets._pairing.match import match, match_in_one_folder
-from segkit.datasets._pairing.propose import propose, propose_in_one_folder, several_masks
+from segkit.datasets._pairing.propose import propose, propose_in_one_folder
 from segkit.errors import DataError
+
+_ASK = (
+    "Say how the names belong together, for instance pattern='{stem}_mask', or a regular expression whose groups are "
+    "what both names share; or pass two lists of paths."
+)
 
 
 class Pair(NamedTuple):
@@ -140,7 +145,7 @@ def _no_pairs(images: Sequence[File], masks: Sequence[File], pattern: object) ->
     proposal = propose(images, masks)
     return (
         f"find_pairs: `images` and `masks` {what}, got images such as {', '.join(map(repr, ours[:3]))} and masks "
-        f"such as {', '.join(map(repr, theirs[:3]))}. {_remedy(proposal, several_masks(images, masks))}"
+        f"such as {', '.join(map(repr, theirs[:3]))}. {proposal or _ASK}"
     )
 
 
@@ -149,14 +154,5 @@ def _no_pairs_in_one_folder(files: Sequence[File], pattern: object) -> str:
     proposal = propose_in_one_folder(files)
     return (
         f"find_pairs: `images` and `masks` are one, and {what}, got files such as "
-        f"{', '.join(repr(file.stem) for file in files[:4])}. {_remedy(proposal)}"
-    )
-
-
-def _remedy(proposal: str, otherwise: str = "") -> str:
-    if proposal:
-        return f"Pass pattern={proposal}, which gives every image a mask."
-    return otherwise or (
-        "Say how the names belong together, for instance pattern='{stem}_mask', or a regular expression whose groups "
-        "are what both names share; or pass two lists of paths."
+        f"{', '.join(repr(file.stem) for file in files[:4])}. {proposal or _ASK}"
     )

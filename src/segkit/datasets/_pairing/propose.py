@@ -16,20 +16,32 @@ _PICTURES_OF_LABELS = re.compile(r"(?i)colou?r|instance|vis|overlay|rgb|poly")  
 
 
 def propose(images: Sequence[File], masks: Sequence[File]) -> str:
-    """What to type after ``pattern=``, quotes included: it gives every image a mask; "" where nothing tried does."""
-    for pattern in _candidates(join_bands(images) or images, masks):
-        if _pairs_all(images, masks, pattern):
-            return f'"{pattern}"'
-    for name, function in (("str.lower", str.lower), ("str.upper", str.upper)):
+    """What to type: a pattern that gives every image a mask, or else every mask an image, and what that leaves out.
+
+    "" where nothing that was tried does, and no image has several masks.
+    """
+    tried = {f'"{pattern}"': pattern for pattern in _candidates(join_bands(images) or images, masks)}
+    patterns: dict[str, str | Callable[[str], str]] = {**tried, "str.lower": str.lower, "str.upper": str.upper}
+    every_mask = ""
+    for shown, pattern in patterns.items():
         try:
-            if not match(images, masks, function).images:
-                return name
+            found = match(images, masks, pattern)
         except DataError:
             continue
-    return ""
+        if found.pairs and not found.images:
+            said = f"Pass pattern={shown}, which gives every image a mask{_left_out(found.masks, 'mask')}."
+            others = found.masks and not is_mask(File("", shown))  # which of them is the mask, no name says
+            return f"{said} {_several_masks(images, masks)}".rstrip() if others else said
+        if found.pairs and not found.masks and not every_mask:
+            every_mask = f"Pass pattern={shown}, which gives every mask an image{_left_out(found.images, 'image')}."
+    return every_mask or _several_masks(images, masks)
 
 
-def several_masks(images: Sequence[File], masks: Sequence[File]) -> str:
+def _left_out(files: Sequence[str], what: str) -> str:
+    return f" and leaves out {len(files)} {what}{'s' * (len(files) > 1)}, the first {files[0]!r}" if files else ""
+
+
+def _several_masks(images: Sequence[File], masks: Sequence[File]) -> str:
     """What to do where every image has several masks, told apart by folders or endings; "" where it is not so."""
     names = {image.name for image in images}
     for name_of in (_name, _name_without_ending, _folder(names)):
@@ -72,16 +84,8 @@ def propose_in_one_folder(files: Sequence[File]) -> str:
         except DataError:
             continue
         if found.pairs and not found.images:
-            return f'"{pattern}"'
+            return f'Pass pattern="{pattern}", which gives every image a mask.'
     return ""
-
-
-def _pairs_all(images: Sequence[File], masks: Sequence[File], pattern: str) -> bool:
-    try:
-        found = match(images, masks, pattern)
-    except DataError:
-        return False
-    return bool(found.pairs) and not found.images
 
 
 def _candidates(images: Sequence[File], masks: Sequence[File]) -> Iterator[str]:
