@@ -9,10 +9,11 @@ import numpy as np
 
 from segkit.errors import ImageReadError
 from segkit.io._backends.jpeg_end import refuse_early_end
+from segkit.io._backends.pillow_plugins import decode
 from segkit.io._backends.request import Request, crop
 from segkit.io._backends.tiff_blocks import block_numbers, minimal_tiff, read_blocks
 from segkit.io._headers.info import Header
-from segkit.io._headers.jpeg import minimal_jpeg
+from segkit.io._headers.jpeg import has_several_scans, minimal_jpeg
 from segkit.io._headers.png import minimal_png, verify_data
 
 
@@ -33,6 +34,8 @@ class OpenCV:
 
     def read(self, header: Header, request: Request) -> np.ndarray:
         """The stored samples of `request`."""
+        import cv2
+
         info = header.info
         if info.format == "JPEG":
             data = minimal_jpeg(header)
@@ -45,33 +48,28 @@ class OpenCV:
             page = header.detail
             blocks = read_blocks(page, block_numbers(page, (0, 0, info.height, info.width), range(page.planes)))
             data = minimal_tiff(page, blocks, photometric=1 if info.channels == 1 else None)
-        whole = _decoded(header, data)
+        # Newer versions decode to RGB at once, which saves turning BGR round.
+        rgb = getattr(cv2, "IMREAD_COLOR_RGB", None) if info.channels == 3 and info.format in ("JPEG", "PNG") else None
+        flags = cv2.IMREAD_UNCHANGED if rgb is None else rgb | cv2.IMREAD_ANYDEPTH
+        whole = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        if whole is None:
+            raise ImageReadError(header.path, "OpenCV cannot decode it", "the file is damaged: copy or export it again")
+        if whole.ndim == 2:
+            whole = whole[..., None]
+        if info.format in ("PNG", "APNG") and info.channels == 2 and whole.shape[2] == 4:
+            whole = whole[..., 2:]  # OpenCV repeats grey three times before the alpha
+        elif whole.shape[2] == 3 and rgb is None:
+            whole = cv2.cvtColor(whole, cv2.COLOR_BGR2RGB, whole)  # in place
+        elif whole.shape[2] == 4:
+            whole = cv2.cvtColor(whole, cv2.COLOR_BGRA2RGBA, whole)
         if info.format == "JPEG":
-            refuse_early_end(header.path, data, whole, partial(_decoded, header))
+            several = has_several_scans(header)
+            silent = partial(decode, "JPEG")  # OpenCV tells stderr of what follows the last code
+            refuse_early_end(header.path, data, whole, silent, several=several)
         if info.format in ("PNG", "APNG") and (info.bits_per_sample == 1 or info.photometric == "palette"):
             # libpng spreads fewer bits over 0..255
             whole = whole // (255 // ((1 << info.bits_per_sample) - 1)) if info.bits_per_sample < 8 else whole
         return crop(whole, request)
-
-
-def _decoded(header: Header, data: bytes) -> np.ndarray:
-    """The samples [H, W, C] of a file in memory, in the order of the file's channels."""
-    import cv2
-
-    info = header.info
-    # Newer versions decode to RGB at once, which saves turning BGR round.
-    rgb = getattr(cv2, "IMREAD_COLOR_RGB", None) if info.channels == 3 and info.format in ("JPEG", "PNG") else None
-    flags = cv2.IMREAD_UNCHANGED if rgb is None else rgb | cv2.IMREAD_ANYDEPTH
-    whole = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    if whole is None:
-        raise ImageReadError(header.path, "OpenCV cannot decode it", "the file is damaged: copy or export it again")
-    if whole.ndim == 2:
-        return whole[..., None]
-    if info.format in ("PNG", "APNG") and info.channels == 2 and whole.shape[2] == 4:
-        return whole[..., 2:]  # OpenCV repeats grey three times before the alpha
-    if whole.shape[2] == 3 and rgb is None:
-        return cv2.cvtColor(whole, cv2.COLOR_BGR2RGB, whole)  # in place
-    return cv2.cvtColor(whole, cv2.COLOR_BGRA2RGBA, whole) if whole.shape[2] == 4 else whole
 
 
 def _refuses(header: Header) -> str:

@@ -16,7 +16,7 @@ from segkit.io._headers.bmp import PLAIN, masked_samples
 from segkit.io._headers.gif_webp import minimal_webp
 from segkit.io._headers.info import Header
 from segkit.io._headers.jp2 import minimal_jp2
-from segkit.io._headers.jpeg import minimal_jpeg
+from segkit.io._headers.jpeg import has_several_scans, minimal_jpeg
 from segkit.io._headers.png import minimal_png
 from segkit.io._headers.pnm import raw_samples
 
@@ -67,7 +67,8 @@ class Pillow:
             data = _minimal(header)
         whole = decode(info.format, data)
         if info.format == "JPEG":
-            refuse_early_end(header.path, data, whole, partial(decode, "JPEG"))
+            several = has_several_scans(header)
+            refuse_early_end(header.path, data, whole, partial(decode, "JPEG"), several=several)
         if whole.dtype == bool:
             whole = (whole.view(np.uint8) != 0).astype(np.uint8)  # Pillow's bool holds 255
             if info.format == "PNM":

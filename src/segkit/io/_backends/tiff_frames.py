@@ -7,7 +7,7 @@ import struct
 from segkit.errors import ImageReadError
 from segkit.io._headers.gif_webp import parse_webp
 from segkit.io._headers.jp2 import parse_jp2
-from segkit.io._headers.jpeg import minimal_jpeg, parse_jpeg
+from segkit.io._headers.jpeg import has_several_scans, minimal_jpeg, parse_jpeg
 from segkit.io._headers.jpegxl import parse_jpegxl
 from segkit.io._headers.source import Source
 from segkit.io._headers.tiff import TiffPage
@@ -18,16 +18,19 @@ PARSERS = {
 LERC = 34887
 
 
-def check_frame(path: str, page: TiffPage, number: int, stored: bytes) -> None:
+def check_frame(path: str, page: TiffPage, number: int, stored: bytes) -> bool:
     """Refuse a coded block that is cut, or that holds more than its place: decoders fill in and cut off in silence.
+
+    Returns:
+        Whether it is a JPEG of several scans, whose last may be cut unseen.
 
     Raises:
         ImageReadError: names the block.
     """
     if page.compression not in PARSERS and page.compression != LERC:
-        return
+        return False
     try:
-        height, width, channels = _frame(page, stored)
+        height, width, channels, several = _frame(page, stored)
     except ImageReadError as error:
         raise ImageReadError(path, f"its block {number}: {error.reason}", error.hint) from error
     row = number // page.grid[1] % page.grid[0]
@@ -38,16 +41,19 @@ def check_frame(path: str, page: TiffPage, number: int, stored: bytes) -> None:
     if height > (page.tile[0] if last else rows) or width * max(channels, each) > page.tile[1] * each:
         reason = f"its block {number} holds {height} x {width} pixels, but its place has {rows} x {page.tile[1]}"
         raise ImageReadError(path, reason, "the file is damaged: export it again")
+    return several
 
 
-def _frame(page: TiffPage, stored: bytes) -> tuple[int, int, int]:
+def _frame(page: TiffPage, stored: bytes) -> tuple[int, int, int, bool]:
     if page.compression == LERC:
         if stored[:6] != b"Lerc2 " or len(stored) < 22:
-            return 0, 0, 0  # another version, which its decoder checks
+            return 0, 0, 0, False  # another version, which its decoder checks
         version = struct.unpack_from("<i", stored, 6)[0]
         height, width = struct.unpack_from("<ii", stored, 14 if version >= 3 else 10)
-        return height, width, 1
+        return height, width, 1, False
     header = PARSERS[page.compression](Source(stored))
+    several = False
     if page.compression == 7:
         minimal_jpeg(header)  # every scan, and the end
-    return header.info.height, header.info.width, header.info.channels
+        several = has_several_scans(header)
+    return header.info.height, header.info.width, header.info.channels, several

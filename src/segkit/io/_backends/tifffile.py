@@ -14,7 +14,7 @@ from segkit.io._backends.tifffile_png import read_interlaced, read_rows
 from segkit.io._headers.gif_webp import minimal_webp
 from segkit.io._headers.info import Header
 from segkit.io._headers.jp2 import minimal_jp2
-from segkit.io._headers.jpeg import minimal_jpeg, rows_of
+from segkit.io._headers.jpeg import has_several_scans, minimal_jpeg, rows_of
 
 # Formats that only imagecodecs decodes, and what it calls them. Not every build of it brings each.
 CODECS = {"AVIF": "avif", "HEIC": "heif", "JPEG XL": "jpegxl"}
@@ -59,7 +59,8 @@ class Tifffile:
             data = minimal_jpeg(header, height)
             whole = imagecodecs.jpeg_decode(data)
             block = 8 if header.info.compression == "jpeg" else 1
-            refuse_early_end(header.path, data, whole, imagecodecs.jpeg_decode, block=block)
+            several = has_several_scans(header)
+            refuse_early_end(header.path, data, whole, imagecodecs.jpeg_decode, several=several, block=block)
         elif header.info.format == "WebP":
             whole = imagecodecs.webp_decode(minimal_webp(header), hasalpha=header.info.channels == 4)
         elif header.info.format in CODECS:

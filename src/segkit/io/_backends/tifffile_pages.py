@@ -177,7 +177,7 @@ class _Blocks:
             return spread_chroma(page, blocks.decode(number, offset, size), number)
         stored = self.header.source.pread(offset, size)
         row = number // page.grid[1] % page.grid[0]
-        check_frame(self.header.path, page, number, stored)
+        several = check_frame(self.header.path, page, number, stored)
         if page.compression == LZW:
             return _joined(page, _decode_plain(page, row, _unlzw(page, row, stored)))
         rows = page.block_rows(row)
@@ -195,7 +195,8 @@ class _Blocks:
                 return self.decoders[rows](changed, 0, **self.options)[0][0]
 
             end = stored.rindex(END) + len(END)  # what follows is padding
-            refuse_early_end(self.header.path, stored[:end], data[0], again, f"its block {number}:")
+            what = f"its block {number}:"
+            refuse_early_end(self.header.path, stored[:end], data[0], again, several=several, what=what)
         if page.compression in CCITT:
             _agree(self.header, page, row, number, stored, data)
         return _joined(page, data[0])

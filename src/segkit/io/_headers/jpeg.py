@@ -153,10 +153,19 @@ def rows_of(header: Header, bottom: int) -> int:
 
     It can where one scan holds whole blocks from top to bottom. Colour is interpolated from the block below.
     """
-    detail, whole = header.detail, header.source.read_all()
-    in_one_scan = detail.process in ("baseline", "extended") and whole[detail.scans + 4] == header.info.channels
     block = 8 * 4  # rows, at the coarsest sampling there is
-    return min(header.info.height, (bottom // block + 2) * block) if in_one_scan else header.info.height
+    whole = header.detail.process not in ("baseline", "extended") or has_several_scans(header)
+    return header.info.height if whole else min(header.info.height, (bottom // block + 2) * block)
+
+
+def has_several_scans(header: Header) -> bool:
+    """Whether several scans describe a block: its bits one after another (progressive), or one channel after another.
+
+    Not said of arithmetic coding, whose decoders may look beyond the end of a scan.
+    """
+    detail = header.detail
+    part = header.source.read_all()[detail.scans + 4] != header.info.channels
+    return detail.process == "progressive" or (part and "arithmetic" not in detail.process)
 
 
 def minimal_jpeg(header: Header, height: int | None = None) -> bytes:
