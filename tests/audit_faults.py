@@ -197,7 +197,8 @@ def faults(num_classes: int, ignore_index: int) -> list[Fault]:
         ("JPEG of 0 and 255", ("lossy-mask",), {f"q{q}": partial(_jpeg_255, quality=q) for q in (50, 75, 90, 95)}),
         ("shifted", ("shifted-mask",), {f"{y}, {x}": partial(_moved, y=y, x=x) for y, x in _SHIFTS}),
         ("of another", ("shifted-mask",), {n: partial(_turned, how=n) for n in ("mirrored", "turned")}),
-        ("empty", ("empty-mask",), {"": lambda m, r: np.zeros_like(m)}),
+        # Where 0 is what is ignored, an empty mask is ignored altogether.
+        ("empty", ("empty-mask", "all-ignored"), {"": lambda m, r: np.zeros_like(m)}),
         ("all ignored", ("all-ignored",), {"": lambda m, r: np.full_like(m, ignore_index)}),
         ("one too high", (out_of_range,), {"": lambda m, r: np.where(m == ignore_index, m, m + 1).astype(m.dtype)}),
         ("unknown label", (out_of_range,), {f"{n} pixels": partial(_unknown, pixels=n) for n in (3, 300)}),

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from segkit import audit, io
+from segkit.audit import Finding
 from segkit.audit._judge.checks import judge
 from segkit.audit._judge.set import MeasuredSet
 from segkit.audit._measure.row import Options
@@ -46,7 +47,7 @@ class Set:
         self.options = Options(num_classes, None, ignore_index)
         self.parts = [measure([item], self.options) for item in self.items]
 
-    def findings(self, number=None, image=None, mask=None):
+    def findings(self, number=None, image=None, mask=None, said=()):
         parts, items = list(self.parts), list(self.items)
         if number is not None:
             items[number] = (str(image), str(mask))
@@ -58,7 +59,7 @@ class Set:
                 entry[0] += pixels
                 entry[1] += count
         rows = np.concatenate([part.rows for part in parts])
-        findings = [f for part in parts for f in part.findings]
+        findings = [*said, *(f for part in parts for f in part.findings)]
         data = MeasuredSet(items, rows, labels, self.options, findings)
         judge(data)
         return data.findings
@@ -189,6 +190,28 @@ def test_a_fault_of_a_mask_is_found(clean, request, tmp_path, code, strength, fa
         io.write_mask(path, fault(io.read_mask(mask_path)))
         found.append(code in clean.codes(number, image_path, path))
     assert all(found), found
+
+
+@pytest.mark.parametrize("gain", [1.2, 1.35, 1.5])
+def test_a_usual_picture_whose_contrast_was_stretched_is_neither_dark_nor_bright(clean, tmp_path, gain):
+    """As two slices of the ISBI 2012 membranes: levels are missing, and nobody sees it."""
+    means = np.concatenate([part.rows["mean"] for part in clean.parts])
+    number = int(abs(means - np.median(means)).argmin())
+    image_path, mask_path = clean.items[number]
+    image = io.read_image(image_path)
+    for toward in (-6, 6):  # of 255, so that it leans
+        io.write_image(tmp_path / "a.tif", scaled(image, gain, image.mean() * (1 - gain) + toward))
+        assert not clean.codes(number, tmp_path / "a.tif", mask_path) & {"too-bright", "too-dark"}
+
+
+def test_a_mask_that_fits_well_somewhere_else_is_moved_whatever_a_note_says_of_its_image(clean, request, tmp_path):
+    number = TARGETS[request.node.callspec.params["clean"]][0]
+    image_path, mask_path = clean.items[number]
+    io.write_mask(tmp_path / "a.png", moved(io.read_mask(mask_path), 9, -7))
+
+    note = Finding("low-information", "info", str(image_path), None, None, "Little detail.", "Look at it.")
+    found = clean.findings(number, image_path, tmp_path / "a.png", said=[note])
+    assert "shifted-mask" in {f.code for f in found if f.path == str(tmp_path / "a.png")}
 
 
 def test_the_clean_sets_are_silent(clean):

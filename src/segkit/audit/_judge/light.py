@@ -42,6 +42,7 @@ SUNK, SUNK_MEAN, DEEP, DEEP_8_BIT = 0.55, 0.8, 4, 8  # of the mean, where white 
 SUNK_FAR = 2  # distance beside SUNK_MEAN | gamma 2.5 to 4, 16 bit
 DARKNESS, SILENCE = 1.8, 2.5  # falls of p99.9 and of noise: no light at all, however mixed the set | gain 0.08
 UNEVEN, MORE, LEAN = 2.4, 1.4, 0.3  # of levels: alone; times the usual; of the mean, to say which way | gains, gammas
+SEEN = 0.4  # octaves of the mean, from black and white, beside LEAN | stretched slices; gains, gammas
 RISE, RISE_FLAT, FLAT = 0.1, 0.16, 0.8  # of black, shares of white; with so many octaves less contrast | black raised
 CUT, CUT_USUAL = 0.02, 2  # share at white where black is raised; times the usual | black raised
 BRIGHTER, LIGHT, NOISY = 10, 1, -2  # all evidence in 8 bit; of the mean, and of noise, beside it | gains 1.8 to 4
@@ -109,16 +110,21 @@ def _one_dtype(data: MeasuredSet, ours: np.ndarray) -> Iterator[Finding]:
         """Octaves above black less octaves below white: towards either end, small steps count more."""
         return octaves(values) - np.log2(np.maximum(white - values, white / 256))
 
+    # Where part of an image has no light at all (outside of a sample), its calmest part says nothing about noise, and
+    # the border of the sample is most of its detail: such images say nothing about what is usual for others.
+    empty = (rows["clipped_low"] > np.median(rows["clipped_low"][ours]) + EMPTY) & (rows["p01"] < full / 256)
+
     def far(values: np.ndarray, least: float) -> np.ndarray:
         return distances(np.where(ours, values, np.nan), least=least)
+
+    def finer(values: np.ndarray, least: float) -> np.ndarray:
+        return np.where(empty, far(values, least), distances(np.where(ours & ~empty, values, np.nan), least=least))
 
     level = far(octaves(rows["p99"]), LEAST["p99"])
     noise = far(rows["quiet"], LEAST["quiet"])
     spread = octaves(rows["p99"] - rows["p01"])
     place = far((rows["p50"] - rows["p01"]) / np.maximum(rows["p99"] - rows["p01"], 1e-6), LEAST["place"])
     mean = far(height(rows["mean"]), LEAST["mean"])
-    # Where part of an image has no light at all (outside of a sample), its calmest part says nothing about noise.
-    empty = (rows["clipped_low"] > np.median(rows["clipped_low"][ours]) + EMPTY) & (rows["p01"] < full / 256)
 
     # Less light takes the noise away, too; a tile of dark background is darker only.
     fall = _below(octaves(rows["p99"]))
@@ -131,7 +137,10 @@ def _one_dtype(data: MeasuredSet, ours: np.ndarray) -> Iterator[Finding]:
     too_dark |= (sunk >= SUNK) & deep & (-place >= 0) & ~empty
     # Levels that no camera leaves like this: changed afterwards, towards the dark or towards the bright.
     changed = ours & (rows["uneven"] > max(UNEVEN, MORE * _usual(rows["uneven"][ours])))
-    darkened, brightened = changed & (mean <= -LEAN), changed & (mean >= LEAN)
+    # A picture whose contrast was only stretched is no darker or brighter than others, as far as anybody sees.
+    seen = height(rows["mean"]) - np.nanmedian(height(rows["mean"]))
+    darkened = changed & (mean <= -LEAN) & (seen <= -SEEN)
+    brightened = changed & (mean >= LEAN) & (seen >= SEEN)
     # However mixed the set: no light at all, and no noise in it.
     too_dark |= (_below(octaves(rows["p999"])) >= DARKNESS) & (_below(rows["quiet"]) >= SILENCE)
 
@@ -160,10 +169,10 @@ def _one_dtype(data: MeasuredSet, ours: np.ndarray) -> Iterator[Finding]:
     # What is out of focus loses its finest detail first; less light or contrast takes all detail alike.
     names = "sharp", "coarse_sharp", "lopsided", "coarse_lopsided", "fine"
     sharp, coarse, lopsided, coarse_lopsided, fine = (
-        far(rows[name], least) for name, least in zip(names, LEAST_DETAIL, strict=True)
+        finer(rows[name], least) for name, least in zip(names, LEAST_DETAIL, strict=True)
     )
     ratios = -sharp, -coarse, lopsided, coarse_lopsided
-    softer = together(*ratios, -fine, np.where(empty, 0, -noise))
+    softer = together(*ratios, -fine, np.where(empty, 0, -finer(rows["quiet"], LEAST["quiet"])))
     softer = (softer >= BLURRED) & (together(*ratios) >= RATIOS)
     # What the spectrum shows is blur in any picture, if it is not what most of this set show.
     soft, moved = (

@@ -135,9 +135,9 @@ def made_wrong(data: MeasuredSet) -> Iterator[Finding]:
         reason = f"{value:.2%} of its pixels have a label that none of their neighbours has, usually {usual:.2%}."
         yield CODES.finding("speckle", data.mask(i), reason, value=value)
         taken[i] = True
+    moved = _moved(rows, ok) & ~taken
     suspected = {finding.path for finding in data.findings}
     ok = ok & [image not in suspected for image, _ in data.files]  # a bad image has no edges to lie on
-    moved = _moved(rows, ok) & ~taken
     for i in moved.nonzero()[0].tolist():
         y, x = float(rows["shift_y"][i]), float(rows["shift_x"][i])
         steps = [f"{abs(round(y))} pixels {'down' if y > 0 else 'up'}"] * (round(y) != 0)
