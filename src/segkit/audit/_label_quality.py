@@ -96,9 +96,9 @@ def label_quality(
 ) -> LabelQuality:
     """Score the labels of each image, and each place in it, by the probabilities that a network gives them.
 
-    A place is a connected patch of one label that the network takes for one other class. How sure the network must be
-    is learnt from the set: as sure as it usually is where that class is labelled, and deeper inside than the slivers
-    that every network gets wrong along boundaries.
+    A place is a connected patch of one label that the network takes for one other class. How much a label must be
+    doubted is learnt from the set: its probability beside what that class usually gets where it is labelled, and deeper
+    inside than the slivers that every network gets wrong along boundaries.
 
     Use predictions that were not trained on these masks (from another fold), else the network has learnt the mistakes.
     Both streams are read once, image by image: generators will do, and only a few numbers of each image are kept.
