@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -133,6 +134,11 @@ def test_duplicates_of_an_audit_stay_together_and_its_other_findings_do_not_matt
     folds = split_folds(pairs, 4, duplicates=report, stratify=None)
     assert folds.units[0] == folds.units[7] == folds.units[9]
     assert len(set(folds.units.tolist())) == 10
+    absolute = [[str(Path(pairs[3][0]).absolute()), pairs[4][0]]]
+    folds = split_folds(pairs, 4, duplicates=absolute, stratify=None)
+    assert folds.units[3] == folds.units[4]
+    with pytest.raises(DataError, match="of the images in `pairs`, got others, such as 'x.png'"):
+        split_folds(pairs, 2, duplicates=[["x.png", "y.png"]], stratify=None)
     with pytest.raises(TypeError, match="groups of paths, got the path"):
         split_folds(pairs, 2, duplicates=[pairs[0][0]], stratify=None)
 
@@ -147,6 +153,27 @@ def test_tiles_that_touch_stay_together_and_a_gap_parts_them():
     pairs = [(f"{scene}_r{row}_c{column}.png", "m") for scene, row, column in places]
     pattern = r"(?P<scene>\w+)_r(?P<row>\d+)_c(?P<column>\d+)"
     assert split_folds(pairs, 3, groups=pattern, stratify=None).units.tolist() == [0, 0, 0, 1, 1, 2]
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 10**6), st.sampled_from([(256, 0), (256, 64), (100, 30)]))
+def test_no_two_tiles_that_touch_are_in_two_folds_however_the_last_ones_are_moved(seed, tiles):
+    rng, (size, overlap) = np.random.default_rng(seed), tiles
+    places = []
+    for scene in range(3):
+        tops, lefts = (
+            sorted({min(i, end - size) for i in range(0, end - overlap, size - overlap)})
+            for end in rng.integers(3 * size, 6 * size, 2).tolist()
+        )
+        places += [(scene, top, left) for top in tops for left in lefts if rng.random() < 0.8]
+    pairs = [(f"s{scene}_r{top}_c{left}.png", "m") for scene, top, left in places]
+    pattern = r"(?P<scene>\w+)_r(?P<row>\d+)_c(?P<column>\d+)"
+    units = split_folds(pairs, 2, groups=pattern, stratify=None).units
+    for i, (scene, top, left) in enumerate(places):
+        for j, (other, down, across) in enumerate(places):
+            if scene == other and abs(top - down) <= size - overlap and abs(left - across) <= size - overlap:
+                assert units[i] == units[j], (pairs[i], pairs[j])
+            assert scene == other or units[i] != units[j]
 
 
 def test_boxes_that_touch_stay_together():

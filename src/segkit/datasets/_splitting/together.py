@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
@@ -36,13 +38,19 @@ def units_of(images: Sequence[str], groups: Groups, duplicates: Any) -> np.ndarr
 
     at: dict[str, list[int]] = {}
     for i, image in enumerate(images):
-        at.setdefault(os.path.normpath(image), []).append(i)
+        at.setdefault(os.path.abspath(image), []).append(i)
     for same in at.values():
         join(same)
     for same in _grouped(images, groups):
         join(same)
-    for paths in _linked(duplicates):
-        join(i for path in paths for i in at.get(os.path.normpath(path), []))
+    linked = list(_linked(duplicates))
+    for paths in linked:
+        join(i for path in paths for i in at.get(os.path.abspath(path), []))
+    if linked and not any(os.path.abspath(path) in at for paths in linked for path in paths):
+        raise DataError(
+            f"split_folds: `duplicates` must be of the images in `pairs`, got others, such as {linked[0][0]!r}. Audit "
+            "the same files, in the same folder; or leave it out."
+        )
     order = sorted(range(len(images)), key=lambda i: images[i])
     number: dict[int, int] = {}
     for i in order:
@@ -70,7 +78,7 @@ def _grouped(images: Sequence[str], groups: Groups) -> Iterable[list[int]]:
             else:
                 keys.append(found.group(1))
         if tiles:
-            return [same for scene in tiles.values() for same in _touching(scene)]
+            return _touching(tiles.values())
     elif callable(groups):
         keys = [groups(image) for image in images]
     else:
@@ -101,22 +109,31 @@ def _pattern(text: str) -> re.Pattern[str]:
     return pattern
 
 
-def _touching(tiles: list[tuple[int, int, int]]) -> Iterable[list[int]]:
-    """Pairs of tiles of one scene that touch, also at a corner: one smallest step apart in each direction."""
-    rows, columns = ({tile[k] for tile in tiles} for k in (1, 2))
-    steps = []
-    for places in (rows, columns):
-        apart = np.diff(sorted(places))
-        steps.append(int(apart.min()) if len(apart) else 1)
-    at: dict[tuple[int, int], list[int]] = {}
-    for i, row, column in tiles:
-        at.setdefault((row, column), []).append(i)
-    for (row, column), here in at.items():
-        yield here
-        for down, across in ((0, 1), (1, -1), (1, 0), (1, 1)):
-            there = at.get((row + down * steps[0], column + across * steps[1]))
-            if there:
-                yield [here[0], there[0]]
+def _touching(scenes: Iterable[list[tuple[int, int, int]]]) -> Iterable[list[int]]:
+    """Pairs of tiles of one scene that touch, also at a corner.
+
+    They do if they are at most the usual step apart. The last tile of a row is often moved back to end where the scene
+    does, so steps may be shorter than usual.
+    """
+    scenes = list(scenes)
+    rows, columns = (
+        Counter(int(step) for tiles in scenes for step in np.diff(sorted({tile[k] for tile in tiles}))) for k in (1, 2)
+    )
+    steps = _usual_step(rows, columns), _usual_step(columns, rows)
+    for tiles in scenes:
+        at: dict[tuple[int, int], list[tuple[int, int, int]]] = {}
+        for tile in tiles:
+            cell = (tile[1] // steps[0], tile[2] // steps[1])
+            for down, across in itertools.product((-1, 0, 1), repeat=2):
+                for other in at.get((cell[0] + down, cell[1] + across), []):
+                    if all(abs(tile[k] - other[k]) <= steps[k - 1] for k in (1, 2)):
+                        yield [tile[0], other[0]]
+            at.setdefault(cell, []).append(tile)
+
+
+def _usual_step(steps: Counter[int], across: Counter[int]) -> int:
+    """The most common distance between neighbouring rows or columns; of several, what the other direction has."""
+    return max(steps, key=lambda step: (steps[step], across[step], step), default=1)
 
 
 def _meeting(boxes: np.ndarray) -> Iterable[list[int]]:
