@@ -99,8 +99,8 @@ def test_only_the_overlaps_of_one_row_of_crops_are_held():
     most = 0
     for box in boxes:
         merger.add(torch.zeros(1, classes, side, side), [box])
-        cells = merger._merging._cells._cells
-        most = max(most, sum(cell.values.untyped_storage().nbytes() for cell in cells))
+        carried = merger._merging._overlaps.carried.values()
+        most = max(most, sum(values.untyped_storage().nbytes() for values in carried))
     assert most <= 4 * classes * (size[1] * (overlap + 1) + 2 * side * side)
 
 
@@ -268,6 +268,23 @@ def test_a_part_of_something_else_is_thrown_away(tmp_path):
         for box in merger.missing[:9]:
             merger.add(torch.zeros(1, 2, 100, 100), box)
         merger.close()
+
+
+def test_crops_at_odd_places_go_on_after_a_stop_too(tmp_path):
+    boxes = [(0, 0, 1000, 60), (0, 60, 300, 60), (300, 60, 300, 60), (590, 50, 410, 70)]
+    logits = {box: torch.randn(1, 3, *box[2:], generator=torch.Generator().manual_seed(box[0])) for box in boxes}
+    options = {"keep": "argmax", "out": tmp_path / "map.tif"}
+    for stop in (3, 4):
+        merger = CropMerger(boxes, (1000, 120), **options)
+        missing = [tuple(box[:4]) for box in merger.missing]
+        for box in missing[:stop]:
+            merger.add(logits[box], box)
+        merger.close() if stop == 3 else merger.finish()
+    assert missing == [boxes[0], *boxes[2:]], "the second ends in rows that the file has"
+    whole = CropMerger(boxes, (1000, 120), keep="argmax")
+    for box in boxes:
+        whole.add(logits[box], box)
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "map.tif"), whole.finish())
 
 
 def test_two_processes_do_not_write_one_file(tmp_path):

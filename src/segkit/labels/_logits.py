@@ -48,7 +48,7 @@ def from_logits(logits: Tensor, *, axis: int = 1) -> Tensor:
     # cache; a later class takes a pixel only if it is larger, so that its number is the maximum of those that did.
     # A block is too small for threads, and NumPy begins an operation in a third of the time of torch.
     found = torch.empty(logits.shape[1:], dtype=dtype)
-    for block, labels in _blocks(logits, found, 2**15):
+    for block, labels in _blocks(logits, found, 2**16):
         planes, out = (block if block.dtype == torch.float64 else block.float()).numpy(), labels.numpy()
         best, taken, number = planes[0].copy(), np.empty(out.shape, bool), np.empty_like(out)
         out.fill(0)

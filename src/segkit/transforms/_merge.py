@@ -14,7 +14,7 @@ from torch import Tensor
 from segkit.errors import DataError
 from segkit.labels import from_logits
 from segkit.transforms._crops import CropBox
-from segkit.transforms._merging.cells import Cell, Cells, uncovered
+from segkit.transforms._merging.overlaps import overlaps_of, uncovered
 from segkit.transforms._merging.scene_file import SceneFile
 from segkit.transforms._resampling.geometry import Size
 from segkit.transforms._resampling.inputs import as_size
@@ -130,7 +130,7 @@ class CropMerger:
     What comes out equals `merge_crops` bit for bit, in whatever order and batches the crops come: they are averaged in
     the order of their places, and one that comes before its turn waits. Rows are finished, and with `out` written and
     forgotten, as soon as no crop can touch them; then memory holds the overlaps of one row of crops, whatever
-    the height.
+    the height. Of crops that stand in no grid it holds whole rows.
 
     Args:
         geometry: the boxes of all crops, from `GridCrop(size, overlap).geometry((H, W))` for instance.
@@ -243,7 +243,7 @@ class CropMerger:
 
 
 class _Merging:
-    """Crops in the order of their places, cells in between, and where finished rectangles go."""
+    """Crops in the order of their places, and where finished rectangles go."""
 
     def __init__(
         self,
@@ -269,7 +269,7 @@ class _Merging:
         self.result: Tensor = torch.empty(0)  # all of the map, or the rows of it that are not in the file
         self._first = 0  # the row of the map that `result` begins with
         self._file: SceneFile | None = None
-        self._cells = Cells([self.boxes[n][:4] for n in self.order], blend, self._keep_cell)
+        self._overlaps = overlaps_of([self.boxes[n][:4] for n in self.order], self.size, blend, self._keep_rectangle)
 
     def _check_boxes(self) -> None:
         height, width = self.size
@@ -319,7 +319,7 @@ class _Merging:
         values = self._of_full_size(values, number)
         if values.dtype in (torch.float16, torch.bfloat16):
             values = values.float()
-        row = min(self._cells.add(self.turn, values.flip(-1) if box.mirrored else values), self.size[0])
+        row = self._overlaps.add(self.turn, values.flip(-1) if box.mirrored else values)
         self.turn = self._next(self.turn + 1)
         if self._file is not None and row > self._first:
             rows = self.result[: row - self._first].cpu().numpy()
@@ -362,28 +362,23 @@ class _Merging:
             f"smaller by a whole factor, got {[height, width]}. {hint}"
         )
 
-    def _keep_cell(self, cell: Cell) -> None:
-        """Put a finished rectangle where it belongs."""
-        values = cell.values
+    def _keep_rectangle(self, top: int, left: int, values: Tensor) -> None:
+        """Put what is finished where it belongs."""
+        values, top = values[..., max(0, self._first - top) :, :], max(top, self._first)  # the file has those before
         if self.keep == "argmax":
             values = from_logits(values, axis=-3)
         elif self.keep == "probabilities":
             values = values.softmax(-3)
-        if not self.result.numel():
-            height = self.size[0] if self._file is None else max(box.height for box in self.boxes)
-            if self._file is not None and self.keep != "argmax":
-                # Channels last, as the file has them.
-                self.result = values.new_empty(height, self.size[1], values.shape[-3])
-            else:
-                self.result = values.new_empty(*values.shape[:-2], height, self.size[1])
-        top = cell.top - self._first
-        if top < 0:  # the file has these rows
-            values, top = values[..., -top:, :], 0
-        if self._file is not None and self.keep != "argmax":
+        if channels_last := self._file is not None and self.keep != "argmax":
             values = values.movedim(-3, -1)
-            self.result[top : top + values.shape[0], cell.left : cell.left + cell.width] = values
-        else:
-            self.result[..., top : top + values.shape[-2], cell.left : cell.left + cell.width] = values
+        rows, columns = (-3, -2) if channels_last else (-2, -1)
+        if not self.result.numel():
+            shape = list(values.shape)
+            shape[rows] = self.size[0] if self._file is None else max(box.height for box in self.boxes)
+            shape[columns] = self.size[1]
+            self.result = values.new_empty(shape)
+        place = self.result.narrow(rows, top - self._first, values.shape[rows])
+        place.narrow(columns, left, values.shape[columns]).copy_(values)
 
     def finish(self) -> Any:
         """The result, or the path of the file, which is whole now."""
