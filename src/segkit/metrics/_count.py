@@ -35,17 +35,29 @@ def _count(prediction: Tensor, target: Tensor, classes: int, ignored: tuple[int,
     """The counts of some pixels, [C + 1, C + 1]."""
     size = (classes + 2) * (classes + 1)
     code = _codes(prediction, target, classes, ignored, torch.int16 if size <= 2**15 else torch.int64)
-    return torch.bincount(code, minlength=size).view(-1, classes + 1)[:-1]
+    return _count_codes(code, size).view(-1, classes + 1)[:-1]
 
 
 def _count_bytes(prediction: Tensor, target: Tensor, classes: int, ignored: tuple[int, ...]) -> Tensor:
     """The same with a row for each of the 256 labels that uint8 holds: nothing is looked for."""
-    code = torch.add(_in_range(prediction, classes).to(torch.int16), target.to(torch.int16), alpha=classes + 1)
-    table = torch.bincount(code, minlength=256 * (classes + 1)).view(256, classes + 1)
+    code = _in_range(prediction, classes).to(torch.int16).add_(target.to(torch.int16), alpha=classes + 1)
+    table = _count_codes(code, 256 * (classes + 1)).view(256, classes + 1)
     for label in ignored:
         if 0 <= label < 256:
             table[label] = 0
     return torch.cat([table[:classes], table[classes:].sum(0, keepdim=True)])
+
+
+def _count_codes(code: Tensor, size: int) -> Tensor:
+    """How often each number in [0, size) comes, int64 [size]; `code`, int16 or int64, is used up.
+
+    Neighbours mostly are the same class, and a number that grows twice in a row has to be stored before it is read
+    again. So neighbours count into up to four tables, as far as int16 reaches; four of their codes are one int64.
+    """
+    tables = min(4, 2**15 // size) if code.dtype == torch.int16 else 1
+    four = code[: len(code) // 4 * 4].view(torch.int64) if tables > 1 else code[:0]
+    four += sum(place % tables * size << 16 * place for place in range(4))
+    return torch.bincount(code, minlength=tables * size).view(tables, size).sum(0)
 
 
 def _codes(prediction: Tensor, target: Tensor, classes: int, ignored: tuple[int, ...], dtype: torch.dtype) -> Tensor:
