@@ -91,8 +91,8 @@ class ConfusionMatrix(Scores):
             ValueError: shapes or devices do not belong together.
         """
         found, truth = as_labels(prediction, target, self.num_classes, self._unlabelled())
-        rows = [x[:, None].flatten(1) if self.per_image else x.reshape(1, -1) for x in (found, truth)]
-        counts = count_pairs(*rows, self.num_classes, self._ignored)
+        p, t = (x[:, None].flatten(1) if self.per_image else x.reshape(1, -1) for x in (found, truth))
+        counts = count_pairs(p, t, self.num_classes, self._ignored)
         pairs = counts.sum(0)
         if pairs.device.type == "cpu":
             self._check(pairs)
