@@ -118,6 +118,24 @@ def test_the_same_drawing_gives_the_same_bits_in_every_format(tmp_path, name):
     assert (drawn.mask("some/where/a.jpg", classes=["cat", "dog"], size=SIZE) == EXPECTED).all()
 
 
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize(
+    "window", [(0, 0, HEIGHT, WIDTH), (7, 11, 20, 30), (40, 50, 8, 14), (3, 0, 1, 1), (5, 5, 0, 9)]
+)
+def test_a_window_has_the_pixels_of_the_whole_in_every_format(tmp_path, name, window):
+    options = {"order": "column", "origin": 1} if name.endswith(".csv") else {}
+    drawn = read(write(tmp_path / name, EVERY[name]()), **options)
+    top, left, height, width = window
+    for instances in (False, True):
+        mask = {"classes": {"cat": 1, "dog": 2, "0": 1, "1": 2}, "size": SIZE, "instances": instances}
+        part = drawn.mask("a.jpg", window=window, **mask)
+        assert part.dtype == drawn.mask("a.jpg", **mask).dtype
+        assert (part == drawn.mask("a.jpg", **mask)[top : top + height, left : left + width]).all()
+        assert part.shape == (height, width)
+    with pytest.raises(ValueError, match="`window` must be .* inside 48 x 64, got \\(40, 0, 9, 1\\)"):
+        drawn.mask("a.jpg", classes={"cat": 1, "dog": 2, "0": 1, "1": 2}, size=SIZE, window=(40, 0, 9, 1))
+
+
 @pytest.mark.parametrize("name", [n for n in EVERY if not n.endswith(".csv")])
 def test_objects_are_numbered_in_the_order_of_the_file_in_every_format(tmp_path, name):
     path = write(tmp_path / name, EVERY[name]())

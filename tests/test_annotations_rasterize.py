@@ -23,7 +23,7 @@ def near_an_edge(ring, height, width):
     near = np.zeros((height, width), bool)
     x, y = np.arange(width) + 0.5, (np.arange(height) + 0.5)[:, None]
     for (x0, y0), (x1, y1) in zip(ring, np.roll(ring, -1, axis=0), strict=True):
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(all="ignore"):
             near |= np.abs(x0 + (y - y0) * (x1 - x0) / (y1 - y0) - x) < 1e-9
     return near
 
@@ -41,6 +41,21 @@ def test_every_centre_not_on_an_edge_is_as_a_naive_test_of_it_says(shapes, heigh
         near |= near_an_edge(np.array(ring), height, width)
     out = rasterize(shapes, (height, width))
     assert (out == expected)[~near].all()
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(rings, min_size=1, max_size=4), st.data())
+def test_a_window_has_the_pixels_of_the_whole_also_of_holes_and_ellipses(outlines, data):
+    height, width = data.draw(st.integers(1, 40)), data.draw(st.integers(1, 40))
+    (top, bottom), (left, right) = (
+        sorted((data.draw(st.integers(0, n)), data.draw(st.integers(0, n)))) for n in (height, width)
+    )
+    shapes = [Shape("a", (outlines[0],), holes=tuple(outlines[1:2])), Shape("b", tuple(outlines[1:]))]
+    shapes.append(Shape("c", ellipse=(12.5, 9.25, 7.0, 3.0, 30.0)))
+    whole, part = np.zeros((height, width), np.int32), np.zeros((bottom - top, right - left), np.int32)
+    annotations._drawing.draw.draw(whole, shapes, np.arange(1, 4))
+    annotations._drawing.draw.draw(part, shapes, np.arange(1, 4), (height, width), (top, left))
+    assert (part == whole[top:bottom, left:right]).all()
 
 
 @pytest.mark.parametrize("scale", [1.0, 60.0, 900.0])

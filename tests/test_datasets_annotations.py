@@ -69,6 +69,22 @@ def test_workers_draw_the_same_masks(here, method):
     assert torch.equal(masks, torch.stack([theirs[i]["mask"] for i in range(4)]))
 
 
+def test_of_a_crop_only_the_window_is_drawn(here):
+    asked = []
+
+    def draw(image, size, window=None):
+        asked.append(window)
+        return np.zeros(size if window is None else window[2:], np.uint8)
+
+    crop = transforms.RandomCrop(16)
+    PairDataset(find_images(here / "images"), masks=draw, transform=crop)[0]
+    PairDataset(find_images(here / "images"), masks=draw)[0]
+    assert asked[0][2:] == (16, 16)
+    assert asked[1] is None
+    whole = PairDataset(find_images(here / "images"), masks=lambda image, size: np.ones(size, np.uint8), transform=crop)
+    assert whole[0]["mask"].shape == (16, 16)
+
+
 def test_parts_and_sums_draw_too(here):
     ours, theirs = both(here)
     part = (ours + ours).datasets[1].split([[0, 2], [1, 3]])[0]

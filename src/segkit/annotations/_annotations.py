@@ -112,6 +112,7 @@ class Annotations:
         background: int = 0,
         unknown: Literal["error", "skip"] | int = "error",
         crowd: Literal["class", "ignore"] = "class",
+        window: tuple[int, int, int, int] | None = None,
     ) -> np.ndarray:
         """The mask of a picture.
 
@@ -129,10 +130,11 @@ class Annotations:
             background: the number of what nobody drew.
             unknown: what happens to a class that is not in `classes`: "error", "skip" its shapes, or a number.
             crowd: "class": COCO's crowds count as their class; "ignore": they are 255.
+            window: (top, left, height, width), inside the picture: only this part, which has the pixels of the whole.
 
         Returns:
-            [H, W]: uint8 if all class numbers fit, else uint16 or int32. With `instances` int32: 0 and then 1, 2, … in
-            the order of the file; parts of one object share a number.
+            [H, W], or of the window: uint8 if all class numbers fit, else uint16 or int32. With `instances` int32: 0,
+            then 1, 2, … in the order of the file; parts of one object share a number.
 
         Raises:
             DataError: no such picture, or several; nobody has finished it; its size is not known or another one; a
@@ -150,11 +152,16 @@ class Annotations:
             values = _object_numbers([shape for shape, _ in kept], [number != background for _, number in kept])
         else:
             listed = [*class_numbers("mask", classes).values(), background, IGNORE_INDEX if crowd == "ignore" else 0]
-            dtype, first = smallest_dtype([*listed, *(n for _, n in kept)]), background
+            dtype, first = smallest_dtype({*listed, *(n for _, n in kept)}), background
             values = [number for _, number in kept]
+        top, left, tall, wide = window or (0, 0, height, width)
+        if window and not (0 <= top <= top + tall <= height and 0 <= left <= left + wide <= width):
+            raise ValueError(
+                f"mask: `window` must be (top, left, height, width) inside {height} x {width}, got {window}."
+            )
         with _in_memory("mask", picture.name, (height, width)):
-            out = np.full((height, width), first, dtype)
-            draw(out, [shape for shape, _ in kept], np.array(values, np.int64))
+            out = np.full((tall, wide), first, dtype)
+            draw(out, [shape for shape, _ in kept], np.array(values, np.int64), (height, width), (top, left))
         return out
 
     def masks(
@@ -164,8 +171,10 @@ class Annotations:
         background: int = 0,
         unknown: Literal["error", "skip"] | int = "error",
         crowd: Literal["class", "ignore"] = "class",
-    ) -> Callable[[str, tuple[int, int]], np.ndarray]:
+    ) -> Callable[..., np.ndarray]:
         """What `datasets.PairDataset` takes instead of mask files: a function of an image's path and size. It pickles.
+
+        Its argument ``window`` is that of `mask`, so that a data set that crops draws no more than the crop.
 
         Args:
             classes: as for `mask`; checked here, for all pictures.
@@ -315,8 +324,14 @@ def _in_memory(function: str, name: str, size: tuple[int, int]) -> Iterator[None
         ) from None
 
 
-def _mask_of(annotations: Annotations, options: dict[str, Any], image: str, size: tuple[int, int]) -> np.ndarray:
-    return annotations.mask(image, size=size, **options)
+def _mask_of(
+    annotations: Annotations,
+    options: dict[str, Any],
+    image: str,
+    size: tuple[int, int],
+    window: tuple[int, int, int, int] | None = None,
+) -> np.ndarray:
+    return annotations.mask(image, size=size, window=window, **options)
 
 
 def class_numbers(function: str, classes: Classes) -> dict[str, int]:

@@ -50,8 +50,8 @@ class PairDataset(MapStyle):
         remap: old class -> new class, applied to every mask. 255 stays 255 unless it is named, too.
         unmapped: the class of what `remap` does not name: ``"error"``, ``"keep"``, or a class such as 255.
         masks: what draws the masks instead of files, `pairs` being paths of images: ``Annotations.masks(classes=...)``,
-            or your own. Called ``masks(image path, (height, width))``, it gives integers [height, width] in classes.
-            It has to pickle for workers.
+            or your own. Called ``masks(image path, (height, width))``, it gives integers [height, width] in classes; if
+            it has an argument ``window``, only that part (top, left, height, width). It has to pickle for workers.
         transform: called ``transform(image, mask)``, or with the keywords ``generator``, ``size`` and ``focus_class``
             as far as the index carries them (see `segkit.samplers.SampleKey`); returns (image, mask).
         scale: True gives float32 images in [0, 1], divided by the largest value of their *stored* depth (12 bits:
@@ -99,7 +99,7 @@ class PairDataset(MapStyle):
         unknown: Literal["error"] | int = "error",
         remap: Mapping[int, int] | None = None,
         unmapped: Literal["error", "keep"] | int = "error",
-        masks: Callable[[str, tuple[int, int]], np.ndarray] | None = None,
+        masks: Callable[..., np.ndarray] | None = None,
         transform: Callable[..., Any] | None = None,
         scale: bool = True,
         channels: Literal["rgb"] | Sequence[int] | None = None,

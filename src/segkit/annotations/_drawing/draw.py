@@ -8,24 +8,33 @@ import numpy as np
 
 from segkit.annotations._drawing.paint import paint_rings
 from segkit.annotations._drawing.shape import Note, Shape
-from segkit.annotations._drawing.spans import crosses_itself, ellipse_patch, ellipse_reach
+from segkit.annotations._drawing.spans import Window, crosses_itself, ellipse_patch, ellipse_reach
 from segkit.errors import DataError
 
 __all__ = ["draw", "judge"]
 
 
-def draw(out: np.ndarray, shapes: Sequence[Shape], values: np.ndarray) -> None:
+def draw(
+    out: np.ndarray,
+    shapes: Sequence[Shape],
+    values: np.ndarray,
+    size: tuple[int, int] | None = None,
+    corner: tuple[int, int] = (0, 0),
+) -> None:
     """Paint each shape's value into `out`, C-contiguous integers [H, W]: by z, and later over earlier.
 
-    Neighbours in that order that have outlines only are painted together.
+    Neighbours in that order that have outlines only are painted together. `out` is a picture of `size`, or the part of
+    it whose (top, left) is `corner`.
     """
-    height, width = out.shape
+    height, width = size or out.shape
+    window = (*corner, *out.shape)
     rings: list[np.ndarray] = []
     of_ring: list[int] = []
 
     def flush() -> None:
         if rings:
-            paint_rings(out, rings, np.array(of_ring, np.int64))
+            inside = range(len(rings)) if window[2:] == (height, width) else _touching(rings, window)
+            paint_rings(out, [rings[i] for i in inside], np.array([of_ring[i] for i in inside], np.int64), corner)
             rings.clear()
             of_ring.clear()
 
@@ -36,36 +45,48 @@ def draw(out: np.ndarray, shapes: Sequence[Shape], values: np.ndarray) -> None:
             of_ring += [int(values[i])] * len(shape.rings)
             continue
         flush()
-        for top, left, inside in _patches(shape, height, width):
+        for top, left, inside in _patches(shape, height, width, window):
             part = out[top : top + inside.shape[0], left : left + inside.shape[1]]
             np.copyto(part, out.dtype.type(values[i]), where=inside)
     flush()
 
 
-def _patches(shape: Shape, height: int, width: int) -> list[tuple[int, int, np.ndarray]]:
-    """(top, left, bool [h, w]) of all parts of a shape."""
+def _touching(rings: Sequence[np.ndarray], window: Window) -> list[int]:
+    """Which rings may have pixels in a window."""
+    x, y = np.concatenate(rings).T
+    sizes = np.array([len(ring) for ring in rings])
+    starts = np.cumsum(sizes) - sizes
+    top, left, height, width = window
+    touch = (np.maximum.reduceat(x, starts) > left) & (np.minimum.reduceat(x, starts) < left + width)
+    touch &= (np.maximum.reduceat(y, starts) > top) & (np.minimum.reduceat(y, starts) < top + height)
+    return np.flatnonzero(touch).tolist()
+
+
+def _patches(shape: Shape, height: int, width: int, window: Window) -> list[tuple[int, int, np.ndarray]]:
+    """(top, left, bool [h, w]) in a window of all parts of a shape on a picture of this size."""
     patches = []
+    above, before, tall, wide = window
     if shape.ellipse is not None:
-        patches.append(ellipse_patch(shape.ellipse, height, width))
+        patches.append(ellipse_patch(shape.ellipse, window))
     if shape.runs is not None:
         try:
             pixels = shape.runs.pixels(height, width)
         except DataError as error:
             raise DataError(f"{shape.source or 'a shape'}: {error}") from None
         top, left = shape.runs.box[:2] if shape.runs.box else (0, 0)
-        y, x = max(0, -top), max(0, -left)  # what reaches outside the picture is cut off
-        pixels = pixels[y : max(y, height - top), x : max(x, width - left)]
-        patches.append((max(0, top), max(0, left), pixels))
+        top, left = top - above, left - before
+        y, x = max(0, -top), max(0, -left)  # what reaches outside is cut off
+        patches.append((max(0, top), max(0, left), pixels[y : max(y, tall - top), x : max(x, wide - left)]))
     if shape.rings:
         points = np.concatenate(shape.rings)
-        low = np.floor(points.min(0)).clip(0, (width, height)).astype(int)
-        high = np.ceil(points.max(0)).clip(0, (width, height)).astype(int)
-        grid = np.zeros((high[1] - low[1], high[0] - low[0]), np.uint8)
+        low = np.floor(points.min(0)).clip((before, above), (before + wide, above + tall)).astype(int)
+        high = np.ceil(points.max(0)).clip((before, above), (before + wide, above + tall)).astype(int)
+        left, top = low.tolist()
+        grid = np.zeros((high[1] - top, high[0] - left), np.uint8)
         if grid.size:
             for part, value in ((shape.rings, 1), (shape.holes, 0)):
-                moved = [ring - low for ring in part]
-                paint_rings(grid, moved, np.full(len(moved), value))
-        patches.append((int(low[1]), int(low[0]), grid.view(np.bool_)))
+                paint_rings(grid, part, np.full(len(part), value), (top, left))
+        patches.append((top - above, left - before, grid.view(np.bool_)))
     return patches
 
 
@@ -78,7 +99,7 @@ def judge(image: str, shapes: Sequence[Shape], values: np.ndarray, size: tuple[i
     value_of = np.concatenate([[-1], np.asarray(values, np.int64)])
     for i, shape in enumerate(shapes):
         placed = shape.placed(height, width)
-        patches = _patches(placed, height, width)
+        patches = _patches(placed, height, width, (0, 0, height, width))
         drawn = np.zeros(0, np.int32)
         if patches:
             top, left = min(p[0] for p in patches), min(p[1] for p in patches)

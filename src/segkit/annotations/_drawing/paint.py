@@ -18,9 +18,14 @@ __all__ = ["paint_rings"]
 _LONG = 128  # bytes: for longer blocks a value is handed over once for each ring, not once for each span
 
 
-def paint_rings(out: np.ndarray, rings: Sequence[np.ndarray], values: np.ndarray) -> None:
-    """Set `out`, C-contiguous [H, W], to each ring's value inside it, in the order of the rings."""
-    for spans in spans_of(rings, *out.shape):
+def paint_rings(
+    out: np.ndarray, rings: Sequence[np.ndarray], values: np.ndarray, corner: tuple[int, int] = (0, 0)
+) -> None:
+    """Set `out`, C-contiguous [H, W], to each ring's value inside it, in the order of the rings.
+
+    `corner` is (top, left) of `out` in the picture whose coordinates the rings have.
+    """
+    for spans in spans_of(rings, (*corner, *out.shape)):
         _paint(out, spans, values[spans.first : spans.first + len(spans.boxes)].astype(out.dtype))
 
 

@@ -16,7 +16,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Spans", "crosses_itself", "ellipse_patch", "ellipse_reach", "spans_of"]
+__all__ = ["Spans", "Window", "crosses_itself", "ellipse_patch", "ellipse_reach", "spans_of"]
+
+Window = tuple[int, int, int, int]  # top, left, height, width
 
 _ROWS = 1 << 15  # rows of rings that are looked at together: what is made of them stays in the cache
 _RING = 1 << 6  # counted for each ring besides, since each is compared with each other
@@ -43,10 +45,11 @@ class _Edges(NamedTuple):
     """
 
     slot: np.ndarray  # of the first row
+    first: np.ndarray  # row, of the picture
     rows: np.ndarray  # how many
-    above: np.ndarray  # how far the upper end is above the first row
+    y: np.ndarray  # of the upper end, from the centre of row 0
     slope: np.ndarray
-    x: np.ndarray  # of the upper end
+    x: np.ndarray  # of the upper end, likewise
 
 
 class _Outlines(NamedTuple):
@@ -55,15 +58,17 @@ class _Outlines(NamedTuple):
     ways: tuple[_Edges, _Edges]  # down, up
 
 
-def _outlines(rings: Sequence[np.ndarray], height: int, width: int) -> _Outlines:
+def _outlines(rings: Sequence[np.ndarray], window: Window) -> _Outlines:
+    above, before, height, width = window
     sizes = np.array([len(ring) for ring in rings])
     ends = np.cumsum(sizes)
     starts = ends - sizes
     x, y = np.ascontiguousarray(np.concatenate(rings).T)
-    row = np.ceil(y - 0.5).clip(0, height).astype(np.int32)  # the first whose centre is not above the point
+    # The first row whose centre is not above the point.
+    row = (np.ceil(y - 0.5).clip(above, above + height) - above).astype(np.int32)
     top, bottom = np.minimum.reduceat(row, starts), np.maximum.reduceat(row, starts)
-    left = np.floor(np.minimum.reduceat(x, starts)).clip(0, width).astype(np.int32)
-    right = np.ceil(np.maximum.reduceat(x, starts)).clip(0, width).astype(np.int32)
+    left = (np.floor(np.minimum.reduceat(x, starts)) - before).clip(0, width).astype(np.int32)
+    right = (np.ceil(np.maximum.reduceat(x, starts)) - before).clip(0, width).astype(np.int32)
     slots = np.concatenate([[0], np.cumsum(bottom - top)])
     following = np.arange(1, len(x) + 1)
     following[ends - 1] = starts
@@ -76,49 +81,51 @@ def _outlines(rings: Sequence[np.ndarray], height: int, width: int) -> _Outlines
         order = np.argsort(slot, kind="stable")
         upper, lower = upper[order], lower[order]
         slope = (x[lower] - x[upper]) / (y[lower] - y[upper])
-        above = row[upper] - (y[upper] - 0.5)
-        ways.append(_Edges(slot[order], row[lower] - row[upper], above, slope, x[upper] - 0.5))
+        first = row[upper] + np.int32(above)
+        ways.append(_Edges(slot[order], first, row[lower] - row[upper], y[upper] - 0.5, slope, x[upper] - 0.5))
     return _Outlines(np.stack([top, left, bottom, right], 1), slots, (ways[0], ways[1]))
 
 
-def spans_of(rings: Sequence[np.ndarray], height: int, width: int) -> Iterator[Spans]:
+def spans_of(rings: Sequence[np.ndarray], window: Window) -> Iterator[Spans]:
     """The spans of all rings, some rings at a time.
 
     Args:
         rings: [N, 2] float64 (x, y) each, finite, at least one point; each is closed by itself.
-        height: of the picture; what lies outside is cut off.
-        width: likewise.
+        window: (top, left, height, width) of what is drawn, where rows and columns of spans begin; what lies outside is
+            cut off. Numbers are those of the picture until columns are whole, so that a window has the same pixels.
     """
     if not rings:
         return
-    boxes, slots, ways = _outlines(rings, height, width)
+    boxes, slots, ways = _outlines(rings, window)
     part = (slots[1:] + _RING * np.arange(len(rings))) // _ROWS
     cuts = [0, *(np.flatnonzero(np.diff(part)) + 1).tolist(), len(rings)]
     places = [np.searchsorted(edges.slot, slots[cuts]).tolist() for edges in ways]
     for i, (first, end) in enumerate(zip(cuts[:-1], cuts[1:], strict=True)):
         begin, count = slots[first], int(slots[end] - slots[first])
         down, up = (
-            _crossings(_Edges(*(field[at[i] : at[i + 1]] for field in edges)), begin, width)
+            _crossings(_Edges(*(field[at[i] : at[i + 1]] for field in edges)), begin, window)
             for edges, at in zip(ways, places, strict=True)
         )
-        slot, start, stop = _paired(down, up, count, width)
+        slot, start, stop = _paired(down, up, count, window[3])
         ring = np.repeat(np.arange(end - first, dtype=np.int32), np.diff(slots[first : end + 1]))[slot]
         to_row = (boxes[first:end, 0] + begin - slots[first:end]).astype(np.int32)
         yield Spans(ring, slot + to_row[ring], start, stop, first, boxes[first:end])
 
 
-def _crossings(edges: _Edges, begin: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+def _crossings(edges: _Edges, begin: int, window: Window) -> tuple[np.ndarray, np.ndarray]:
     """(slots from `begin` on, columns): a column is that of the first centre not left of the edge."""
     count = edges.rows
     ends = np.cumsum(count)
-    row = np.arange(count.sum(), dtype=np.int32)  # of each edge's rows, from 0
-    row -= np.repeat((ends - count).astype(np.int32), count)
-    place = row + np.repeat(edges.above, count)
+    row = np.arange(count.sum(), dtype=np.int32)
+    row += np.repeat((edges.first - ends + count).astype(np.int32), count)
+    place = row - np.repeat(edges.y, count)
     place *= np.repeat(edges.slope, count)
     place += np.repeat(edges.x, count)
     np.ceil(place, out=place)
-    np.clip(place, 0, width, out=place)
-    row += np.repeat((edges.slot - begin).astype(np.int32), count)
+    if window[1]:
+        place -= window[1]
+    np.clip(place, 0, window[3], out=place)
+    row += np.repeat((edges.slot - begin - edges.first).astype(np.int32), count)
     return row, place.astype(np.int32)
 
 
@@ -154,12 +161,12 @@ def crosses_itself(ring: np.ndarray, height: int, width: int) -> bool:
     """
     if len(ring) < 4:
         return False
-    _, slots, ways = _outlines([ring], height, width)
+    _, slots, ways = _outlines([ring], (0, 0, height, width))
     if not slots[-1]:
         return False
     winding = np.zeros((slots[-1], width + 1), np.int8)
     for edges, sign in zip(ways, (np.int8(1), np.int8(-1)), strict=True):
-        np.add.at(winding, _crossings(edges, 0, width), sign)
+        np.add.at(winding, _crossings(edges, 0, (0, 0, height, width)), sign)
     np.cumsum(winding, axis=1, dtype=np.int8, out=winding)
     return bool(winding.max() > 1 or winding.min() < -1 or winding.max() > 0 > winding.min())
 
@@ -171,14 +178,19 @@ def ellipse_reach(ellipse: Sequence[float]) -> tuple[float, float]:
     return math.hypot(across * cos, along * sin), math.hypot(across * sin, along * cos)
 
 
-def ellipse_patch(ellipse: Sequence[float], height: int, width: int) -> tuple[int, int, np.ndarray]:
-    """(top, left, bool [h, w]) of an ellipse (x, y, radius x, radius y, degrees clockwise), by its equation."""
+def ellipse_patch(ellipse: Sequence[float], window: Window) -> tuple[int, int, np.ndarray]:
+    """(top, left, bool [h, w]) in a window, of an ellipse (x, y, radius x, radius y, degrees clockwise)."""
     x, y, across, along, degrees = ellipse
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     reach = ellipse_reach(ellipse)
-    left, right = (int(min(max(v, 0), width)) for v in (math.floor(x - reach[0]), math.ceil(x + reach[0])))
-    top, bottom = (int(min(max(v, 0), height)) for v in (math.floor(y - reach[1]), math.ceil(y + reach[1])))
-    if across <= 0 or along <= 0:
-        return top, left, np.zeros((bottom - top, right - left), np.bool_)
-    dx, dy = np.arange(left, right) + 0.5 - x, (np.arange(top, bottom) + 0.5 - y)[:, None]
-    return top, left, ((dx * cos + dy * sin) / across) ** 2 + ((dy * cos - dx * sin) / along) ** 2 <= 1
+    top, bottom = (int(min(max(v, window[0]), window[0] + window[2])) for v in _ends(y, reach[1]))
+    left, right = (int(min(max(v, window[1]), window[1] + window[3])) for v in _ends(x, reach[0]))
+    inside = np.zeros((bottom - top, right - left), np.bool_)
+    if across > 0 and along > 0:
+        dx, dy = np.arange(left, right) + 0.5 - x, (np.arange(top, bottom) + 0.5 - y)[:, None]
+        inside = ((dx * cos + dy * sin) / across) ** 2 + ((dy * cos - dx * sin) / along) ** 2 <= 1
+    return top - window[0], left - window[1], inside
+
+
+def _ends(middle: float, reach: float) -> tuple[int, int]:
+    return math.floor(middle - reach), math.ceil(middle + reach)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,7 @@ class Reading:
     unknown: str | int = "error"
     remap: Mapping[int, int] | None = None
     unmapped: str | int = "error"
-    masks: Callable[[str, tuple[int, int]], np.ndarray] | None = None
+    masks: Callable[..., np.ndarray] | None = None
     channels: str | tuple[int, ...] | None = None
     orientation: str | None = None
     nodata: str = "keep"
@@ -169,9 +170,7 @@ class OpenPair:
 
     def _stored_mask(self, window: Window | None) -> np.ndarray:
         if self.reading.masks is not None:
-            drawn = self._drawn_mask()
-            top, left, height, width = window or (0, 0, *drawn.shape)
-            return drawn[top : top + height, left : left + width]
+            return self._drawn_mask(window)
         scale = self.reading.mask_scale
         if window is None or scale == 1:
             return _enlarged(self._joined_masks(window), scale)
@@ -186,16 +185,20 @@ class OpenPair:
         k = round(1 / scale)
         return _enlarged(self._joined_masks((window[0] * k, window[1] * k, window[2] * k, window[3] * k)), scale)
 
-    def _drawn_mask(self) -> np.ndarray:
-        """The mask that is made instead of read."""
-        assert self.reading.masks is not None
-        mask = np.asarray(self.reading.masks(self.image_files[0], self.size))
-        if mask.shape != self.size or mask.dtype.kind not in "biu":
+    def _drawn_mask(self, window: Window | None) -> np.ndarray:
+        """The mask that is made instead of read; by a function that takes windows, no more than this one."""
+        draw, size = self.reading.masks, self.size
+        assert draw is not None
+        part = window is not None and "window" in inspect.signature(draw).parameters
+        mask = np.asarray(draw(self.image_files[0], size, **({"window": window} if part else {})))
+        expected = window[2:] if window is not None and part else size
+        if mask.shape != expected or mask.dtype.kind not in "biu":
             raise DataError(
-                f"{self.reading.name}: `masks` must give integers of the size of {self.image_files[0]!r}, {self.size}, "
+                f"{self.reading.name}: `masks` must give integers of the size of {self.image_files[0]!r}, {expected}, "
                 f"got {mask.dtype} {mask.shape}."
             )
-        return mask
+        top, left, height, width = window if window is not None and not part else (0, 0, *expected)
+        return mask[top : top + height, left : left + width]
 
     def _joined_masks(self, window: Window | None) -> np.ndarray:
         """The mask file; of several, one for each object, 1 where any is not 0."""
