@@ -70,6 +70,23 @@ def test_the_slope_of_sure_pixels_has_its_digits(name, mode, margin):
     torch.testing.assert_close(found[there], expected[there], rtol=1e-3, atol=0)
 
 
+@pytest.mark.parametrize(
+    ("classes", "side", "wrong"), [(4, 128, 0.03), (4, 128, 0.5), (21, 230, 0.03), (21, 230, 0.5), (150, 70, 0.03)]
+)
+@pytest.mark.parametrize("name", ["dice", "tversky", "dice_ce"])
+def test_the_slope_of_sure_pixels_has_its_digits_in_every_block(name, classes, side, wrong):
+    """Few classes are gone over one by one, and of an image of many a piece at a time."""
+    g = torch.Generator().manual_seed(1)
+    logits = torch.randn(1, classes, side, side, generator=g)
+    target = torch.randint(0, classes, (1, side, side), generator=g)
+    answer = torch.where(torch.rand(target.shape, generator=g) < wrong, (target + 1) % classes, target)
+    logits.scatter_add_(1, answer[:, None], torch.full((1, 1, side, side), 15.0))
+    found, expected = (gradient(getattr(L, name), x, target).double() for x in (logits, logits.double()))
+    right = torch.isclose(found, expected, rtol=1e-3, atol=0)
+    for some in (answer, target):  # where it would be lost; elsewhere two classes may cancel each other out
+        assert right.gather(1, some[:, None]).double().mean() > 0.999
+
+
 @pytest.mark.parametrize("margin", [5.0, 15.0, 20.0, 60.0])  # at 12 many errors lie at the edge of the last level
 @pytest.mark.parametrize("mode", ["multiclass", "multilabel"])
 def test_binned_lovasz_keeps_the_digits_of_sure_pixels_too(mode, margin):

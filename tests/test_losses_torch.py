@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from losses_table import LOSSES, ONCE, planes, regions_of
+from losses_table import LOSSES, ONCE, planes, regions_of, volume
 from segkit import losses
 from segkit.losses import functional as L
 
@@ -58,6 +58,8 @@ def module_of(name):
     if name == "combine":
         parts = {"dice": 1.0, "focal": 2.0, "tversky": 0.3}
         return partial(losses.CompoundLoss, parts, options={"tversky": {"alpha": 0.3, "beta": 0.7}})
+    if name == "region_loss":
+        return partial(partial, L.region_loss, volume)
     options = {
         "tversky": {"alpha": 0.3, "beta": 0.7, "gamma": 0.75},
         "dice": {"smooth": 1.5},
@@ -69,11 +71,11 @@ def module_of(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted and coarse"])
-@pytest.mark.parametrize("name", [n for n in ONCE if n not in ("region_loss", "boundary")])
+@pytest.mark.parametrize("name", ONCE)
 def test_losses_of_any_size_compile_at_once(name, weighted):
     """With ``dynamic=True`` sizes and numbers are symbols, of which nothing may be asked."""
     module = module_of(name)
-    coarse = weighted and "upsample" in inspect.signature(module.func).parameters
+    coarse = weighted and (name == "region_loss" or "upsample" in inspect.signature(module.func).parameters)
     options = {"class_weights": [1.0, 2.0, 3.0]} if weighted else {}
     options |= {"upsample": "bilinear"} if coarse else {}
     sigmoid = "binary_cross_entropy" in name
@@ -85,6 +87,8 @@ def test_losses_of_any_size_compile_at_once(name, weighted):
         _, target = sample(spatial=(side, side))
         if sigmoid:
             target = planes(torch.empty(2, 3, 1), target)
+        if name == "boundary":
+            target = planes(torch.empty(2, 3, 1), target) * 3.5 - 2
         fine = side // 2 if coarse else side
         logits = sample(spatial=(fine, fine))[0]
         expected = value_and_gradient(twice, logits, target)
@@ -138,10 +142,13 @@ def test_vmap_is_refused_in_a_sentence(name):
         torch.func.vmap(getattr(L, name))(logits[:, None], target[:, None])
 
 
-def test_func_grad_works():
-    logits, target = sample()
-    expected = value_and_gradient(L.dice_ce, logits, target)[1]
-    torch.testing.assert_close(torch.func.grad(L.dice_ce)(logits, target), expected)
+@pytest.mark.parametrize("name", [*ONCE, "lovasz, levels"])
+def test_func_grad_works(name):
+    logits, target = sample(spatial=(120, 200) if "levels" in name else (5, 6))  # where levels are counted
+    loss = LOSSES[name.split(",")[0]]
+    value, expected = value_and_gradient(loss, logits, target)
+    actual = torch.func.grad_and_value(loss)(logits, target)
+    torch.testing.assert_close(actual, (expected, value), rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("reentrant", [False, True])

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from segkit import IGNORE_INDEX
 from segkit.losses._arguments import Classes, Ignored, Mode, Reduction, Upsample, Weights, choice, flatten, indices_of
-from segkit.losses._engine.levels import lovasz_sums
+from segkit.losses._engine.levels import sums_by_level
 from segkit.losses._engine.reduce import Entries, Scope, reduce_entries, resolved
 from segkit.losses._engine.route import sorts
 from segkit.losses._engine.sort import by_sorting
@@ -58,7 +58,9 @@ def lovasz(
     All else is as for `region_loss`.
 
     Returns:
-        A scalar or [B, C], in [0, 1], within 2**-16 of the exact loss.
+        A scalar or [B, C], in [0, 1], within 2**-16 of the exact loss. The slope by an error is that of its level, and
+        0 below half of the first: an error so near to the edge between two levels that rounding decides, as at a margin
+        of 12 between logits, may have the slope of either. Pass ``exact=True`` where single pixels matter.
 
     Example:
         >>> import torch
@@ -91,9 +93,7 @@ def lovasz(
     if exact or sorts(flat.inputs.logits, flat.size, by_image):
         loss, truth, pixels = by_sorting(flat.inputs, spec, by_image)
     else:
-        logits, labels, weights, *_ = flat.inputs  # not [:3]: the compiler of torch 2.6 slices no NamedTuple
-        settings = (logits, labels, weights, function, spec.sigmoid, flat.ignore_index, list(flat.size), by_image)
-        loss, truth, pixels, _ = lovasz_sums(*settings)
+        loss, truth, pixels = sums_by_level(flat.inputs, spec, flat.size, by_image)
     chosen = None if isinstance(classes, str) else indices_of(function, classes, flat.inputs.logits.shape[1])
     if chosen is not None:
         loss, truth, pixels = (t[:, list(chosen)] for t in (loss, truth, pixels))

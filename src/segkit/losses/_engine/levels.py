@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from segkit.losses._engine.operator import once, refuse_vmap
+from segkit.losses._engine.operator import for_transforms, once, refuse_vmap
 from segkit.losses._engine.reduce import nonzero
 from segkit.losses._engine.route import SLOTS, STEPS, all_count, by_channel, by_index, runs_kernels
 from segkit.losses._engine.streamed import hard, soft
@@ -21,6 +21,7 @@ from segkit.losses._engine.streamed.by_class import add_at_, in_memory
 from segkit.losses._engine.streamed.coarse import CoarseLogits
 from segkit.losses._engine.streamed.labels import check_range, read_labels, truth_by_class
 from segkit.losses._engine.streamed.surest import mend_, surest
+from segkit.losses._engine.tracing import in_plain_sight, transformed
 from segkit.losses._engine.trust import trusted
 from segkit.losses._engine.wanted import Inputs, Spec
 
@@ -28,7 +29,8 @@ from segkit.losses._engine.wanted import Inputs, Spec
 class Levels(NamedTuple):
     """A block: ``p`` and the flat ``slot`` of each error, [b, C, n]; weight [b, 1 or C, n] or None; truth [b, C].
 
-    ``no`` is 1 - p of a sigmoid, with all its digits, and made for a gradient only.
+    ``no`` is 1 - p of a sigmoid, with all its digits, and made for a gradient only; ``sure`` likewise, of a
+    softmax with one class a pixel; ``room`` is memory that is free, as large as p.
     """
 
     block: Block
@@ -36,7 +38,9 @@ class Levels(NamedTuple):
     slot: Tensor
     weight: Tensor | None
     truth: Tensor
+    room: Tensor
     no: Tensor | None = None
+    sure: hard.Sure | None = None
 
 
 def levels(logits: Logits, inputs: Inputs, spec: Spec, per_image: bool, count: bool) -> Iterator[Levels]:
@@ -47,16 +51,23 @@ def levels(logits: Logits, inputs: Inputs, spec: Spec, per_image: bool, count: b
     if per_image:
         start = start + torch.arange(rows, device=logits.device, dtype=kind)[:, None, None] * (logits.shape[1] * SLOTS)
     hard_labels = by_index(inputs, spec)
+    room = places = torch.empty(0, device=logits.device)
     clean = hard_labels and all_count(inputs, spec, logits.shape[1])
     for block in blocks(*logits.shape, logits.row, lean=True):
         x = logits.read(block)
-        no = None
+        no = sure = None
         if hard_labels:
             labels = read_labels(inputs, block, spec, x.shape[1], logits.dtype, clean)
             if not clean:
                 check_range(labels.y, x.shape[1], spec)
-            p = hard.probabilities(x, labels, None, logits.scratch(x)).p
-            slot = _slots(0 - p).to(kind)  # bit for bit as the Triton kernel does, which may have made the table
+            pixels = hard.probabilities(x, labels, None, logits.scratch(x), not count)
+            p, sure = pixels.p, None if count else hard.sure(pixels)
+            del pixels  # before the next large tensor: what lies between them costs page faults
+            if room.numel() < p.numel():  # the same memory for all blocks, as fresh memory costs page faults
+                room, places = (torch.empty(p.numel(), dtype=d, device=p.device) for d in (p.dtype, kind))
+            miss = torch.neg(p, out=room[: p.numel()].view(p.shape))
+            # Bit for bit as the Triton kernel does, which may have made the table.
+            slot = places[: p.numel()].view(p.shape).copy_(_slots(miss))
             # Where the class is the truth, the error is 1 - p instead of -p: STEPS slots to the right.
             add_at_(slot, in_memory(slot, labels.y), STEPS)
             weight = None if labels.weight is None else labels.weight[:, None]
@@ -65,11 +76,12 @@ def levels(logits: Logits, inputs: Inputs, spec: Spec, per_image: bool, count: b
             dense = soft.read_truth(inputs, block, spec, logits)
             x = soft.clean(x, dense, logits.dtype)
             p = x.sigmoid() if spec.sigmoid else torch.softmax(x, 1)
-            slot, weight = _slots(dense.share - p).to(kind), dense.weight
+            miss = _slots(dense.share - p)
+            slot, weight = miss.to(kind), dense.weight
             truth = (dense.share if weight is None else dense.share * weight).sum(2)
             no = (-x).sigmoid() if spec.sigmoid and not count else None
         slot += start[block.samples] if per_image else start
-        yield Levels(block, p, slot, weight, truth, no)
+        yield Levels(block, p, slot, weight, truth, miss, no, sure)
 
 
 def _slots(miss: Tensor) -> Tensor:
@@ -88,6 +100,10 @@ _ARGUMENTS = (
 )
 def lovasz_sums(*args: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Loss [rows, C], size of the truth, of all that counts, and the table of slopes."""
+    return _plain_sums(*args)
+
+
+def _plain_sums(*args: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     inputs, spec, size, per_image = Inputs(*args[:3]), Spec(*args[3:6]), args[6], args[7]
     if _by_kernels(inputs, spec, size, per_image):
         from segkit.losses._engine.triton import launch
@@ -108,7 +124,7 @@ def _sums(inputs: Inputs, spec: Spec, size: Sequence[int], per_image: bool) -> t
     )
     truth = torch.zeros((rows, classes), dtype=torch.float64, device=logits.device)
     one = counts.new_ones(())
-    for block, _, slot, weight, mine, _ in levels(source, inputs, spec, per_image, True):
+    for block, _, slot, weight, mine, *_ in levels(source, inputs, spec, per_image, True):
         each = one.expand(slot.numel()) if weight is None else weight.to(counts.dtype).expand_as(slot).reshape(-1)
         counts.view(-1).index_add_(0, slot.view(-1), each)
         truth[block.samples if per_image else slice(None)] += mine if per_image else mine.sum(0, keepdim=True)
@@ -149,6 +165,11 @@ def _(logits, target, pixel_weights, function, sigmoid, ignore_index, size, per_
     "segkit::lovasz_backward", mutates_args=(), schema=f"(Tensor by_loss, Tensor table, {_ARGUMENTS}) -> Tensor"
 )
 def _lovasz_backward(by_loss: Tensor, table: Tensor, *args: Any) -> Tensor:
+    return _plain_slopes(by_loss, table, *args)
+
+
+@torch.no_grad()
+def _plain_slopes(by_loss: Tensor, table: Tensor, *args: Any) -> Tensor:
     inputs, spec, size, per_image = Inputs(*args[:3]), Spec(*args[3:6]), args[6], args[7]
     if _by_kernels(inputs, spec, size, per_image):
         from segkit.losses._engine.triton import launch
@@ -161,8 +182,8 @@ def _slopes(inputs: Inputs, spec: Spec, size: Sequence[int], per_image: bool, by
     """The gradient by the torch code."""
     logits = inputs.logits
     source = CoarseLogits(logits, list(size)) if size else Logits(logits)
-    for block, p, slot, weight, _, no in levels(source, inputs, spec, per_image, False):
-        slope = table.view(-1).index_select(0, slot.view(-1)).view(p.shape)
+    for block, p, slot, weight, _, room, no, sure in levels(source, inputs, spec, per_image, False):
+        slope = torch.index_select(table.view(-1), 0, slot.view(-1), out=room.view(-1)).view(p.shape)
         slope.mul_(by_loss[block.samples if per_image else slice(None), :, None]).mul_(p)
         if weight is not None:
             slope.mul_(weight)
@@ -170,7 +191,10 @@ def _slopes(inputs: Inputs, spec: Spec, size: Sequence[int], per_image: bool, by
             gradient = slope.mul_(no)
         else:
             gradient = slope.addcmul_(p, slope.sum(1, True), value=-1)
-            mend_(gradient, surest(p))
+            if sure is None:
+                mend_(gradient, surest(p))
+            else:
+                hard.mend_(gradient, sure)
         source.write(block, gradient)
     return source.gradient().view(logits.shape)
 
@@ -188,12 +212,23 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> Non
 
 def _backward(ctx: Any, by_loss: Tensor | None, *_others: Any) -> tuple[Any, ...]:
     table, *tensors = ctx.saved_tensors
-    grad = None if by_loss is None else once(_lovasz_backward(by_loss, table, *tensors, *ctx.settings), tensors[0])
-    return (grad, *(None,) * 7)
+    if by_loss is None:
+        return (None,) * 8
+    backward = _plain_slopes if transformed() else _lovasz_backward
+    return (once(backward(by_loss, table, *tensors, *ctx.settings), tensors[0]), *(None,) * 7)
 
 
 lovasz_sums.register_autograd(_backward, setup_context=_setup)
 lovasz_sums.register_vmap(refuse_vmap)
+_transformed = for_transforms(_plain_sums, _setup, _backward)
+
+
+def sums_by_level(inputs: Inputs, spec: Spec, size: Sequence[int], per_image: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Loss [rows, C], size of the truth, and of all that counts, however the call meets autograd."""
+    logits, labels, weights, *_ = inputs  # not [:3]: the compiler of torch 2.6 slices no NamedTuple
+    call = _transformed if in_plain_sight(logits) and transformed() else lovasz_sums
+    found = call(logits, labels, weights, spec.function, spec.sigmoid, spec.ignore_index, list(size), per_image)
+    return found[0], found[1], found[2]
 
 
 def _by_kernels(inputs: Inputs, spec: Spec, size: Sequence[int], per_image: bool) -> bool:

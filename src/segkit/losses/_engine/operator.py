@@ -33,6 +33,10 @@ _RESULTS = 6
     schema=f"({_TENSORS}, {_SETTINGS}) -> ({', '.join(['Tensor'] * _RESULTS)})",
 )
 def _pixel_sums(*args: Any) -> tuple[Tensor, ...]:
+    return _plain_forward(*args)
+
+
+def _plain_forward(*args: Any) -> tuple[Tensor, ...]:
     return _as_tensors(walk.forward(*_apart(args))[0], args[0])
 
 
@@ -265,17 +269,20 @@ def with_gradient(source: Tensor, inputs: Inputs, make: Make) -> Tensor:
     return loss
 
 
-class _Transformed(torch.autograd.Function):
-    """The same for `torch.func`, whose transforms want the forward and its context apart."""
+def for_transforms(forward: Callable[..., Any], setup: Callable[..., None], backward: Callable[..., Any]) -> Any:
+    """An operator for `torch.func`, whose transforms take none that brings its gradient along."""
 
-    @staticmethod
-    def forward(*args: Any) -> tuple[Tensor, ...]:
-        return _as_tensors(walk.forward(*_apart(args))[0], args[0])
+    class Transformed(torch.autograd.Function):
+        jvp = staticmethod(refuse_jvp)  # type: ignore[assignment]
+        vmap = staticmethod(refuse_vmap)
 
-    setup_context = staticmethod(_setup)
-    backward = staticmethod(_backward)
-    jvp = staticmethod(refuse_jvp)  # type: ignore[assignment]
-    vmap = staticmethod(refuse_vmap)
+    Transformed.forward = staticmethod(forward)  # type: ignore[method-assign]
+    Transformed.setup_context = staticmethod(setup)  # type: ignore[method-assign]
+    Transformed.backward = staticmethod(backward)  # type: ignore[method-assign]
+    return Transformed.apply
+
+
+_transformed = for_transforms(_plain_forward, _setup, _backward)
 
 
 def one_number(source: Tensor, inputs: Inputs, spec: Spec, size: Sequence[int], goal: Goal, route: Route) -> Tensor:
@@ -294,7 +301,7 @@ def pixel_sums(inputs: Inputs, spec: Spec, size: Sequence[int] = (), route: Rout
     if route.call == "operator":
         return _found(_pixel_sums(*inputs, *spec.settings(), list(size)), spec)
     if route.call == "transformed":
-        return _found(_Transformed.apply(*inputs, *spec.settings(), list(size)), spec)  # type: ignore[no-untyped-call]
+        return _found(_transformed(*inputs, *spec.settings(), list(size)), spec)
     if route.call == "forward":
         return walk.forward(inputs._replace(logits=inputs.logits.detach()), spec, size)[0]
     out: list[Found] = []

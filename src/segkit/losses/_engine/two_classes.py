@@ -12,14 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segkit.losses._engine.operator import once, refuse_jvp, refuse_vmap
+from segkit.losses._engine.operator import for_transforms, once, refuse_jvp, refuse_vmap
 from segkit.losses._engine.route import all_count
 from segkit.losses._engine.streamed import hard
 from segkit.losses._engine.streamed.blocks import Logits, blocks, wide_dtype
 from segkit.losses._engine.streamed.by_class import add_at_, at_place, in_memory
 from segkit.losses._engine.streamed.coarse import CoarseLogits
 from segkit.losses._engine.streamed.labels import check_range, read_labels
-from segkit.losses._engine.streamed.surest import mend_, surest
 from segkit.losses._engine.tracing import in_plain_sight, transformed
 from segkit.losses._engine.wanted import Inputs, Spec
 
@@ -34,6 +33,8 @@ def two_classes(inputs: Inputs, other: Tensor, spec: Spec, size: Sequence[int]) 
     if in_plain_sight(inputs.logits) and not transformed():
         found: tuple[Tensor, Tensor] = _Eager.apply(*tensors, settings)  # type: ignore[no-untyped-call]
         return found
+    if in_plain_sight(inputs.logits):
+        return _transformed(*tensors, *settings)
     return _operator(*tensors, *settings)
 
 
@@ -72,16 +73,16 @@ def _backward(
         u, v = (block.cut(b) if labels.valid is None else torch.where(labels.valid, block.cut(b), 0) for b in by)
         if buffer is None:
             some = logits.read(block)
-            p = hard.probabilities(some, labels, None, logits.scratch(some)).p
+            pixels = hard.probabilities(some, labels, None, logits.scratch(some))
         else:
-            p = block.cut(buffer)
+            pixels = hard.kept(labels, None, block.cut(buffer))
+        p, sure = pixels.p, hard.sure(pixels)
         place = in_memory(p, block.cut(other))
         of_other = at_place(p, place, u.shape).mul_(v)
-        where = surest(p)
         p.mul_((u - of_other)[:, None])
         add_at_(p, place, of_other)
         add_at_(p, in_memory(p, labels.y), u, -1)
-        mend_(p, where)
+        hard.mend_(p, sure)
         if buffer is None:
             logits.write(block, p)
     return (logits.gradient() if buffer is None else buffer).view(inputs.logits.shape)
@@ -122,6 +123,10 @@ _ARGUMENTS = (
 
 @torch.library.custom_op("segkit::two_classes", mutates_args=(), schema=f"({_ARGUMENTS}) -> (Tensor, Tensor)")
 def _operator(*args: Any) -> tuple[Tensor, Tensor]:
+    return _both(*args)
+
+
+def _both(*args: Any) -> tuple[Tensor, Tensor]:
     x, target, other, weights, function, ignored, size = args
     return _forward(Inputs(x, target, weights), other, Spec(function, False, ignored), size, False)[:2]
 
@@ -136,6 +141,11 @@ def _(logits, target, *rest):  # type: ignore[no-untyped-def]
     "segkit::two_classes_backward", mutates_args=(), schema=f"(Tensor u, Tensor v, {_ARGUMENTS}) -> Tensor"
 )
 def _operator_backward(u: Tensor, v: Tensor, *args: Any) -> Tensor:
+    return _made_anew(u, v, *args)
+
+
+@torch.no_grad()
+def _made_anew(u: Tensor, v: Tensor, *args: Any) -> Tensor:
     x, target, other, weights, function, ignored, size = args
     return _backward(Inputs(x, target, weights), other, Spec(function, False, ignored), size, (u, v), None)
 
@@ -152,8 +162,12 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> Non
 
 def _gradient(ctx: Any, u: Tensor, v: Tensor) -> tuple[Any, ...]:
     tensors = ctx.saved_tensors
-    return (once(_operator_backward(u, v, *tensors, *ctx.settings), tensors[0]), *(None,) * 6)
+    backward = _made_anew if transformed() else _operator_backward
+    return (once(backward(u, v, *tensors, *ctx.settings), tensors[0]), *(None,) * 6)
 
 
 _operator.register_autograd(_gradient, setup_context=_setup)
 _operator.register_vmap(refuse_vmap)
+
+
+_transformed = for_transforms(_both, _setup, _gradient)

@@ -113,9 +113,9 @@ def sums_by_class(y: Tensor, values: Tensor | None, classes: int, dtype: torch.d
     return torch.stack(sums, 1)
 
 
-def add_by_class_(p: Tensor, y: Tensor, values: Tensor) -> None:
-    """Add values [b, n] to p [b, C, n] at the class of each pixel."""
-    hot = torch.empty(y.shape, dtype=p.dtype, device="cpu")
+def add_by_class_(p: Tensor, y: Tensor, values: Tensor, room: Tensor | None = None) -> None:
+    """Add values [b, n] to p [b, C, n] at the class of each pixel; ``room``, as large, is overwritten."""
+    hot = torch.empty(y.shape, dtype=p.dtype, device="cpu") if room is None else room
     for c, name in enumerate(_names(p.shape[1], y.dtype)):
         p[:, c].addcmul_(torch.eq(y, name, out=hot), values)
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from segkit.losses._engine.focal import ALMOST_ZERO, focal_slope, focal_term
 from segkit.losses._engine.route import FEW, LONG, all_count, few
+from segkit.losses._engine.streamed import surest
 from segkit.losses._engine.streamed.blocks import Block, Logits, blocks
 from segkit.losses._engine.streamed.by_class import (
     add_at_,
@@ -29,7 +30,7 @@ from segkit.losses._engine.streamed.by_class import (
     sums_by_class,
 )
 from segkit.losses._engine.streamed.labels import Labels, check_range, read_labels, term_weight, truth_by_class
-from segkit.losses._engine.streamed.surest import SURE, mend_, surest
+from segkit.losses._engine.streamed.surest import sum_over_classes, sure_and_right, sure_and_wrong
 from segkit.losses._engine.streamed.totals import Totals
 from segkit.losses._engine.tracing import readable
 from segkit.losses._engine.wanted import Inputs, Spec, Upstream
@@ -39,7 +40,8 @@ class Pixels(NamedTuple):
     """A block after the softmax: ``p`` [b, C, n], the ``place`` of each pixel's class in it, and ``p_y`` there, [b, n].
 
     ``class_index`` is what `of_all_classes` gives. It and ``place`` may be None, and are made when they are needed.
-    ``own`` is p at each pixel's class and 0 elsewhere, where `Labels` have one-hot numbers.
+    ``own`` is p at each pixel's class and 0 elsewhere, where `Labels` have one-hot numbers. All p_y are in ``low`` to
+    ``high``, NaN if one is; no p is above ``highest``. Where these are not known, they are 0 and 1.
 
     What an ignored pixel gets does not count: its weight is 0 in each sum and in the gradient. But it is a number, even
     where the logits are not.
@@ -51,6 +53,9 @@ class Pixels(NamedTuple):
     place: Tensor | None
     p_y: Tensor
     own: Tensor | None = None
+    low: float = 0
+    high: float = 1
+    highest: float = 1
 
 
 class Slopes(NamedTuple):
@@ -113,9 +118,7 @@ def _backward_block(
         x = logits.read(block)
         pixels = probabilities(x, labels, index, logits.scratch(x))
     else:
-        p = block.cut(buffer)
-        place = in_memory(p, labels.y)
-        pixels = Pixels(labels, index, p, place, at_place(p, place, labels.y.shape))
+        pixels = kept(labels, index, block.cut(buffer))
     by_nll: Tensor | float | None = None
     if by_terms is not None:
         by_nll = slope(pixels.p_y, term_weight(labels, inputs.class_weights, inputs.alpha), spec)
@@ -126,19 +129,40 @@ def _backward_block(
     return pixels.p
 
 
-def probabilities(x: Tensor, labels: Labels, index: Tensor | None, out: Tensor) -> Pixels:
-    """Softmax of ``x`` [b, C, n], into ``out``."""
+def probabilities(x: Tensor, labels: Labels, index: Tensor | None, out: Tensor, look: bool = True) -> Pixels:
+    """Softmax of ``x`` [b, C, n], into ``out``; ``look``: whether the range of p_y is wanted."""
     if labels.valid is not None and not readable(x):
         x = without_ignored(x, labels)
-    p = torch.softmax(x.to(out.dtype), 1, out=out)
+    p, highest = _softmax(x.to(out.dtype), out)
     place, own, p_y = _at_labels(p, labels)
     if labels.valid is None:
-        return Pixels(labels, index, p, place, p_y, own)
+        low, high = _range(p_y) if look else (0.0, 1.0)
+        return Pixels(labels, index, p, place, p_y, own, low, high, highest)
     # A softmax that has NaN anywhere has NaN everywhere, so one number tells. Looking is cheaper than masking.
-    if readable(x) and math.isnan(float(p_y.min()) if p_y.numel() else 0):
-        torch.softmax(without_ignored(x, labels).to(out.dtype), 1, out=out)
+    if math.isnan(_range(p_y)[0]):
+        _, highest = _softmax(without_ignored(x, labels).to(out.dtype), out)
         place, own, p_y = _at_labels(p, labels)
-    return Pixels(labels, index, p, place, torch.where(labels.valid, p_y, 1), own)
+    p_y = torch.where(labels.valid, p_y, 1)
+    low, high = _range(p_y) if look else (0.0, 1.0)
+    return Pixels(labels, index, p, place, p_y, own, low, high, highest)
+
+
+def kept(labels: Labels, index: Tensor | None, p: Tensor) -> Pixels:
+    """The same of probabilities that were kept."""
+    place, _, p_y = _at_labels(p, labels)
+    return Pixels(labels, index, p, place, p_y, None, *_range(p_y))
+
+
+def _softmax(x: Tensor, out: Tensor) -> tuple[Tensor, float]:
+    """Softmax over the classes of [b, C, n], and the ``highest`` of `Pixels`.
+
+    That of torch copies a piece of an image, and its result once more.
+    """
+    if x.device.type != "cpu" or out.is_contiguous() or x.shape[1] <= FEW:
+        return torch.softmax(x, 1, out=out), 1.0
+    torch.sub(x, x.amax(1, keepdim=True), out=out).exp_()
+    total = sum_over_classes(out)
+    return out.div_(total[:, None]), 1 / _range(total)[0] if readable(x) else 1.0
 
 
 def _at_labels(p: Tensor, labels: Labels) -> tuple[Tensor | None, Tensor | None, Tensor]:
@@ -148,6 +172,14 @@ def _at_labels(p: Tensor, labels: Labels) -> tuple[Tensor | None, Tensor | None,
         return None, own, own.sum(1)
     place = in_memory(p, labels.y)
     return place, None, at_place(p, place, labels.y.shape)
+
+
+def _range(p_y: Tensor) -> tuple[float, float]:
+    """``low`` and ``high`` of `Pixels`, where they may be looked at."""
+    if not readable(p_y) or not p_y.numel():
+        return 0.0, 1.0
+    low, high = torch.aminmax(p_y.detach())
+    return float(low), float(high)
 
 
 def without_ignored(x: Tensor, labels: Labels) -> Tensor:
@@ -164,7 +196,7 @@ def pixel_losses(pixels: Pixels, nll: Tensor, weight: Tensor | None, gamma: floa
 def minus_log(pixels: Pixels, x: Tensor) -> Tensor:
     """-log of the probability of each pixel's class, from the logits where the probability is too small to have one."""
     p_y, labels, dtype = pixels.p_y, pixels.labels, pixels.p.dtype
-    if p_y.device.type == "cpu" and (p_y.numel() == 0 or float(p_y.min()) > ALMOST_ZERO):
+    if pixels.low > ALMOST_ZERO:
         return p_y.log().neg_()
     # exp(-104) is 0 in float32: far-off answers need the logarithm of the softmax, at the price of a second exp.
     logs = torch.log_softmax(without_ignored(x, labels).to(dtype), 1)
@@ -214,7 +246,7 @@ def to_gradient_(pixels: Pixels, slopes: Slopes, power: int) -> None:
         slopes: of the loss, by the sums of the block.
         power: 1 or 2, as in `Spec`.
     """
-    labels, index, p, place, p_y, own = pixels
+    labels, index, p, place, p_y, own, low, high, highest = pixels
     by_nll = slopes.by_nll
     if slopes.by_inter is None or slopes.by_pred is None:
         assert by_nll is not None
@@ -225,60 +257,100 @@ def to_gradient_(pixels: Pixels, slopes: Slopes, power: int) -> None:
         else:
             add_at_(p, in_memory(p, labels.y) if place is None else place, by_nll, -1)
         return
-    # Wrong answers that are sure have little left for y; of right ones y itself is the surest.
-    low, high = (float(v) for v in torch.aminmax(p_y)) if readable(p) and p_y.numel() else (0.5, 0.5)
-    wrong = surest(p, p_y) if low < SURE else None
-    right = None
-    if high > 1 - SURE and (labels.valid is None or bool(((p_y > 1 - SURE) & labels.valid).any())):
-        right = p_y > 0.5
+    wrong = sure_and_wrong(p, p_y, low, highest)
+    right = p_y.clone() if sure_and_right(p_y, labels.valid, high) else None
+    by_inter = slopes.by_inter if right is None or power == 2 else slopes.by_inter + slopes.by_pred
     if own is not None:
-        at_y = torch.bmm(slopes.by_inter[:, None], own, out=p.new_empty((len(p), 1, p.shape[2])))[:, 0]
+        at_y = torch.bmm(by_inter[:, None], own, out=p.new_empty((len(p), 1, p.shape[2])))[:, 0]
     else:
-        at_y = p_y.mul_(at_class(slopes.by_inter, of_all_classes(labels.y, p.shape[1]) if index is None else index))
-    multiply_by_slope_(p, slopes.by_pred, at_y, by_nll, labels.weight, power)
-    at_y = at_y if by_nll is None else at_y.sub_(by_nll)
+        index = of_all_classes(labels.y, p.shape[1]) if index is None else index
+        at_y = p_y.mul_(at_class(by_inter, index))
+    if right is not None:  # without y in p, the sums over the other classes have all their digits
+        _add_at_label_(pixels, right.neg())
+        if power == 2:
+            index = of_all_classes(labels.y, p.shape[1]) if index is None else index
+            at_y.addcmul_(right * right, at_class(slopes.by_pred, index), value=2)
+    at_y = multiply_by_slope_(p, slopes.by_pred, at_y, right, by_nll, labels.weight, power)
+    _add_at_label_(pixels, at_y)
+    surest.mend_(p, wrong)
+
+
+def _add_at_label_(pixels: Pixels, values: Tensor) -> None:
+    """Add values [b, n] to p at the class of each pixel."""
+    labels, p, place = pixels.labels, pixels.p, pixels.place
     if labels.hot is not None:
-        p.addcmul_(labels.hot, at_y[:, None])
+        p.addcmul_(labels.hot, values[:, None])
     elif few(p.shape, p.device):
-        add_by_class_(p, labels.y, at_y)
+        add_by_class_(p, labels.y, values)
     else:
-        add_at_(p, in_memory(p, labels.y) if place is None else place, at_y)
-    if right is not None:
-        place = in_memory(p, labels.y) if place is None else place
-        add_at_(p, place, at_place(p, place, labels.y.shape).mul_(right), -1)  # 0, so that nothing hides the others
-        add_at_(p, place, p.sum(1).mul_(right), -1)
-    mend_(p, wrong)
+        add_at_(p, in_memory(p, labels.y) if place is None else place, values)
+
+
+class Sure(NamedTuple):
+    """The nearly sure pixels of a block: of another class than ``y``; and, [b, n], 1 where y is likely, if one is."""
+
+    y: Tensor
+    wrong: surest.Surest | None
+    right: Tensor | None
+
+
+def sure(pixels: Pixels) -> Sure:
+    """Which pixels of a block are nearly sure."""
+    labels, p_y = pixels.labels, pixels.p_y
+    wrong = sure_and_wrong(pixels.p, p_y, pixels.low, pixels.highest)
+    right = (p_y > 0.5).to(p_y.dtype) if sure_and_right(p_y, labels.valid, pixels.high) else None
+    return Sure(labels.y, wrong, right)
+
+
+def mend_(gradient: Tensor, where: Sure) -> None:
+    """Give a gradient by the logits [b, C, n] the digits that are lost where a pixel is nearly sure, in place."""
+    if where.right is not None:
+        place = in_memory(gradient, where.y)
+        at_y = at_place(gradient, place, where.right.shape)
+        add_at_(gradient, place, at_y.mul_(where.right), -1)  # 0, so that nothing hides the others
+        add_at_(gradient, place, sum_over_classes(gradient).mul_(where.right), -1)
+    surest.mend_(gradient, where.wrong)
 
 
 def multiply_by_slope_(
     p: Tensor,
     by_pred: Tensor,
     at_y: Tensor,
+    right: Tensor | None,
     by_nll: Tensor | float | None,
     weight: Tensor | None,
     power: int,
-) -> None:
-    """p_c *= by_nll - <p, a> + a_c, in place, for a = d loss / d p: ``by_pred`` a class, and ``at_y`` / p_y at y.
+) -> Tensor:
+    """p_c *= by_nll - <p, a> + a_c, in place, for a = d loss / d p; the result, [b, n], belongs to y in addition.
 
     Args:
         p: [b, C, n].
-        by_pred: [b, C].
-        at_y: [b, n]; is multiplied by the weight.
+        by_pred: [b, C]: a, but for what y has in addition.
+        at_y: [b, n], what <p, a> has in addition; is overwritten.
+        right: p_y where p is 0 at y, and ``at_y`` is all of p_y a_y; None elsewhere.
         by_nll: [b, n] or one number, weighted already; one number only where nothing has a weight.
         weight: [b, n] or None.
         power: 1 or 2, as in `Spec`.
     """
+    rest = None
     if power == 1:
         a = by_pred[:, :, None]
-        mean = p.new_empty((p.shape[0], 1, p.shape[2]))
-        torch.bmm(by_pred[:, None], p, out=mean)  # with out=, or autocast would round p
-        mean = mean[:, 0].add_(at_y)  # <p, a>
+        rows = by_pred[:, None] if right is None else torch.stack([by_pred, torch.ones_like(by_pred)], 1)
+        sums = p.new_empty((p.shape[0], rows.shape[1], p.shape[2]))
+        torch.bmm(rows, p, out=sums)  # with out=, or autocast would round p
+        mean, rest = sums[:, 0], None if right is None else sums[:, 1]
     else:
         a = 2 * by_pred[:, :, None] * p
-        mean = (p * a).sum(1).add_(at_y)
+        mean, rest = (p * a).sum(1), None if right is None else sum_over_classes(p)
+    if right is None or rest is None:
+        mean = mean.add_(at_y)  # <p, a>
+    else:  # p_y (a_y - <p, a>) = p_y (a_y rest - mean), as p_y + rest = 1
+        mean, at_y = mean + at_y, at_y.mul_(rest).sub_(right.mul_(mean))
     if weight is not None:
         mean.mul_(weight)
         at_y.mul_(weight)
+    if by_nll is not None:
+        at_y.sub_(by_nll if rest is None else rest.mul_(by_nll))
     if isinstance(by_nll, Tensor):
         mean.sub_(by_nll)
     elif by_nll is not None:
@@ -291,3 +363,4 @@ def multiply_by_slope_(
         p.mul_(torch.sub(a, mean[:, None]))
     else:
         p.mul_(torch.addcmul(-mean[:, None], weight[:, None], a))
+    return at_y
