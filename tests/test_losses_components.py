@@ -93,6 +93,32 @@ def test_coarse_logits_are_interpolated():
     torch.testing.assert_close(found, gradient(lambda x: L.component_dice_ce(fine(x), target, regions), logits))
 
 
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [
+        ((3, 2, 40, 50), {}),
+        ((2, 4, 300, 260), {"class_weights": [1.0, 0.0, 3.0, 0.5], "smooth": 1.0}),
+        ((2, 21, 180, 190), {"reduction": "sum", "dice_weight": 0.3}),
+        ((3, 3, 30, 20), {"pixel_weights": torch.linspace(0, 2, 1800).view(3, 30, 20), "ce_weight": 2.0}),
+    ],
+    ids=["few pixels", "whole images", "pieces", "weighted"],
+)
+def test_what_is_made_image_by_image_is_what_is_made_at_large(shape, options):
+    """Under a transform of torch.func all pixels are gone over for one step, and then for the next."""
+    g = torch.Generator().manual_seed(3)
+    logits = torch.randn(shape, generator=g) * 4
+    target = torch.zeros(shape[0], *shape[2:], dtype=torch.uint8)
+    target[:-1, 3:9, 2:12], target[:, 12:15, 5:9], target[-1] = 1, 255, 0  # the last image has no object
+    target[:-1, 20:29, 10:16] = shape[1] - 1
+    regions = T.component_regions(target)
+    loss = lambda x: L.component_dice_ce(x, target, regions, **options)  # noqa: E731
+    found = gradient(loss, logits)
+    expected, value = torch.func.grad_and_value(loss)(logits)
+    torch.testing.assert_close(found, (value, expected), rtol=1e-5, atol=1e-6 * expected.abs().max().item())
+    with torch.no_grad():
+        torch.testing.assert_close(loss(logits), value, rtol=1e-5, atol=0)
+
+
 @pytest.mark.parametrize("margin", [8.0, 15.0, 25.0, 60.0])
 def test_the_slope_of_sure_pixels_has_its_digits(margin):
     logits, target = sample(4, 3, ignored=False)

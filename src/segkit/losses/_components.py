@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import torch
@@ -9,12 +10,14 @@ from torch import Tensor
 
 from segkit import IGNORE_INDEX
 from segkit.losses._arguments import Ignored, Upsample, Weights, at_least_0, choice, flatten, plain
+from segkit.losses._engine.objects import Goal, objects_at_once, overlap
+from segkit.losses._engine.operator import with_gradient
 from segkit.losses._engine.reduce import nonzero, resolved, sum_over_ranks
-from segkit.losses._engine.route import all_count
-from segkit.losses._engine.streamed.blocks import sum_dtype
+from segkit.losses._engine.route import all_count, plainly_here
+from segkit.losses._engine.streamed.blocks import sum_dtype, wide_dtype
 from segkit.losses._engine.streamed.by_class import add_by_class
 from segkit.losses._engine.streamed.labels import not_ignored
-from segkit.losses._engine.tracing import in_plain_sight, looked_on, readable, transformed
+from segkit.losses._engine.tracing import in_plain_sight, may_be_looked_at, transformed
 from segkit.losses._engine.two_classes import two_classes
 from segkit.losses._engine.walk import warn_of_probabilities
 from segkit.losses._engine.wanted import Flat, Inputs, Spec
@@ -23,6 +26,7 @@ from segkit.losses._module import Loss, changeable
 __all__ = ["ComponentDiceCELoss", "component_dice_ce"]
 
 MOST = 2**15  # numbers of an image, of which 0 stands for none
+AT_A_TIME = 2**16  # pixels that stay in the cache
 
 
 def component_dice_ce(
@@ -68,7 +72,10 @@ def component_dice_ce(
         >>> component_dice_ce(logits, target, regions, ce_weight=0.0).round(decimals=3)
         tensor(0.5000)
 
-    Source: CC-DiceCE (Bouteille et al. 2025), with the cross-entropy of the whole image.
+    Source: CC-DiceCE (Bouteille et al. 2025). How we differ: their code takes the mean of cross-entropy in each region,
+    too, and averages it over regions, so that a pixel of a small region counts more; here it is that of the whole
+    batch, and each pixel counts alike. An image without objects has Dice loss 1 there, and none here. Theirs is for
+    two classes; here each object is asked for its own class.
     """
     function = "component_dice_ce"
     choice(function, "mode", mode, ("multiclass", "binary"))
@@ -83,15 +90,21 @@ def component_dice_ce(
     inputs = _as_softmax(flat)
     spec = Spec(function, False, flat.ignore_index)
     warn_of_probabilities(flat.inputs.logits, Spec(function, mode == "binary", flat.ignore_index))
-    number, other = _read(flat, plain(function, "regions", regions), inputs.logits.shape[1])
+    regions = _numbers(flat, plain(function, "regions", regions), inputs.logits.shape[1])
+    group, x = resolved(process_group), inputs.logits
+    if group is None and not flat.size and x.dtype == wide_dtype(x) and plainly_here(x) and not transformed():
+        goal = Goal(dice_weight, ce_weight, smooth, eps, reduction == "mean", _most(regions))
+        if x.requires_grad and torch.is_grad_enabled():
+            return with_gradient(x, inputs, lambda inputs: objects_at_once(inputs, spec, regions, goal, True))
+        return objects_at_once(inputs._replace(logits=x.detach()), spec, regions, goal, False)[0]
+    other = (regions & 65535).clamp_max(x.shape[1] - 1)
     own, at_other = two_classes(inputs, other, spec, flat.size)
     weight = None
-    if not _all_count(inputs, spec):
+    if not (may_be_looked_at(inputs.target) and all_count(inputs, spec, x.shape[1])):
         weight = not_ignored(inputs.target, flat.ignore_index).to(own.dtype)
         if inputs.pixel_weights is not None:
             weight = weight * inputs.pixel_weights
-    group = resolved(process_group)
-    overlap, images = _overlap(at_other, number, inputs.target == other, weight, smooth, eps)
+    overlap, images = _overlap(at_other, regions, inputs.target == other, weight, smooth, eps)
     counted = weight
     if inputs.class_weights is not None:
         known = inputs.target.long() if weight is None else torch.where(weight != 0, inputs.target, 0).long()
@@ -100,15 +113,6 @@ def component_dice_ce(
     sums = sum_over_ranks([overlap.sum(), terms.sum(), images.sum(), divisor], group)
     of_objects, of_pixels = sums[:2] if reduction == "sum" else (sums[0] / nonzero(sums[2]), sums[1] / nonzero(sums[3]))
     return dice_weight * of_objects + ce_weight * of_pixels
-
-
-def _all_count(inputs: Inputs, spec: Spec) -> bool:
-    """Whether each pixel counts, if that may be looked at."""
-    return _may_look(inputs.target) and all_count(inputs, spec, inputs.logits.shape[1])
-
-
-def _may_look(x: Tensor) -> bool:
-    return readable(x) and not looked_on()
 
 
 def _as_softmax(flat: Flat) -> Inputs:
@@ -120,48 +124,47 @@ def _as_softmax(flat: Flat) -> Inputs:
     return Inputs(logits, target, weights, table)
 
 
-def _read(flat: Flat, regions: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """The number of the nearest object of each pixel, and its class, [B, N]."""
+def _numbers(flat: Flat, regions: Tensor, classes: int) -> Tensor:
+    """The number of the nearest object of each pixel, and in the lower half its class, int32 [B, N]."""
     if regions.dtype not in (torch.int32, torch.int64) or regions.numel() != flat.inputs.target.numel():
         raise ValueError(
             f"{flat.function}: `regions` must be int32 {list(flat.shape)}, from transforms.ComponentRegions, got "
             f"{regions.dtype} {list(regions.shape)}."
         )
     regions = regions.reshape(flat.inputs.target.shape[0], flat.inputs.target.shape[-1]).int()
-    number, other = regions >> 16, regions & 65535
-    if not _may_look(other):
-        return number, other.clamp_max(classes - 1)
-    if other.numel() and int(other.max()) >= classes:
+    if not may_be_looked_at(regions):
+        return regions
+    highest = max(
+        (int((some & 65535).max()) for some in torch.split(regions.reshape(-1), AT_A_TIME) if len(some)), default=0
+    )
+    if highest >= classes:
         raise ValueError(
-            f"{flat.function}: `regions` must be of classes in [0, {classes}), got {int(other.max())}. They come from "
+            f"{flat.function}: `regions` must be of classes in [0, {classes}), got {highest}. They come from "
             "transforms.ComponentRegions(ignore_index=...), from the mask that is the target."
         )
-    return number, other
+    return regions
+
+
+def _most(regions: Tensor) -> int:
+    """How many numbers of objects an image may have, with that of none."""
+    if not may_be_looked_at(regions):
+        return MOST
+    return (int(regions.max()) >> 16) + 1 if regions.numel() else 1
 
 
 def _overlap(
-    p: Tensor, number: Tensor, hit: Tensor, weight: Tensor | None, smooth: float, eps: float
+    p: Tensor, regions: Tensor, hit: Tensor, weight: Tensor | None, smooth: float, eps: float
 ) -> tuple[Tensor, Tensor]:
     """The mean of one minus Dice over the objects of each image, [B], 0 without any; and which images have some."""
-    batch = len(p)
-    most = (int(number.max()) + 1 if number.numel() else 1) if _may_look(number) else MOST
+    batch, most = len(p), _most(regions)
     # One sum for what lies in the object, one for what is beside it in its region.
     first = torch.arange(0, 2 * most * batch, 2 * most, device=p.device, dtype=torch.int32)[:, None]
-    place = torch.add(first, number, alpha=2).add_(hit).reshape(-1)
-    beside, inter = (
-        _sums_at(place, p if weight is None else p * weight, batch * most * 2).view(batch, most, 2).unbind(2)
-    )
-    if weight is None and _may_look(place):
-        pixels = torch.bincount(place[hit.reshape(-1)], minlength=batch * most * 2).to(inter.dtype)
-    else:
-        pixels = _sums_at(place, torch.ones_like(p) if weight is None else weight, batch * most * 2)
-    truth = pixels.view(batch, most, 2)[:, :, 1]
-    there = truth > 0
-    there[:, 0] = False
-    loss = 1 - (2 * inter + smooth) / (beside + inter + truth + smooth).clamp_min(eps)
-    objects = there.sum(1)
-    of_image = torch.where(there, loss, 0).sum(1) / nonzero(objects)
-    return of_image.to(p.dtype), (objects > 0).to(p.dtype)
+    place = torch.add(first, regions >> 16, alpha=2).add_(hit).reshape(-1)
+    shape = (batch, most, 2)
+    sums = _sums_at(place, p if weight is None else p * weight, math.prod(shape)).view(shape)
+    pixels = _sums_at(place, torch.ones_like(p) if weight is None else weight, math.prod(shape)).view(shape)
+    each, objects = overlap(sums, pixels[:, :, 1], smooth, eps)
+    return (each.sum(1) / nonzero(objects)).to(p.dtype), (objects > 0).to(p.dtype)
 
 
 def _sums_at(place: Tensor, values: Tensor, number: int) -> Tensor:

@@ -36,8 +36,9 @@ def changeable(name: str) -> Any:
 
 def leave_out_others(module: nn.Module, state_dict: dict[str, Any], prefix: str) -> None:
     """Take from a state what another loss kept where ours stands now, such as `nn.CrossEntropyLoss(weight=...)`."""
+    own = module.state_dict(prefix=prefix)
     for name in [name for name in state_dict if name.startswith(prefix)]:
-        if name not in module.state_dict(prefix=prefix):
+        if name not in own:
             del state_dict[name]
             warnings.warn(
                 f"{type(module).__name__}: the state holds `{name}` of another loss, which is left out: the "

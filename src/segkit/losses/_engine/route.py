@@ -11,7 +11,7 @@ from torch import Tensor
 
 from segkit._triton import triton_runs
 from segkit.losses._engine.streamed.blocks import Block, blocks, wide_dtype
-from segkit.losses._engine.tracing import in_plain_sight, looked_on, readable, transformed
+from segkit.losses._engine.tracing import in_plain_sight, looked_on, may_be_looked_at, transformed
 from segkit.losses._engine.wanted import Inputs, Spec
 
 FEW, LONG = 8, 2**13  # classes and pixels of a block whose classes are taken one by one: shorter ones are not worth it
@@ -150,7 +150,7 @@ def sorts(x: Tensor, size: Sequence[int], by_image: bool) -> bool:
 
 def plainly_here(x: Tensor) -> bool:
     """Whether nothing but the torch code on the CPU will see a tensor."""
-    return readable(x) and not looked_on() and not runs_kernels(x, ())
+    return may_be_looked_at(x) and not runs_kernels(x, ())
 
 
 def few(shape: Sequence[int], device: torch.device) -> bool:

@@ -19,6 +19,11 @@ def looked_on() -> bool:
     return _get_current_dispatch_mode() is not None
 
 
+def may_be_looked_at(x: Tensor) -> bool:
+    """Whether what runs may depend on numbers: that costs no wait, and nobody writes down or watches what runs."""
+    return readable(x) and not looked_on()
+
+
 def in_plain_sight(x: Tensor) -> bool:
     """Whether a tensor is what it seems to be: no graph is traced, no mode looks on, and no class wraps it."""
     return not (torch.compiler.is_compiling() or looked_on() or type(x) not in (Tensor, torch.nn.Parameter))
