@@ -98,6 +98,35 @@ def test_monai_agrees():
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_monai_agrees_on_weights_soft_targets_and_absent_classes():
+    losses = pytest.importorskip("monai.losses")
+    target, common = Y[:, None], {"to_onehot_y": True, "softmax": True}
+    weight = [1.0, 2.0, 0.5, 3.0]
+    agree(
+        lambda z: L.dice(z, Y, smooth=1e-5, class_weights=weight) * sum(weight) / 4,
+        lambda z: losses.DiceLoss(**common, weight=torch.tensor(weight))(z, target),
+        X,
+    )
+    shares = torch.rand(X.shape, generator=torch.Generator().manual_seed(1)).mul(3).softmax(1)
+    agree(
+        lambda z: L.dice(z, shares, power=2, smooth=1e-5),
+        lambda z: losses.DiceLoss(softmax=True, squared_pred=True)(z, shares),
+        X,
+    )
+    agree(
+        lambda z: L.dice(z, shares, intersection="minimum", smooth=1e-5),
+        lambda z: losses.DiceLoss(softmax=True, soft_label=True)(z, shares),
+        X,
+    )
+    three = torch.where(Y == 3, 0, Y)  # nowhere is class 3
+    agree(
+        lambda z: L.dice(z, three, smooth=1.0, absent="include"),
+        lambda z: losses.DiceLoss(**common, smooth_nr=1.0, smooth_dr=1.0)(z, three[:, None]),
+        X,
+    )
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_segmentation_models_pytorch_agrees():
     losses = pytest.importorskip("segmentation_models_pytorch.losses")
     agree(lambda z: L.dice(z, Y, scope="batch"), lambda z: losses.DiceLoss("multiclass")(z, Y), X)
@@ -113,6 +142,11 @@ def test_segmentation_models_pytorch_agrees():
     )
     agree(lambda z: L.lovasz(z, Y, exact=True), lambda z: losses.LovaszLoss("multiclass")(z, Y), X)
     agree(lambda z: L.focal(z, YB, mode="binary"), lambda z: losses.FocalLoss("binary")(z, YB), XB)
+    agree(
+        lambda z: L.binary_cross_entropy(z, YB, label_smoothing=0.1),
+        lambda z: losses.SoftBCEWithLogitsLoss(smooth_factor=0.1, ignore_index=None)(z, YB.float()),
+        XB,
+    )
 
 
 @pytest.mark.filterwarnings("ignore")
