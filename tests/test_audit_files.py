@@ -14,6 +14,7 @@ from segkit import audit, io
 from segkit.audit._measure.by_windows import Pixels
 from segkit.audit._measure.image import measure_image
 from segkit.audit._measure.row import ROW
+from segkit.cli import main
 from segkit.datasets import find_pairs
 
 rng = np.random.default_rng
@@ -145,6 +146,30 @@ def test_a_stack_of_pages_is_said_to_be_one(tmp_path):
         report = audit.audit_dataset(tmp_path, progress=False, executor=ThreadPoolExecutor(1))
     found = [f for f in report.findings if f.code == "several-pages"]
     assert [(f.severity, f.value, f.path[-5:]) for f in found] == [("warning", 4, "1.tif"), ("warning", 4, "2.tif")]
+
+
+@pytest.mark.parametrize("pages", [None, "first", "channels"])
+def test_pages_are_what_the_caller_says_they_are(tmp_path, capsys, pages):
+    rng = np.random.default_rng(0)
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    for i in range(4):
+        bands = rng.integers(0, 255, (4, 32, 40), np.uint8)
+        bands[2] = 7
+        tifffile.imwrite(tmp_path / f"images/{i}.tif", bands, photometric="minisblack")
+        labels = rng.integers(0, 2, (2, 32, 40), np.uint8)
+        tifffile.imwrite(tmp_path / f"masks/{i}.tif", labels, photometric="minisblack")
+    folders = tmp_path / "images", tmp_path / "masks"
+    pool = ThreadPoolExecutor(1)
+    report = audit.audit_dataset(*folders, num_classes=2, pages=pages, progress=False, executor=pool)
+    assert report.counts().get("several-pages", 0) == (8 if pages is None else 0)
+    assert report.rows["channels"].tolist() == [4 if pages == "channels" else 1] * 4
+    assert [f.value for f in report.select("constant-channel")] == [2] * (pages == "channels")
+    told = ["--pages", pages] if pages else []
+    main(["audit", *map(str, folders), "--num-classes", "2", "--quiet", "--json", "-", *told])
+    assert ("several-pages" in capsys.readouterr().out) == (pages is None)
+    with pytest.raises(ValueError, match="`pages` must be 'first', 'channels' or None"):
+        audit.audit_dataset(*folders, pages="samples")
 
 
 @pytest.mark.parametrize("form", ["three equal channels", "whole floats", "grey palette"])

@@ -36,6 +36,7 @@ def audit_dataset(
     remap: Mapping[int, int] | None = None,
     unmapped: Literal["error", "keep"] | int = "error",
     ignore_index: int | None = IGNORE_INDEX,
+    pages: Literal["first", "channels"] | None = None,
     splits: Mapping[str, str] | None = None,
     pattern: Any = None,
     checks: Iterable[Check] = (),
@@ -53,6 +54,8 @@ def audit_dataset(
         remap: old class -> new class, for every mask, as in `PairDataset`; `num_classes` counts the new ones.
         unmapped: the class of what `remap` does not name: "error" for a finding, "keep", or a class.
         ignore_index: the label of ignored pixels; None when there is none.
+        pages: what the pages of an image of several are, as in `PairDataset`: bands, or nothing that matters. None
+            looks at the first, with a warning for each file.
         splits: stem, file name or end of the path -> name of its split ("train", "val", ...), to find leaks between
             splits.
         pattern: how the names of images and masks belong together, as in `datasets.find_pairs`.
@@ -81,6 +84,11 @@ def audit_dataset(
     """
     if num_classes is not None and num_classes < 1:
         raise ValueError(f"audit_dataset: `num_classes` must be at least 1, got {num_classes}. Count the background.")
+    if pages not in (None, "first", "channels"):
+        raise ValueError(
+            f"audit_dataset: `pages` must be 'first', 'channels' or None, got {pages!r}. "
+            "Where each page is a sample, write a file for each first."
+        )
     options = Options(
         num_classes,
         None if colors is None else dict(colors),
@@ -88,6 +96,7 @@ def audit_dataset(
         unknown,
         None if remap is None else dict(remap),
         unmapped,
+        pages,
     )
     pairs, items = _files(images, masks, pattern)
     files = [(name_of(image), name_of(mask)) for image, mask in items]

@@ -128,6 +128,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="Exit code 0: no error or warning (notes do not count), 1: some, 2: unusable input.",
     )
     _data_set(audit)
+    audit.add_argument("--pages", choices=["first", "channels"], help="what the pages of a file of several are")
     audit.add_argument("--splits", metavar="FILE", help="table with columns file (or stem) and split: finds leaks")
     audit.add_argument("--html", metavar="FILE", help="write the report as one page")
     audit.add_argument("--json", metavar="FILE", help="write the report as JSON; - is standard output")

@@ -25,6 +25,7 @@ def audit(arguments: argparse.Namespace) -> int:
         arguments.images,
         arguments.masks,
         num_classes=arguments.num_classes,
+        pages=arguments.pages,
         splits=read_splits(arguments.splits),
         **_of_masks(arguments),
         pattern=arguments.pattern,

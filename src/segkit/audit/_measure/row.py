@@ -20,6 +20,7 @@ class Options:
     unknown: str | int = "error"
     remap: dict[int, int] | None = None
     unmapped: str | int = "error"
+    pages: str | None = None  # "channels" stacks them, "first" leaves the others out; None does so, and says so
 
 
 def name_of(files: Files) -> str | None:

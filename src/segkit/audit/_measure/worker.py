@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -25,7 +25,7 @@ OF_FILES = Codes(
     ("unreadable", "error", "Cannot be read", "Copy the file again from its source, or delete it with its partner."),
     ("truncated", "error", "File ends too early", "Copy the file again from its source; it ends too early."),
     ("several-pages", "warning", "Several pages, of which the first was looked at",
-     "Say PairDataset(pages='channels') or 'samples', or write a file for each page before the audit."),
+     "Pass pages='channels' if they are bands, 'first' if the others do not matter; write a file for each if samples."),
 )
 OF_MASKS = Codes(
     ("size-mismatch", "error", "Mask and image differ in size", "Make the mask again at the size of the image."),
@@ -53,7 +53,7 @@ def measure(items: list[Item], options: Options) -> Measured:
     part = _nothing(len(items))
     for place, (image, mask_files) in enumerate(items):
         row, image_path = part.rows[place], name_of(image)
-        grey = None if image is None else _image(_each(image), row, part.findings)
+        grey = None if image is None else _image(_each(image), row, part.findings, options.pages)
         if grey is not None:
             part.thumbs[place] = thumb_of(grey)
             part.landmarks[place] = landmarks_of(part.thumbs[place])
@@ -85,7 +85,7 @@ def _each(files: str | tuple[str, ...]) -> tuple[str, ...]:
     return (files,) if isinstance(files, str) else files
 
 
-def _image(files: tuple[str, ...], row: Any, findings: list[Finding]) -> np.ndarray | None:
+def _image(files: tuple[str, ...], row: Any, findings: list[Finding], pages: str | None) -> np.ndarray | None:
     """Measure one image into `row`; its grey picture, or None when it cannot be read."""
     path = files[0]
     try:
@@ -96,13 +96,14 @@ def _image(files: tuple[str, ...], row: Any, findings: list[Finding]) -> np.ndar
                 handles.append(opened.enter_context(io.open_image(path)))
             info = handles[0].info
             row["orientation"] = info.orientation
-            if info.pages > 1:
-                axes = f" (axes {info.axes})" if info.axes else ""
-                reason = f"It has {info.pages} pages{axes}, and only the first was looked at."
-                findings.append(OF_FILES.finding("several-pages", files[0], reason, value=info.pages))
+            _count_pages(info, files[0], findings, pages)
+
+            which: int | Literal["channels"] = 0
+            if pages == "channels" and info.pages > 1:
+                which, info = "channels", replace(info, channels=info.channels * info.pages)
 
             def read(window: tuple[int, int, int, int] | None) -> np.ndarray:
-                parts = [handle.read(window=window, page=0) for handle in handles]
+                parts = [handle.read(window=window, page=which) for handle in handles]
                 return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
 
             return measure_image(pixels_of(info, read), row, nodata=getattr(info, "nodata", None))
@@ -110,6 +111,14 @@ def _image(files: tuple[str, ...], row: Any, findings: list[Finding]) -> np.ndar
         row["image_ok"] = False
         findings.append(_unreadable(path, error))
         return None
+
+
+def _count_pages(info: io.ImageInfo, path: str, findings: list[Finding], pages: str | None) -> None:
+    """Say that there are several, if nobody told what they are."""
+    if info.pages > 1 and pages is None:
+        axes = f" (axes {info.axes})" if info.axes else ""
+        reason = f"It has {info.pages} pages{axes}, and only the first was looked at."
+        findings.append(OF_FILES.finding("several-pages", path, reason, value=info.pages))
 
 
 def _mask(
@@ -124,6 +133,7 @@ def _mask(
         with io.open_image(path) as handle:
             info = handle.info
             row["mask_orientation"] = info.orientation
+            _count_pages(info, path, findings, options.pages)
             row["mask_lossy"] = bool(info.lossy)
             cut = info.channels == 1 and info.dtype.kind in "ui" and options.colors is None and len(files) == 1
             step = None if grey is None else round(row["height"] / grey.shape[0])
