@@ -295,7 +295,8 @@ def _read_raw(
     out = np.empty((len(planes), height, width, each), stored)
     for i in range(len(planes)):
         part = ranges[i * strips : (i + 1) * strips]
-        if any(a[0] + a[1] != b[0] or not a[1] for a, b in zip(part, part[1:], strict=False)) or not part[0][1]:
+        first, size = part[0]  # all strips but the last hold as much
+        if not size or [offset for offset, _ in part] != list(range(first, first + size * strips, size)):
             return None
         start = part[0][0] + (top % page.tile[0]) * row_bytes
         if width == page.width:

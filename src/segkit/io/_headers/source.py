@@ -31,7 +31,8 @@ def is_remote(path: str) -> bool:
         >>> is_remote("s3://bucket/scan.tif"), is_remote("C:/scan.tif"), is_remote("D://data//scan.tif")
         (True, False, False)
     """
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:(:.*:)?//", path, re.DOTALL) is not None  # one letter is a drive
+    scheme = "//" in path and re.match(r"[A-Za-z][A-Za-z0-9+.-]+:(:.*:)?//", path, re.DOTALL)  # one letter is a drive
+    return bool(scheme)
 
 
 def at_home(path: str) -> str:

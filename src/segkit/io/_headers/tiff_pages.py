@@ -122,13 +122,16 @@ def described(ifd: Ifd, samples: int) -> tuple[int, str]:
 
 def _shaped(text: str, ifd: Ifd, samples: int) -> tuple[int, str]:
     """Tifffile's own description: {"shape": [13, 6, 8], "axes": "CYX"} in any order; before 2014 shape=(13, 6, 8)."""
+    height, width = ifd.int(257, 0), ifd.int(256, 0)
+    if text == f'{{"shape": [{height}, {width}, {samples}]}}':  # nearly always, and no parser is needed
+        return 1, ""
     try:
         old = re.fullmatch(r"shape=\(([\d, ]+)\)", text.strip())
         said = {"shape": re.findall(r"\d+", old[1])} if old else json.loads(text)
         shape = [int(size) for size in said["shape"]]
     except (ValueError, TypeError, KeyError):
         return 1, ""
-    one = ifd.int(256, 0) * ifd.int(257, 0) * samples
+    one = height * width * samples
     planes = prod(shape) // one if one and prod(shape) % one == 0 else 1
     axes = said.get("axes", "")
     known = isinstance(axes, str) and len(axes) == len(shape) and planes > 1
