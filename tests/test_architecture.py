@@ -37,8 +37,9 @@ MAY_IMPORT = {
 IMAGE_LIBRARIES = {"PIL": "pillow", "cv2": "opencv", "tifffile": "tifffile", "imagecodecs": "tifffile"}
 
 
-# What stands at the package's root, since several rooms share it: one constant, which backend may run, the workers.
-ROOT = {"segkit", "segkit._triton", "segkit._processes", "segkit._tasks"}
+# What stands at the package's root, since several rooms share it: one constant, which backend may run, the workers,
+# files that appear whole.
+ROOT = {"segkit", "segkit._triton", "segkit._processes", "segkit._tasks", "segkit._whole"}
 
 
 def name_of(path: pathlib.Path) -> str:

@@ -175,3 +175,20 @@ def test_a_target_that_is_a_file_is_told_once(here, capsys):
     )
     assert main(["convert-masks", ".", "out"]) == 2
     assert "or --classes FILE for annotations" in capsys.readouterr().err
+
+
+def test_a_table_that_cannot_be_written_leaves_nothing_behind(here, capsys):
+    for folder in ("images", "masks"):
+        (here / folder).mkdir()
+        for i in range(4):
+            Image.new("L", (4, 4), i % 2).save(here / folder / f"{i}.png")
+    before = sorted(here.rglob("*"))
+    for target, said in (
+        (".", "a folder where a file is to be written: '.'"),
+        ("no/pairs.csv", "no such folder: 'no'"),
+    ):
+        assert main(["split", "images", "masks", "--folds", "2", "--csv", target]) == 2
+        assert said in capsys.readouterr().err
+    assert main(["split", "images", "masks", "--folds", "2", "--val", "0"]) == 2
+    assert "Add --csv FILE" in capsys.readouterr().err
+    assert sorted(here.rglob("*")) == before

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from segkit import IGNORE_INDEX
+from segkit._whole import whole_file
 from segkit.annotations._annotations import Annotations, Classes, class_numbers
 from segkit.annotations._drawing.runs import Order, pack_counts, runs_of
 from segkit.annotations._drawing.shape import Note
@@ -103,18 +104,18 @@ def write_rle(
             f"write_rle: `columns` must be (picture, runs), with `classes` also (…, class), got {columns}."
         )
     numbers = None if classes is None else class_numbers("write_rle", classes)
-    with _whole(path) as write:
-        write(",".join(columns) + "\n")
+    with whole_file(path) as file:
+        file.write(",".join(columns) + "\n")
         for name, mask in masks.items() if isinstance(masks, Mapping) else masks:
             if numbers is None:
-                write(f"{_cell(name)},{encode_rle(mask, order=order, origin=origin)}\n")
+                file.write(f"{_cell(name)},{encode_rle(mask, order=order, origin=origin)}\n")
                 continue
             for label, number in numbers.items():
                 if number in (0, IGNORE_INDEX):
                     continue
                 runs = encode_rle(mask == number, order=order, origin=origin)
                 cells = [name, runs, label] if len(columns) == 3 else [f"{name}_{label}", runs]
-                write(",".join(map(_cell, cells)) + "\n")
+                file.write(",".join(map(_cell, cells)) + "\n")
 
 
 def write_coco(
@@ -148,8 +149,8 @@ def write_coco(
     categories = [{"id": number, "name": name} for number, name in numbers.items()]
     images: list[dict[str, Any]] = []
     count = 0
-    with _whole(path) as write:
-        write('{"categories": ' + json.dumps(categories, ensure_ascii=False) + ',\n"annotations": [')
+    with whole_file(path) as file:
+        file.write('{"categories": ' + json.dumps(categories, ensure_ascii=False) + ',\n"annotations": [')
         for name, mask in masks.items() if isinstance(masks, Mapping) else masks:
             mask = np.asarray(mask)
             images.append({"id": len(images) + 1, "file_name": name, "height": mask.shape[0], "width": mask.shape[1]})
@@ -163,10 +164,10 @@ def write_coco(
                 for identity in ids.tolist():
                     inside = of_class if objects is None else of_class & (objects[name] == identity)
                     count += 1
-                    write(
+                    file.write(
                         ("," if count > 1 else "") + "\n" + json.dumps(_annotation(count, len(images), number, inside))
                     )
-        write('\n],\n"images": ' + json.dumps(images, ensure_ascii=False) + "}\n")
+        file.write('\n],\n"images": ' + json.dumps(images, ensure_ascii=False) + "}\n")
 
 
 def _annotation(identity: int, image: int, category: int, inside: np.ndarray) -> dict[str, Any]:
@@ -179,22 +180,3 @@ def _annotation(identity: int, image: int, category: int, inside: np.ndarray) ->
 
 def _cell(text: str) -> str:
     return '"' + text.replace('"', '""') + '"' if any(mark in text for mark in ',"\t;') else text
-
-
-class _whole:
-    """A text file that appears at its end, or not at all."""
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._path = os.fspath(path)
-        self._part = f"{self._path}.{os.getpid()}.part"
-
-    def __enter__(self) -> Callable[[str], object]:
-        self._file = open(self._part, "w", encoding="utf-8", newline="")
-        return self._file.write
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        self._file.close()
-        if kind is None:
-            os.replace(self._part, self._path)
-        else:
-            os.remove(self._part)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from segkit._whole import whole_file
 from segkit.cli._commands import one_line
 from segkit.errors import DataError, SegkitError
 
@@ -72,7 +73,8 @@ def _convert(arguments: argparse.Namespace) -> int:
         except (SegkitError, OSError, ValueError) as error:
             bar.write(f"segkit: {_for_shell(one_line(error))}", file=sys.stderr)
     if arguments.report:
-        _write(arguments.report, json.dumps([note._asdict() for note in notes], indent=1, ensure_ascii=False) + "\n")
+        with whole_file(arguments.report) as file:
+            file.write(json.dumps([note._asdict() for note in notes], indent=1, ensure_ascii=False) + "\n")
     _tell(notes)
     print(f"{written} of {len(drawn.images)} masks written to {_shown(arguments.out)}")
     return 0 if written == len(drawn.images) else 1 if written else 2
@@ -150,13 +152,6 @@ def _targets(names: list[str], out: str) -> dict[str, str]:
 
 
 _SUFFIXES = frozenset("jpg jpeg png tif tiff bmp gif webp jp2 j2k dcm pgm ppm pnm".split())
-
-
-def _write(path: str, text: str) -> None:
-    part = f"{path}.{os.getpid()}.part"
-    with open(part, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.replace(part, path)
 
 
 def _shown(text: str) -> str:

@@ -14,6 +14,8 @@ def split(arguments: argparse.Namespace) -> int:
     """Print what each fold has, and write the table of files and splits."""
     from segkit.datasets import split_folds
 
+    if arguments.val is not None and not arguments.csv:
+        raise DataError("split: --val names a fold of the table, and there is none. Add --csv FILE.")
     folds = split_folds(
         _pairs(arguments.images, arguments.masks, arguments.pattern),
         arguments.shares or arguments.folds,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import itertools
 import os
 from collections.abc import Iterable, Sequence
@@ -13,6 +12,7 @@ import numpy as np
 
 from segkit import IGNORE_INDEX
 from segkit._tasks import map_in_chunks
+from segkit._whole import whole_file
 from segkit.datasets._pairs import Pair
 from segkit.datasets._reading.reading import files_of
 from segkit.datasets._splitting.balance import assign
@@ -128,14 +128,10 @@ class Folds(list[list[int]]):
             raise DataError(
                 f"to_csv: every image must have a stem of its own, got {twice!r} twice. Rename one, or use the indices."
             )
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["file", "split"])
-        writer.writerows(rows)
-        part = f"{os.fspath(path)}.{os.getpid()}.part"
-        with open(part, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            file.write(text.getvalue())
-        os.replace(part, path)
+        with whole_file(path) as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["file", "split"])
+            writer.writerows(rows)
 
 
 def split_folds(
