@@ -738,6 +738,17 @@ def test_the_names_of_yolo_come_from_data_yaml(tmp_path, names):
         assert (drawn.mask("images/train/a.jpg", classes=CLASSES, size=SIZE) == EXPECTED).all()
 
 
+@pytest.mark.parametrize("numbers", [2, 3])
+def test_key_points_of_yolo_are_no_polygons(tmp_path, numbers):
+    points = [(0.2, 0.2, 2), (0.4, 0.2, 2), (0.4, 0.4, 2)]
+    words = [0, 0.3, 0.3, 0.2, 0.2, *(v for point in points for v in point[:numbers])]
+    write(tmp_path / "labels" / "a.txt", " ".join(map(str, words)))
+    path = write(tmp_path / "data.yaml", f"kpt_shape: [3, {numbers}]\nnames:\n  0: body\n")
+    for source in (path, tmp_path / "labels", tmp_path):
+        with pytest.raises(DataError, match="must be of a data set of polygons, got boxes with key points"):
+            read(source)
+
+
 def test_without_names_yolo_numbers_mean_the_declared_list(tmp_path):
     drawn = read(write(tmp_path / "a.txt", files.yolo()))
     assert drawn.classes == ["0", "1"]

@@ -98,9 +98,16 @@ def is_names(path: str) -> bool:
 
 
 def names_in_yaml(path: str) -> list[str]:
-    """``names:`` of a data.yaml: a list in one line or several, or numbers with names."""
+    """``names:`` of a data.yaml: a list in one line or several, or numbers with names.
+
+    Raises:
+        DataError: its labels are key points.
+    """
     with open(path, encoding="utf-8-sig") as file:
         lines = file.read().splitlines()
+    if any(re.match(r"kpt_shape\s*:", line) for line in lines):  # with two numbers a point they look like a polygon
+        got = "boxes with key points (kpt_shape), which have no area"
+        raise refuse(path, "be of a data set of polygons", got, "Export it for segmentation.")
     start = next((i for i, line in enumerate(lines) if re.match(r"names\s*:", line)), None)
     if start is None:
         return []
