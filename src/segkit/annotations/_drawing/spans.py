@@ -161,12 +161,15 @@ def crosses_itself(ring: np.ndarray, height: int, width: int) -> bool:
     """
     if len(ring) < 4:
         return False
-    _, slots, ways = _outlines([ring], (0, 0, height, width))
+    left, top = np.floor(ring.min(axis=0)).clip(0, (width, height)).astype(int).tolist()
+    right, bottom = np.ceil(ring.max(axis=0)).clip(0, (width, height)).astype(int).tolist()
+    window = (top, left, bottom - top, right - left)
+    _, slots, ways = _outlines([ring], window)
     if not slots[-1]:
         return False
-    winding = np.zeros((slots[-1], width + 1), np.int8)
+    winding = np.zeros((slots[-1], window[3] + 1), np.int8)
     for edges, sign in zip(ways, (np.int8(1), np.int8(-1)), strict=True):
-        np.add.at(winding, _crossings(edges, 0, (0, 0, height, width)), sign)
+        np.add.at(winding, _crossings(edges, 0, window), sign)
     np.cumsum(winding, axis=1, dtype=np.int8, out=winding)
     return bool(winding.max() > 1 or winding.min() < -1 or winding.max() > 0 > winding.min())
 
