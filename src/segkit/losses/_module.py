@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from segkit import _triton
 from segkit.losses._arguments import Upsample, choice
 from segkit.losses._engine.reduce import Group
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # every checker knows it; Python 3.10 has none of its own
 
 CHOICES: dict[str, tuple[object, ...]] = {
     "mode": ("multiclass", "binary", "multilabel"),
@@ -57,7 +60,7 @@ class Loss(nn.Module):
     _shares: ClassVar[bool] = True  # whether a compound may call the function instead
     class_weights: Tensor | None
 
-    def __new__(cls, *args: Any, **options: Any) -> Loss:
+    def __new__(cls, *args: Any, **options: Any) -> Self:
         """Say what torch's and MONAI's ``weight``, in torch also the first argument, is called here."""
         if "weight" in options or (args and isinstance(args[0], Tensor)):
             raise TypeError(
