@@ -23,41 +23,38 @@ def count_pairs(prediction: Tensor, target: Tensor, classes: int, ignored: tuple
         # torch.bincount would wait for the device, to learn the largest code.
         counts.scatter_add_(0, code.flatten(), torch.ones_like(code).flatten())
         return counts.view(-1, rows, columns)[:, :-1]
-    counts = torch.zeros(len(prediction), columns, columns, dtype=torch.int64)
-    count = _count_bytes if target.dtype == torch.uint8 and 256 * columns <= 2**15 else _count
-    for image in range(len(prediction)):
-        for p, t in zip(torch.split(prediction[image], BLOCK), torch.split(target[image], BLOCK), strict=True):
-            counts[image] += count(p, t, classes, ignored)
-    return counts
+    counted = [_count(p, t, classes, ignored) for p, t in zip(prediction, target, strict=True)]
+    return torch.stack(counted) if counted else torch.zeros(0, columns, columns, dtype=torch.int64)
 
 
 def _count(prediction: Tensor, target: Tensor, classes: int, ignored: tuple[int, ...]) -> Tensor:
-    """The counts of some pixels, [C + 1, C + 1]."""
-    size = (classes + 2) * (classes + 1)
-    code = _codes(prediction, target, classes, ignored, torch.int16 if size <= 2**15 else torch.int64)
-    return _count_codes(code, size).view(-1, classes + 1)[:-1]
+    """The counts of some pixels, [C + 1, C + 1].
 
-
-def _count_bytes(prediction: Tensor, target: Tensor, classes: int, ignored: tuple[int, ...]) -> Tensor:
-    """The same with a row for each of the 256 labels that uint8 holds: nothing is looked for."""
-    code = _in_range(prediction, classes).to(torch.int16).add_(target.to(torch.int16), alpha=classes + 1)
-    table = _count_codes(code, 256 * (classes + 1)).view(256, classes + 1)
+    Neighbours mostly are of one class, and a number that grows twice in a row has to be stored before it is read again.
+    So neighbours count into up to four tables, as far as int16 reaches; four of their codes are one int64.
+    """
+    columns = classes + 1
+    by_byte = target.dtype == torch.uint8 and 256 * columns <= 2**15  # a row for each label: nothing is looked for
+    size = (256 if by_byte else classes + 2) * columns
+    dtype = torch.int16 if size <= 2**15 else torch.int64
+    tables = min(4, 2**15 // size) if dtype == torch.int16 else 1
+    table = torch.zeros(tables * size, dtype=torch.int64)
+    apart = sum(place % tables * size << 16 * place for place in range(4))
+    for p, t in zip(torch.split(prediction, BLOCK), torch.split(target, BLOCK), strict=True):
+        if by_byte:
+            code = _in_range(p, classes).to(dtype).add_(t.to(dtype), alpha=columns)
+        else:
+            code = _codes(p, t, classes, ignored, dtype)
+        if tables > 1:
+            code[: len(code) // 4 * 4].view(torch.int64).add_(apart)
+        table += torch.bincount(code, minlength=len(table))
+    rows = table.view(tables, -1, columns).sum(0)
+    if not by_byte:
+        return rows[:-1]
     for label in ignored:
         if 0 <= label < 256:
-            table[label] = 0
-    return torch.cat([table[:classes], table[classes:].sum(0, keepdim=True)])
-
-
-def _count_codes(code: Tensor, size: int) -> Tensor:
-    """How often each number in [0, size) comes, int64 [size]; `code`, int16 or int64, is used up.
-
-    Neighbours mostly are the same class, and a number that grows twice in a row has to be stored before it is read
-    again. So neighbours count into up to four tables, as far as int16 reaches; four of their codes are one int64.
-    """
-    tables = min(4, 2**15 // size) if code.dtype == torch.int16 else 1
-    four = code[: len(code) // 4 * 4].view(torch.int64) if tables > 1 else code[:0]
-    four += sum(place % tables * size << 16 * place for place in range(4))
-    return torch.bincount(code, minlength=tables * size).view(tables, size).sum(0)
+            rows[label] = 0
+    return torch.cat([rows[:classes], rows[classes:].sum(0, keepdim=True)])
 
 
 def _codes(prediction: Tensor, target: Tensor, classes: int, ignored: tuple[int, ...], dtype: torch.dtype) -> Tensor:
