@@ -49,6 +49,38 @@ def ours():
     return {name: getattr(L, name) for name in GOALS} | {"dice": L.dice}
 
 
+def steps(classes):
+    """The losses of the quickstart's step with what its ledger takes: by two modules and a third call, and in one."""
+    from segkit import losses, mining
+
+    weights = [1.0 + c % 3 for c in range(classes)]
+    dice, pixels = losses.DiceLoss(scope="batch"), losses.CrossEntropyLoss(class_weights=weights)
+    compound = losses.CompoundLoss(
+        {"dice": 1.0, "cross_entropy": 1.0},
+        options={"dice": {"scope": "batch"}, "cross_entropy": {"class_weights": weights}},
+    )
+
+    def by_hand(x, y):
+        loss = dice(x, y) + pixels(x, y)
+        mining.per_sample_loss(losses.functional.cross_entropy(x.detach(), y, reduction="none"), y)
+        return loss
+
+    return {"a step by hand": by_hand, "a step in one": lambda x, y: compound(x, y, details=True)[0]}
+
+
+def objects(size):
+    """The loss of objects, on a target and regions that are made beforehand, as in a loader."""
+    import torch
+
+    from segkit.losses import functional as L
+    from segkit.transforms.functional import component_regions
+
+    cells = torch.randint(0, size[1], (size[0], *(-(-n // 32) for n in size[2:])), dtype=torch.uint8)
+    target = cells.repeat_interleave(32, 1).repeat_interleave(32, 2)[:, : size[2], : size[3]].contiguous()
+    regions = component_regions(target)
+    return {"component_dice_ce": lambda x, _: L.component_dice_ce(x, target, regions)}
+
+
 def peers():
     found = {}
     try:
@@ -159,6 +191,8 @@ def child(shape, repeats, threads, with_peers, clock, only):
     base = "interpolate + F.cross_entropy" if coarse else "F.cross_entropy"
     calls = {base: run(interpolated if coarse else F.cross_entropy, target)}
     calls |= {name: run(loss, small, **options) for name, loss in ours().items()}
+    if not coarse:
+        calls |= {name: run(loss, small) for name, loss in (steps(size[1]) | objects(size)).items()}
     if with_peers and not coarse:
         calls |= {name: run(loss, target) for name, loss in peers().items()}
     if only:  # memory, in a process that did nothing else: a used heap spreads what it hands out over more pages
