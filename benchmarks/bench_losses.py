@@ -130,11 +130,12 @@ def peak_extra(call, clear):
     return status("VmHWM:") - before
 
 
-def peak_alive(call):
+def peak_alive(call, clear):
     """Bytes of the tensors that a call makes, at the moment when most are alive."""
     import torch
 
     call()
+    clear()  # not in the record, where it would stand for memory that is given back
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         kept = call()
     del kept
@@ -196,11 +197,11 @@ def child(shape, repeats, threads, with_peers, clock, only):
     if with_peers and not coarse:
         calls |= {name: run(loss, target) for name, loss in peers().items()}
     if only:  # memory, in a process that did nothing else: a used heap spreads what it hands out over more pages
-        extra = [peak_extra(calls[only], clear), peak_alive(calls[only])]
+        extra = [peak_extra(calls[only], clear), peak_alive(calls[only], clear)]
         if only in ours():
             clear()
             with torch.no_grad():
-                extra.append(peak_alive(lambda: ours()[only](x, small, **options)))
+                extra.append(peak_alive(lambda: ours()[only](x, small, **options), clear))
         extra = [e / logit_bytes for e in extra]
         print(json.dumps(extra))
         return
