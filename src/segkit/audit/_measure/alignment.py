@@ -47,7 +47,8 @@ def measure_alignment(grey: np.ndarray, mask: np.ndarray, row: Any, *, ignore_in
     match = cv2.dft(product, flags=cv2.DFT_INVERSE | cv2.DFT_SCALE | cv2.DFT_REAL_OUTPUT)
     ry, rx = _reach(size[1]), _reach(size[0])
     window = np.roll(match, (ry, rx), (0, 1))[: 2 * ry + 1, : 2 * rx + 1]  # shifts -r to r
-    spread = float(window.std())
+    # Of what most shifts give: along a straight boundary many fit, and their own spread would hide them.
+    spread = 1.4826 * float(np.median(np.abs(window - np.median(window))))
     if spread <= 0:
         return
     y, x = np.unravel_index(int(window.argmax()), window.shape)

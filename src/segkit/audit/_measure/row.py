@@ -81,7 +81,7 @@ ROW = np.dtype(
         # the pair
         ("shift_y", "f4"),  # by how many pixels the mask should move to lie on the image
         ("shift_x", "f4"),
-        ("fit_here", "f4"),  # how well it lies where it is, in deviations of all shifts
+        ("fit_here", "f4"),  # how well it lies where it is, in deviations of most shifts
         ("fit_best", "f4"),  # the same for the best shift
     ]
 )
