@@ -47,7 +47,7 @@ GAIN, GAIN_ALWAYS, GAIN_SHARE = 3.0, 8.0, 0.15  # by a shift: beyond the usual; 
 EXACT = 0.1  # share that seven of eight masks could gain, in sets where they lie on their edges | known sets
 EXACT_LENGTH, EXACT_GAIN, EXACT_SHARE = 3.0, 1, 0.3  # pixels and gains that are enough there | 4 to 20 pixels
 SHORT = 0.3  # of the usual boundary, below which chance decides | known sets
-FITS, NO_FIT, NO_FIT_SHARE = 7, 3.0, 0.5  # deviations: usual; of one that fits nowhere; of the usual | mirrored, turned
+FITS, NO_FIT, NO_FIT_SHARE = 7, 4.0, 0.5  # deviations: usual; of one that fits nowhere; of the usual | mirrored, turned
 
 
 def contents(data: MeasuredSet) -> Iterator[Finding]:

@@ -123,25 +123,23 @@ class OpenPair:
                 return to_tensor(pixels, bits=self.info.value_bits)
             except ValueError as error:
                 raise DataError(f"{self.reading.name}: {self.image_files[0]!r}: {error}") from error
-        wide = {"u2": np.int32, "u4": np.int64, "u8": np.int64}.get(pixels.dtype.str[1:])
-        if pixels.dtype == np.uint64 and pixels.size and int(pixels.max()) > np.iinfo(np.int64).max:
+        if large := _too_large(pixels):
             raise DataError(
                 f"{self.reading.name}: {self.image_files[0]!r} must hold values below 2**63 with scale=False, as torch "
-                f"computes with int64, got {int(pixels.max())}. Pass scale=True."
+                f"computes with int64, got {large}. Pass scale=True."
             )
-        return torch.from_numpy(np.array(np.moveaxis(pixels, -1, 0), dtype=wide, order="C"))
+        return torch.from_numpy(np.array(np.moveaxis(pixels, -1, 0), dtype=_signed(pixels), order="C"))
 
     def mask_tensor(self, mask: np.ndarray) -> Tensor:
         """The mask in the smallest dtype that torch computes with."""
         import torch
 
-        wide = {"u2": np.int32, "u4": np.int64, "u8": np.int64}.get(mask.dtype.str[1:])
-        if mask.dtype == np.uint64 and mask.size and int(mask.max()) > np.iinfo(np.int64).max:
+        if large := _too_large(mask):
             raise DataError(
                 f"{self.reading.name}: {self.mask_files[0]!r} must hold labels below 2**63, as torch computes with "
-                f"int64, got {int(mask.max())}. Pass remap={{{int(mask.max())}: 255, ...}}."
+                f"int64, got {large}. Pass remap={{{large}: 255, ...}}."
             )
-        mask = mask.view(np.uint8) if mask.dtype == np.bool_ else mask.astype(wide) if wide else mask
+        mask = mask.view(np.uint8) if mask.dtype == np.bool_ else mask.astype(_signed(mask), copy=False)
         return torch.from_numpy(np.ascontiguousarray(mask))
 
     def find_mask(self) -> Tensor:
@@ -319,6 +317,17 @@ def read_sample(opened: OpenPair, transform: Callable[..., Any] | None, carried:
     if opened.reading.scale and getattr(plan, "takes_stored", False):
         return plan(pixels, labels, top=opened.top)
     return plan(opened.image_tensor(pixels), labels)
+
+
+def _signed(array: np.ndarray) -> np.dtype:
+    """Its dtype, or the signed one that torch computes with in place of uint16, uint32 and uint64."""
+    return np.dtype({"u2": "i4", "u4": "i8", "u8": "i8"}.get(array.dtype.str[1:], array.dtype))
+
+
+def _too_large(array: np.ndarray) -> int:
+    """The largest value, where int64 does not hold it; else 0."""
+    top = int(array.max()) if array.dtype == np.uint64 and array.size else 0
+    return top if top > np.iinfo(np.int64).max else 0
 
 
 def _holding(mask: np.ndarray, value: int) -> np.ndarray:
