@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 import os
 import pathlib
@@ -22,6 +23,7 @@ sys.path.insert(0, str(ROOT))
 
 from experiments import data, lines, power, records, report, training  # noqa: E402
 from experiments.questions import QUESTIONS  # noqa: E402
+from experiments.run import Runs  # noqa: E402
 
 RESULTS = ROOT / "experiments" / "results"
 
@@ -111,6 +113,17 @@ def test_a_run_that_was_killed_goes_on_does_nothing_twice_and_measures_the_same(
     code, output, _ = finish(run("boundary", "--data", tmp_path, "--budget-minutes", 0, "--out", tmp_path / "nothing"))
     assert code == 1
     assert "longer --budget-minutes" in output
+
+
+def test_records_of_another_process_stay_and_those_of_an_earlier_harness_go(tmp_path):
+    path = tmp_path / "boundary.jsonl"
+    records.append(path, {"group": "four classes"})  # no phase: an earlier harness
+    options = argparse.Namespace(out=tmp_path, seeds=5, steps=2)
+    one, other = (Runs("boundary", {}, options) for _ in range(2))
+    lines = [dict.fromkeys(("group", "setting", "seed", "lr", "steps", "sha256"), i) for i in range(3)]
+    for runs, line in zip((one, other, one), lines, strict=True):
+        runs.add({"phase": "run", **line})
+    assert [r["seed"] for r in records.read(path)] == [0, 1, 2]
 
 
 def test_a_learning_rate_is_chosen_on_training_images_only(tmp_path):
