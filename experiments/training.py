@@ -65,12 +65,12 @@ class Crops:
 
 
 def batches_of(sampler: Any) -> Iterator[tuple[int, list[Any]]]:
-    """(epoch, batch of keys) for ever; the last, smaller batch of an epoch is left out."""
+    """(epoch, batch of keys) for ever; the last, smaller batch of an epoch is left out, unless it is the only one."""
     epoch = 0
-    while True:
-        keys = list(sampler)
-        for start in range(0, len(keys) - BATCH + 1, BATCH):
-            yield epoch, keys[start : start + BATCH]
+    while keys := list(sampler):
+        size = min(BATCH, len(keys))
+        for start in range(0, len(keys) - size + 1, size):
+            yield epoch, keys[start : start + size]
         epoch += 1
 
 
