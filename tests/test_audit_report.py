@@ -112,6 +112,14 @@ def test_each_group_has_its_remedy_and_a_clean_set_says_so(page, tmp_path):
 # --- in a browser
 
 
+def look_on(browser, width, dark=False):
+    """As on a screen of this width; it stays so until the next look."""
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+
+
 def start_browser(folder, *, script=True, dark=False, width=1280):
     chromium, chromedriver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
     if not chromium or not chromedriver:
@@ -130,10 +138,7 @@ def start_browser(folder, *, script=True, dark=False, width=1280):
     if not script:
         options.add_experimental_option("prefs", {"profile.managed_default_content_settings.javascript": 2})
     browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(chromedriver))
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+    look_on(browser, width, dark)
     return browser
 
 
@@ -172,10 +177,7 @@ return worst;
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_page_fits_and_is_readable(browser, page, width, dark):
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+    look_on(browser, width, dark)
     browser.get(page.as_uri())
     assert browser.get_log("browser") == []
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
@@ -194,6 +196,7 @@ def test_the_page_fits_and_is_readable(browser, page, width, dark):
 def test_findings_are_filtered_and_sorted(browser, page):
     from selenium.webdriver.common.by import By
 
+    look_on(browser, 1280)
     browser.get(page.as_uri())
 
     def shown():
@@ -219,7 +222,6 @@ def test_findings_are_filtered_and_sorted(browser, page):
         return [e.text for e in browser.find_elements(By.CSS_SELECTOR, "#unreadable-error tbody tr td:first-child")]
 
     before = files()
-    browser.set_window_size(1280, 900)
     button = browser.find_element(By.CSS_SELECTOR, "#unreadable-error th button")
     button.send_keys("\n")  # by keyboard
     head = browser.find_element(By.CSS_SELECTOR, "#unreadable-error th")
