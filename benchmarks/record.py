@@ -52,7 +52,7 @@ def imported(script: pathlib.Path) -> set[str]:
     nodes = list(ast.walk(ast.parse(script.read_text())))
     names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     names |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
-    return {name.split(".")[0] for name in names}
+    return {name.split(".")[0] for name in names} - sys.stdlib_module_names
 
 
 def versions(script: pathlib.Path) -> dict[str, str]:
