@@ -185,9 +185,9 @@ def plot(records: Sequence[Record], path: pathlib.Path) -> None:
     """The first metric's differences to the first setting: a dot for each seed, the mean and its interval."""
     found = groups(records)
     rows = max(len({r["setting"] for r in mine}) for mine in found.values())
-    figure, axes = plt.subplots(
-        1, len(found), figsize=(3.2 * len(found) + 1.2, 0.32 * rows + 1.1), squeeze=False, layout="constrained"
-    )
+    longest = max(len(r["setting"]) for r in records)
+    size = len(found) * (2.6 + 0.075 * longest), 0.32 * rows + 1.1  # inches; the names stand beside each
+    figure, axes = plt.subplots(1, len(found), figsize=size, squeeze=False, layout="constrained")
     for axis, (group, mine) in zip(axes[0], found.items(), strict=True):
         metric = next(iter(mine[0]["metrics"]))
         main = by_setting(mine, metric)
@@ -203,6 +203,7 @@ def plot(records: Sequence[Record], path: pathlib.Path) -> None:
         axis.set_title(group, fontsize=10)
         axis.set_xlabel(f"{metric} − {mine[0]['setting']}")
         axis.grid(axis="x", alpha=0.3)
+        axis.locator_params(axis="x", nbins=4)  # more would run into each other
     figure.savefig(path, dpi=90, metadata={"Software": None})
     plt.close(figure)
 
