@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import os
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from segkit._whole import whole_file
 from segkit.audit import Finding
 from segkit.datasets import split_folds
 from segkit.errors import DataError
@@ -236,3 +239,15 @@ def test_the_csv_is_what_quickstart_and_audit_read(tmp_path):
 def test_what_cannot_be_split_is_refused_in_one_sentence(folds, options, match):
     with pytest.raises(ValueError, match=f"split_folds: .*{match}"):
         split_folds(named(6), folds, **{"stratify": None, **options})
+
+
+def test_a_table_for_a_pipe_is_written_into_it(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    read = []
+    reader = threading.Thread(target=lambda: read.append((tmp_path / "pipe").read_text()), daemon=True)
+    reader.start()
+    with whole_file(tmp_path / "pipe") as file:
+        file.write("file,split\n")
+    reader.join(10)
+    assert read == ["file,split\n"]
+    assert (tmp_path / "pipe").is_fifo()

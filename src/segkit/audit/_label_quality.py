@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from segkit import IGNORE_INDEX, io
+from segkit._whole import whole_file
 from segkit.audit._measure.places import PLACE, places_of, scored
 from segkit.audit._report.places import Gallery, page_of_places
-from segkit.audit._report.report import write_text
 
 _TEMPERATURE = 0.1  # of the softmin: how much the worst pixels decide
 _SURE = 0.5  # by how much another class must be likelier for a label to be suspect
@@ -68,7 +68,9 @@ class LabelQuality(list[ImageQuality]):
         Raises:
             OSError: the file cannot be written; nothing is left behind.
         """
-        write_text(path, page_of_places(self.places, self.names, self._gallery))
+        page = page_of_places(self.places, self.names, self._gallery)
+        with whole_file(path) as file:
+            file.write(page)
 
     @property
     def scores(self) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from segkit._whole import whole_file
 from segkit.audit._judge.set import MeasuredSet
 from segkit.audit._measure.finding import Finding
 from segkit.audit._measure.row import Options, name_of
@@ -86,7 +87,8 @@ class AuditReport:
             each = (json.dumps([finding._asdict()], indent=1)[2:-2] for finding in self.findings)
             text = text.replace('"findings": []', '"findings": [\n ' + ",\n".join(each).replace("\n", "\n ") + "\n ]")
         if path is not None:
-            write_text(path, text)
+            with whole_file(path) as file:
+                file.write(text)
         return text
 
     def to_html(self, path: str | os.PathLike[str]) -> None:
@@ -96,22 +98,6 @@ class AuditReport:
             OSError: the file cannot be written; nothing is left behind.
         """
         data = MeasuredSet(self.files, self.rows, self.labels, self.options, self.findings)
-        write_text(path, page_of(data, pairs=len(self.pairs), clean=len(self.clean_pairs())))
-
-
-def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a text file whole or not at all; to a device or a pipe as it is, which nothing may replace."""
-    target = os.fspath(path)
-    if os.path.exists(target) and not os.path.isfile(target):
-        with open(target, "w", encoding="utf-8") as file:
-            file.write(text)
-        return
-    part = f"{target}.{os.getpid()}.part"
-    try:
-        with open(part, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(part, target)
-    except BaseException:
-        if os.path.exists(part):
-            os.remove(part)
-        raise
+        page = page_of(data, pairs=len(self.pairs), clean=len(self.clean_pairs()))
+        with whole_file(path) as file:
+            file.write(page)

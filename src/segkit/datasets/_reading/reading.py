@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -54,6 +55,11 @@ class Reading:
                 f"{self.name}: `mask_scale` must be a whole number, or 1 over one, got {self.mask_scale!r}. It is how "
                 "many pixels of the image one of the mask covers along each side."
             )
+
+    @functools.cached_property
+    def draws_windows(self) -> bool:
+        """Whether `masks` can be asked for a part of a mask."""
+        return self.masks is not None and "window" in inspect.signature(self.masks).parameters
 
     def open(self, image: Sequence[str], mask: Sequence[str], page: int = 0) -> OpenPair:
         """The pair, open and checked by its headers."""
@@ -187,7 +193,7 @@ class OpenPair:
         """The mask that is made instead of read; by a function that takes windows, no more than this one."""
         draw, size = self.reading.masks, self.size
         assert draw is not None
-        part = window is not None and "window" in inspect.signature(draw).parameters
+        part = window is not None and self.reading.draws_windows
         mask = np.asarray(draw(self.image_files[0], size, **({"window": window} if part else {})))
         expected = window[2:] if window is not None and part else size
         if mask.shape != expected or mask.dtype.kind not in "biu":
