@@ -39,12 +39,12 @@ ROOMS = {
     "bench_audit.py": "Audit",
     "bench_label_quality.py": "Label quality",
 }
-HEAD = """# performance: what it costs, beside others
+HEAD = """# Performance
 
-Each block is what one command printed, with the commit, the versions and the machine. Ratios are taken in one run, by
-contestants that take turns, so that they hold on other machines too; milliseconds are this machine's. The peers come
-with `pip install -e ".[bench]"`. To measure anew: `python benchmarks/record.py NAME bench_X.py [arguments]`, which also
-makes this page.
+Each block is what one command printed, with the commit, the versions and the machine. Within a run the contestants take
+turns, so that the ratios hold on other machines too; milliseconds are those of the machine named. The peers come
+with `pip install -e ".[bench]"`. To measure again, run `python benchmarks/record.py NAME bench_X.py [arguments]`, which
+also rewrites this page.
 """
 
 
