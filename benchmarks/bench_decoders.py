@@ -1,4 +1,4 @@
-"""Which decoder is the fastest that is exact, on the kinds of file that people have: the table in docs/io.md.
+"""Which decoder is the fastest that is exact, on the kinds of file that people have.
 
     python benchmarks/bench_decoders.py [--repeats 9] [--kinds png jpeg tiff]
 
