@@ -4,7 +4,7 @@
     python examples/quickstart.py --images DIR --masks DIR            # your files
     python examples/quickstart.py --pairs pairs.csv --num-classes 4   # beside images/ and masks/, with a column "split"
 
-Look at the data, leave out what is unusable, train, test. `main` is the whole road; each step can be copied alone.
+Look at the data, leave out what is unusable, train, test. `main` is the whole way; each step can be copied alone.
 """
 
 from __future__ import annotations

@@ -163,7 +163,7 @@ def test_a_window_and_channels_are_those_of_the_whole_image(tmp_path):
 @pytest.mark.parametrize(
     ("start", "what", "hint"),
     [
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "note of Git LFS", "git lfs pull"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS pointer", "git lfs pull"),
         (b"<!DOCTYPE html><html><body>404", "web page", "[Dd]ownload it again"),
         (b'<?xml version="1.0"?><svg/>', "drawing in XML", "PNG"),
         (b"\x1f\x8b\x08\0" + bytes(90), "gzip", "gunzip"),

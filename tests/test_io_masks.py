@@ -204,13 +204,13 @@ def test_fractions_are_no_classes_and_nan_is_one_on_request(tmp_path):
     mask = np.ones((4, 4), np.float32)
     mask[1, 2] = np.nan
     tifffile.imwrite(tmp_path / "mask.tif", mask)
-    with pytest.raises(OSError, match="nan at row 1, column 2 is no class.*unknown=255 ignores NaN"):
+    with pytest.raises(OSError, match="nan at row 1, column 2 is not a class.*unknown=255 ignores NaN"):
         sio.read_mask(tmp_path / "mask.tif")
     assert sio.read_mask(tmp_path / "mask.tif", unknown=255)[1].tolist() == [1, 1, 255, 1]
     for wrong in (0.5, np.inf, -np.inf):
         mask[1, 2] = wrong
         tifffile.imwrite(tmp_path / "mask.tif", mask)
-        with pytest.raises(OSError, match="at row 1, column 2 is no class"):
+        with pytest.raises(OSError, match="at row 1, column 2 is not a class"):
             sio.read_mask(tmp_path / "mask.tif", unknown=255)
 
 

@@ -104,7 +104,7 @@ def test_tags_give_equal_losses_out_in_order():
 
 def test_losses_that_are_not_finite_are_kept_out_and_named():
     ledger = DifficultyLedger(10)
-    with pytest.warns(RuntimeWarning, match="3 of 4 losses are not finite and were kept out, of samples 7, 2, 3"):
+    with pytest.warns(RuntimeWarning, match="3 of 4 losses are not finite and were left out, of samples 7, 2, 3"):
         ledger.update([7, 1, 2, 3], [math.nan, 1.0, math.inf, 1e39])  # the last is too large for float32
     assert ledger.counts().tolist() == [0, 1] + [0] * 8
     assert ledger.losses()[1] == 1.0
@@ -229,7 +229,7 @@ def test_a_ledger_goes_on_where_samples_were_added_as_its_refusal_says():
 def test_a_ledger_of_another_data_set_is_refused(tmp_path):
     path = tmp_path / "ledger.npz"
     filled(fingerprint="abc").save(path)
-    with pytest.raises(DataError, match="must be of 40 samples, got 50. Is it of another data set"):
+    with pytest.raises(DataError, match="must be of 40 samples, got 50. Is it from another data set"):
         DifficultyLedger(40).load(path)
     with pytest.raises(DataError, match="must be of the data set with fingerprint 'xyz', got 'abc'"):
         DifficultyLedger.load(path, fingerprint="xyz")

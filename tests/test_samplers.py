@@ -366,7 +366,7 @@ def test_repr_shows_each_argument():
         (lambda: ranks_of_batches([1.5, 2], 1, "pad"), TypeError, r"`sampler_or_n`: .* whole numbers .* float64"),
         (lambda: ranks_of_batches(torch.utils.data.TensorDataset(torch.ones(3)), 1, "pad"), TypeError,
          r"`sampler_or_n`: .* must be a number .* got a data set, TensorDataset. Give len\(data_set\)"),
-        (lambda: ShuffleSampler([3, -1]), ValueError, "`n` must hold numbers of samples from 0 on, got -1"),
+        (lambda: ShuffleSampler([3, -1]), ValueError, "`n` must hold indices of samples from 0 on, got -1"),
     ],
 )  # fmt: skip
 def test_bad_input_is_named(make, error, message):

@@ -338,7 +338,7 @@ def sampler_survives(sampler):
 
 def test_a_batch_sampler_is_no_order():
     batches = torch.utils.data.BatchSampler(range(5), 2, False)
-    with pytest.raises(TypeError, match="BatchSampler must give numbers of samples, got .* Give a sampler of single"):
+    with pytest.raises(TypeError, match="BatchSampler must give indices of samples, got .* Give a sampler of single"):
         list(ShuffleSampler(batches))
 
 

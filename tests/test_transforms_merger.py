@@ -325,7 +325,7 @@ def crops(*shape):
         (ValueError, r"which came before", lambda m: [m.add(crops(1, 2, 8, 8), BOXES[0]) for _ in range(2)]),
         (
             ValueError,
-            r"throws a border of \(1, 2\) away, pad the picture by it",
+            r"crops a border of \(1, 2\), pad the picture by it",
             lambda m: m.add(crops(1, 2, 6, 4), BOXES[:1]),
         ),
         (

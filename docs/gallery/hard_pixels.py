@@ -39,7 +39,7 @@ losses = L.cross_entropy(net(images).detach(), masks, reduction="none")  # [2, H
 
 # %%
 # A quarter and a twentieth of the pixels, and a threshold. The number is kept exactly,
-# also among equal losses.
+# even among equal losses.
 kept = {
     "keep_ratio=0.25": hard_mask(losses, keep_ratio=0.25),
     "keep_ratio=0.05": hard_mask(losses, keep_ratio=0.05),

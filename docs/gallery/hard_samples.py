@@ -42,7 +42,7 @@ for epoch in range(10):
 
 # %%
 # How often each kind is drawn. Samples whose loss never falls are drawn like any other,
-# but never drilled.
+# but never as hard ones.
 figure, axis = plt.subplots(figsize=(7.2, 2.2), layout="constrained")
 for kind in ("easy", "middling", "hard", "wrong label"):
     axis.plot([counts[kinds == kind].mean() for counts in drawn], marker="o", label=kind)

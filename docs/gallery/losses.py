@@ -17,7 +17,7 @@ from segkit.losses import functional as L
 # One pixel
 # ---------
 # The loss of one pixel and its slope, by the probability that the network gives to the
-# true class. Focal says nearly nothing about pixels that are right already.
+# true class. Focal says almost nothing about pixels that are already right.
 p = torch.linspace(0.005, 0.995, 200, dtype=torch.float64)
 logits = torch.stack([p.log(), (1 - p).log()])[
     None
@@ -46,9 +46,9 @@ left.legend(fontsize=8)
 # %%
 # A whole object
 # --------------
-# 64 × 64 pixels, an object of 20 × 20. On the left a growing share of it is missed, on
-# the right more and more background is taken for it. All predictions are 98 % sure.
-# Tversky with ``alpha=0.3, beta=0.7`` minds a miss more than a false alarm.
+# 64 × 64 pixels, an object of 20 × 20. On the left a growing share of it is missed; on
+# the right more and more background is mistaken for it. All predictions are 98 % sure.
+# Tversky with ``alpha=0.3, beta=0.7`` penalises a miss more than a false alarm.
 mask = torch.zeros(1, 64, 64, dtype=torch.uint8)
 mask[:, 20:40, 20:40] = 1
 

@@ -29,9 +29,8 @@ for number in range(16):
     io.write_mask(masks / f"{number:02d}.png", mask)
 
 # %%
-# The accidents: a copy that was interrupted, a dark picture, a shifted mask, a picture
-# that is there twice (mirrored), a class that cannot be, labels resized with
-# interpolation.
+# The faults: an interrupted copy, a dark picture, a shifted mask, a picture that is there
+# twice (mirrored), a label outside the classes, labels resized with interpolation.
 whole = (images / "02.png").read_bytes()
 (images / "02.png").write_bytes(whole[: len(whole) // 2])
 io.write_image(images / "04.png", io.read_image(images / "04.png") // 12)

@@ -104,7 +104,7 @@ for image, mask, axis in zip(batch["image"], batch["mask"], axes.flat, strict=Tr
     show(axis, viz.overlay(image, mask, colors=COLORS, alpha=0.35))
 
 # %%
-# **Lose.** The loss of each pixel, from raw logits and uint8 labels in one pass.
+# **Compute the loss.** Of each pixel, from raw logits and uint8 labels in one pass.
 images = torch.stack([io.to_tensor(draw_scene(seed, (120, 160))[0]) for seed in range(4)])
 masks = torch.stack(
     [torch.from_numpy(draw_scene(seed, (120, 160))[1]) for seed in range(4)]

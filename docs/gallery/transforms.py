@@ -75,7 +75,7 @@ show(
 # Place and shape
 # ---------------
 # Neighbours of these in a ``Compose`` are joined into one map, and the image is
-# resampled once. The last one here is such a row: scale, turn, bend, mirror, crop.
+# resampled once. The last one here is such a chain: scale, turn, bend, mirror, crop.
 row = T.Compose(
     [
         T.RandomScale((0.8, 1.2)),
@@ -103,7 +103,7 @@ show(
 # %%
 # Values
 # ------
-# These leave the mask alone, but for ``Cutout``: what is cut out is ignored.
+# These leave the mask alone, except ``Cutout``: what is cut out is ignored.
 values = [
     T.ColorJitter(0.4, 0.4, 0.4, 0.1),
     T.RandomGamma((2, 2)),

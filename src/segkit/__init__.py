@@ -48,7 +48,7 @@ ROOMS = tuple(name for name in __all__ if name.islower())
 def __getattr__(name: str) -> ModuleType:
     if name in ROOMS:
         return importlib.import_module(f"segkit.{name}")
-    raise AttributeError(f"module 'segkit' has no attribute {name!r}; its rooms are {', '.join(ROOMS)}")
+    raise AttributeError(f"module 'segkit' has no attribute {name!r}; its modules are {', '.join(ROOMS)}")
 
 
 def __dir__() -> list[str]:

@@ -67,7 +67,7 @@ def class_colors(num_classes: int) -> list[Color]:
 
 
 def rgb_bands(channels: int) -> tuple[int, int, int]:
-    """Which bands of an image are shown as red, green and blue when nobody says.
+    """Which bands of an image are shown as red, green and blue by default.
 
     One or two channels are shown as grey (the first). Three and four are RGB(A). More are taken as a satellite's
     bands in order of wavelength: for 10 to 13 of them the natural colours of Sentinel-2 (B4, B3, B2), else the last,
@@ -103,7 +103,7 @@ def to_rgb(
 
     8-bit images of at most four channels are shown as they are; all others are stretched so that the lower percentile
     becomes 0 and the upper 255, with the same stretch for the three bands of a colour image of three or four channels
-    and one for each band otherwise. NaN and infinity are black. One value that lies far outside of all others, as the
+    and one for each band otherwise. NaN and infinity are black. One value that lies far outside all others, as the
     -9999 of no data does, does not stretch them.
 
     Args:
@@ -239,7 +239,7 @@ def contact_sheet(
         uint8 `[rows * (tile + 22), columns * (tile + 4), 3]`; a single empty tile when there are no samples.
 
     Raises:
-        ValueError: an impossible layout, or a sample that is no image.
+        ValueError: an impossible layout, or a sample that is not an image.
 
     Example:
         >>> contact_sheet([np.zeros((40, 60), np.uint8)] * 3, columns=2, tile=32).shape

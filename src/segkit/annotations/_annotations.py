@@ -269,7 +269,7 @@ class Annotations:
         if picture.size is not None and picture.size != asked:
             hint = (
                 "Height and width are swapped: in `size`, or because the picture is turned by its EXIF orientation and "
-                "one of the two sizes is of before."
+                "one of the two sizes is that of the unturned picture."
                 if picture.size == asked[::-1]
                 else "The picture was resized after it was annotated, or is another one of the same name."
             )
@@ -320,7 +320,7 @@ def _in_memory(function: str, name: str, size: tuple[int, int]) -> Iterator[None
     except (MemoryError, ValueError) as error:  # NumPy's, for a size beyond all memory
         raise DataError(
             f"{function}: {name!r} of {size[0]} x {size[1]} (height x width) must fit into memory, got {error}. "
-            "Look whether the file states its sizes rightly."
+            "Check whether the file states its sizes correctly."
         ) from None
 
 

@@ -40,7 +40,7 @@ def rasterize(
 
     Raises:
         DataError: an outline has an odd number of coordinates, NaN or infinity, or a run does not fit the picture.
-        ValueError: `values` has another length than `shapes`, or `size` is no size.
+        ValueError: `values` has another length than `shapes`, or `size` is not a size.
 
     Example:
         >>> rasterize([[(0, 0), (3.5, 0), (0, 3.5)]], (3, 4))

@@ -65,7 +65,7 @@ def decode_rle(text: str, size: tuple[int, int], *, order: Order = "column", ori
         bool [H, W].
 
     Raises:
-        DataError: the runs go past the end of the picture, overlap, or are no pairs of numbers.
+        DataError: the runs go past the end of the picture, overlap, or are not pairs of numbers.
         ValueError: `size`, `order` or `origin` are something else.
 
     Example:

@@ -130,7 +130,7 @@ def write_coco(
     Args:
         path: the file; it appears whole or not at all.
         masks: name -> mask of classes [H, W], or pairs (name, mask).
-        classes: as for `Annotations.mask`; the numbers become the categories' ids. 0 and 255 are no category.
+        classes: as for `Annotations.mask`; the numbers become the categories' ids. 0 and 255 are not categories.
         instances: the same names with the number of each object, 0 for none, [H, W]; each becomes an annotation. None:
             one annotation for each picture and class.
 

@@ -1,4 +1,4 @@
-"""What is dirty in this data set: every file is read once, judged against its set, and each fault has a name.
+"""What is wrong with a data set: every file is read once, judged against its set, and each fault has a name.
 
 Example:
     >>> import numpy as np

@@ -43,7 +43,7 @@ def audit_dataset(
     executor: Executor | None = None,
     progress: bool = True,
 ) -> AuditReport:
-    """Read every file once and say what is wrong with it, by itself and against the rest of the set.
+    """Read every file once and say what is wrong with it, on its own and against the rest of the set.
 
     Args:
         images: a folder, or a list of paths; or the pairs that a `PairDataset` takes, and then no `masks`.
@@ -68,7 +68,7 @@ def audit_dataset(
         executor, any number of workers and any order of the files.
 
     Raises:
-        DataError: there are no images, no mask belongs to any image, or a name of `splits` is that of no image.
+        DataError: there are no images, no mask belongs to any image, or a name of `splits` matches no image.
         FileNotFoundError: a folder does not exist.
 
     Example:

@@ -1,4 +1,4 @@
-"""Many samples, one batch: stacked, padded, resized, or a list; written once, in a worker into shared memory.
+"""How samples become a batch: stacked, padded, resized, or a list; written once, in a worker into shared memory.
 
 Samples are dicts, tuples, NamedTuples or lists, nested as you like, of tensors, arrays, numbers and text. Tensors are
 joined as the function says, numbers become a tensor, text a list. Hand any of these to a DataLoader as ``collate_fn``.

@@ -43,14 +43,14 @@ def crop_stack_collate(batch: Sequence[Any]) -> Any:
     """Samples that are stacks of crops (`FiveCrop`, `TenCrop`, `GridCrop`), all crops as one batch for the network.
 
     Images [K, C, h, w] become [B*K, C, h, w] and masks [K, h, w] become [B*K, h, w]: what `stack_crops` makes of a
-    stacked batch, in one copy. What is no stack of crops (an index, a path) is there once a sample, as ever.
+    stacked batch, in one copy. What is not a stack of crops (an index, a path) is there once per sample, as usual.
     `unstack_crops(x, k)` and `merge_crops` lead back.
 
     Args:
         batch: the samples, all with the same K.
 
     Raises:
-        ValueError: the samples hold no stack of crops, or not all as many crops of one size.
+        ValueError: the samples do not hold stacks of crops, or not all as many crops of one size.
 
     Example:
         >>> import torch

@@ -1,4 +1,4 @@
-"""Which image belongs to which mask: pairs of files, and a map-style data set over them.
+"""Which mask belongs to which image: pairs of files, and a map-style data set over them.
 
 Example:
     >>> from segkit.datasets import Pair

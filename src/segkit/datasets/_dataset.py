@@ -187,7 +187,7 @@ class PairDataset(MapStyle):
             seed: of the random parts.
 
         Returns:
-            A data set a part: ``part[i]["index"]`` is the sample's number in the whole, which a ledger counts by.
+            One data set per part: ``part[i]["index"]`` is the sample's number in the whole, which a ledger counts by.
 
         Example:
             >>> whole = PairDataset([(f"{i}.jpg", f"{i}.png") for i in range(5)])
@@ -267,9 +267,9 @@ class PairDataset(MapStyle):
 
 
 class JoinedDataset(MapStyle):
-    """Data sets one after the other, numbered through: what ``first + second`` makes.
+    """Data sets one after the other, numbered consecutively: what ``first + second`` makes.
 
-    Other than `torch.utils.data.ConcatDataset` it hands on the whole key of a sampler, and ``"index"`` counts through.
+    Unlike `torch.utils.data.ConcatDataset` it hands on the whole key of a sampler, and ``"index"`` counts through.
 
     Args:
         datasets: each a `PairDataset`, which keeps its own transform.

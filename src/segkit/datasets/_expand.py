@@ -48,7 +48,7 @@ def expand_dataset(
             integers) and has to keep integers: leave ToTensor and Normalize to the training. May return crop stacks
             [K, C, h, w], [K, h, w]: each crop becomes a pair. Has to pickle, and to have a `repr` that tells its
             parameters.
-        out: a folder, made if it is not there: ``images/``, ``masks/`` and ``manifest.jsonl``.
+        out: a folder, created if missing: ``images/``, ``masks/`` and ``manifest.jsonl``.
         copies: versions of each pair, at least 1. A later call with more copies adds the missing ones.
         seed: any integer.
         executor: where to run, any `concurrent.futures.Executor`; a pool of processes, one per CPU, when None.
@@ -155,7 +155,7 @@ def _make_copy(source: Pair, transform: Callable[..., Any], folder: str, seed: i
     if image.is_floating_point() and not before.is_floating_point():
         raise TypeError(
             f"expand_dataset: `transform` must keep the integers of {source.image!r}, got {image.dtype}. "
-            "Leave out ToTensor and Normalize: they belong into the training."
+            "Leave out ToTensor and Normalize: they belong in the training."
         )
     stem = f"{position:06d}_{Path(files_of(source.image)[0]).stem}_{copy:03d}"
     crops = [(stem, image, mask)]

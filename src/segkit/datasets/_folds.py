@@ -171,7 +171,7 @@ def split_folds(
     Raises:
         DataError: there are fewer groups than folds.
         ImageReadError: a mask cannot be read.
-        ValueError: an argument is no such thing.
+        ValueError: an argument is none of these.
 
     Example:
         >>> pairs = [(f"film{i % 4}_{i}.png", f"{i}.png") for i in range(20)]

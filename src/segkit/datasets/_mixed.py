@@ -91,7 +91,7 @@ def _checked(indices: Sequence[int], dataset: Any) -> list[int]:
     if strange or not numbers:
         raise ValueError(
             f"MixDataset: `donors` must hold indices in [0, {len(dataset)}), got {strange[:5] if strange else 'none'}. "
-            "Take those of the images that have the class: stats and split_folds tell."
+            "Take the indices of images that have the class."
         )
     return numbers
 

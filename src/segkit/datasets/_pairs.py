@@ -36,7 +36,7 @@ class Pair(NamedTuple):
 
 
 class Pairs(list[Pair]):
-    """A list of `Pair` that also remembers the files without partner, so that nothing is dropped in silence.
+    """A list of `Pair` that also remembers the files without a partner, so that nothing is silently dropped.
 
     Args:
         pairs: the pairs.
@@ -89,7 +89,7 @@ def find_pairs(images: Files, masks: Files, *, pattern: str | Callable[[str], st
     Args:
         images: a folder, or a list of paths.
         masks: a folder, or a list of paths; the same folder as `images` where one holds both.
-        pattern: how the names belong together, where they are not equal. Either a template of the mask's name,
+        pattern: how the names belong together, where the stems are not equal. Either a template of the mask's name,
             ``"{stem}_mask"``; or a regular expression that is found in the names of both, whose groups are
             what they share, ``r"(.+)_(?:leftImg8bit|gtFine_labelIds)$"``; or a function from an image's stem to its
             mask's.

@@ -54,7 +54,7 @@ def tile_images(
 
     Args:
         files: a folder, with its subfolders, or a list of paths.
-        out: a folder, made if it is not there; subfolders are kept.
+        out: a folder, created if missing; subfolders are kept.
         tile: side of a tile in pixels, a multiple of 16.
         compression: "zstd" (fast to read), "deflate" and "lzw" (read by everything), or "none".
         workers: processes; as many as CPUs when None.

@@ -1,4 +1,4 @@
-"""What is in this file: images and masks, exactly as they are stored, or a clear refusal.
+"""What is in a file: images and masks, exactly as they are stored, or a clear refusal.
 
 Images are RGB, channel-last arrays ``[H, W, C]`` in their stored dtype, always with the channel axis; masks are
 ``[H, W]`` integers. The header is parsed first. A backend (OpenCV, Pillow, tifffile) reads a file only when the header

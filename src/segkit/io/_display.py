@@ -149,7 +149,7 @@ def grey_levels(palette: np.ndarray | None) -> np.ndarray | None:
 
 def _cmyk_to_rgb(stored: np.ndarray, header: Header) -> np.ndarray:
     if stored.dtype.kind != "u":
-        raise ImageReadError(header.path, "its CMYK samples are no unsigned integers", 'use samples="stored"')
+        raise ImageReadError(header.path, "its CMYK samples are not unsigned integers", 'use samples="stored"')
     top = (1 << header.info.bits_per_sample) - 1
     ink = stored[..., :4].astype(np.float64)
     light = ink if header.info.format == "JPEG" and header.detail.adobe_transform is not None else top - ink

@@ -165,7 +165,7 @@ def _whole_numbers(mask: np.ndarray, unknown: str | int, path: str) -> np.ndarra
     whole = (mask == np.rint(mask)) & (abs(mask) < 2**53)
     if not whole.all():
         row, column = (int(v[0]) for v in np.nonzero(~whole))
-        reason = f"its samples are floats, and {mask[row, column]:g} at row {row}, column {column} is no class"
+        reason = f"its samples are floats, and {mask[row, column]:g} at row {row}, column {column} is not a class"
         hint = "a mask holds whole numbers: convert it to integer classes first"
         raise ImageReadError(path, reason, f"{hint}; unknown=255 ignores NaN" if np.isnan(mask).any() else hint)
     low, high = int(mask.min(initial=0)), int(mask.max(initial=0))

@@ -50,7 +50,7 @@ def read_image(
     """The pixels of an image file, [H, W, C], in their stored dtype.
 
     What is in the file is what comes back, or an error: never fewer channels, fewer bits, other colours or another
-    orientation in silence. Every backend gives the same array or refuses.
+    orientation without saying so. Every backend gives the same array or refuses.
 
     Args:
         path: a file, an fsspec address such as ``s3://bucket/scan.tif``, the bytes of a file, or a file that is open in

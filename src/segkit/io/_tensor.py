@@ -26,7 +26,7 @@ def to_tensor(image: np.ndarray, *, bits: int | None = None) -> Tensor:
 
     Raises:
         ValueError: a value needs more than `bits` bits, or the image has not 2 or 3 axes.
-        TypeError: `image` is no array.
+        TypeError: `image` is not an array.
 
     Example:
         >>> to_tensor(np.array([[[0], [255]]], np.uint8))

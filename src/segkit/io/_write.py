@@ -40,7 +40,7 @@ def write_image(path: str | os.PathLike[str], image: np.ndarray) -> None:
 
     Raises:
         ImageWriteError: the format would lose something (the message names one that does not), or writing failed.
-        TypeError: `image` is no array.
+        TypeError: `image` is not an array.
         ValueError: it has not two or three axes.
 
     Example:
@@ -71,7 +71,7 @@ def write_mask(
 
     Raises:
         ImageWriteError: the format would change classes (a JPEG does), or writing failed.
-        TypeError: `mask` is no array of integers.
+        TypeError: `mask` is not an array of integers.
         ValueError: it has not two axes.
 
     Example:

@@ -1,4 +1,4 @@
-"""Which class is this pixel: index masks, colour masks and one-hot masks, turned into each other.
+"""Which class each pixel is: index masks, colour masks and one-hot masks, turned into each other.
 
 An *index mask* holds one integer per pixel, the class, or ``IGNORE_INDEX`` (255) for a pixel that counts nowhere. Any
 integer dtype will do and small ones stay small: nothing here turns uint8 into int64.

@@ -27,7 +27,7 @@ def validate_target(target: Tensor | np.ndarray, num_classes: int, *, ignore_ind
     Raises:
         DataError: a label or a share is outside, or NaN; names the values, how many pixels, the first sample and
             place, and a remedy.
-        TypeError: floats that are no soft target: their second axis is not C.
+        TypeError: floats that are not a soft target: their second axis is not C.
 
     Example:
         >>> validate_target(np.array([[0, 1, 255]]), num_classes=2)

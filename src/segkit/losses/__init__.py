@@ -1,4 +1,4 @@
-"""How wrong is the network: losses that read the logits once forward and once backward.
+"""How wrong the network is: losses that read the logits once forward and once backward.
 
 Every loss takes raw logits and integer labels of any dtype, leaves ignored pixels out everywhere, and sums in float32
 or wider. The functions are in `segkit.losses.functional`; the modules here hold their options.

@@ -52,7 +52,7 @@ def flatten(
         return Flat(function, asks.ignore_index, asks.source, inputs, asks.shape, asks.size, asks.mode, asks.asked)
     if jit_traces():
         raise RuntimeError(
-            f"{function}: torch.jit.trace would keep what this one input makes of the code. Use torch.compile or "
+            f"{function}: torch.jit.trace would keep only the path that this one input takes. Use torch.compile or "
             "torch.export, or trace the network without its loss."
         )
     choice(function, "upsample", upsample, (None, "bilinear"))
@@ -289,7 +289,7 @@ def _warn_of_no_foreground(function: str, target: Tensor, ignore_index: int) -> 
     if int(target.max()) == 255 and not bool((target == 1).any()) and bool((target == 0).any()):
         warnings.warn(
             f"{function}: `target` holds 0 and 255 only, and 255 is ignored: nothing is foreground. If 255 means "
-            "foreground, pass (target > 0); if this is so, there is nothing to do.",
+            "foreground, pass (target > 0); if there is no foreground, there is nothing to do.",
             stacklevel=1,
         )
 

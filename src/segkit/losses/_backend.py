@@ -19,7 +19,7 @@ def backend(device: torch.device | str | None = None) -> str:
         device: where the tensors are; None for the current CUDA device if there is one, else the CPU.
 
     Returns:
-        Inside of `use_backend` what was chosen; else ``"triton"`` on a CUDA device that Triton can use, ``"torch"``
+        Inside `use_backend` what was chosen; else ``"triton"`` on a CUDA device that Triton can use, ``"torch"``
         everywhere else.
 
     Example:

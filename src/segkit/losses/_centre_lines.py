@@ -56,7 +56,8 @@ def cl_dice(
         >>> cl_dice(logits, target, classes=[1]).round(decimals=3)  # the line is found
         tensor(0.)
 
-    Source: Shit et al. 2021 (clDice). This is the one loss that is no sum over pixels: thinning needs the whole map of
+    Source: Shit et al. 2021 (clDice). This is the one loss that is not a sum over pixels: thinning needs the whole map
+        of
     probabilities several times, so memory is about 4 + 4 x iterations times the logits. See `skeleton_recall`.
     """
     function = "cl_dice"

@@ -184,7 +184,7 @@ def focal(
     reduction: Reduction = "mean",
     process_group: Any = None,
 ) -> Tensor:
-    """Cross-entropy that looks away from what is already right: (1 - p_y)**gamma * -log p_y.
+    """Cross-entropy that gives less weight to what is already right: (1 - p_y)**gamma * -log p_y.
 
     Args:
         gamma: at least 0; 0 is cross-entropy.

@@ -22,7 +22,7 @@ class DeepSupervision(nn.Module):
     """One loss at several depths: the weighted sum over outputs from fine to coarse, all against the full target.
 
     Args:
-        loss: a loss of this room, or any callable (logits, target) -> scalar.
+        loss: a loss of this module, or any callable (logits, target) -> scalar.
         weights: one for each output, finest first; None for 1, 1/2, 1/4, ... divided by their sum. An output of weight
             0 is not looked at.
         resize: ``"logits"``: coarse outputs are interpolated to the target, so thin labels are not lost; a loss of this

@@ -203,7 +203,7 @@ def tversky(
     reduction: Reduction = "mean",
     process_group: Any = None,
 ) -> Tensor:
-    """Dice with a price of its own for false positives and false negatives: 1 - I / (I + alpha FP + beta FN).
+    """Dice with separate prices for false positives and false negatives: 1 - I / (I + alpha FP + beta FN).
 
     Args:
         alpha: price of false positives, P - I. 0.5 and 0.5 is Dice.

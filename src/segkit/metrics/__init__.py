@@ -1,4 +1,4 @@
-"""How good is the network: one count of truth against prediction, and the numbers that follow from it.
+"""How good the network is: one count of truth against prediction, and the numbers that follow from it.
 
 `ConfusionMatrix` takes logits or labels as they come, with the conventions of the losses: any integer dtype, and an
 ignored pixel counts nowhere. Counts are exact: parts of a data set add up to the whole, over batches, files and ranks.

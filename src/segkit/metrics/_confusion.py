@@ -86,8 +86,8 @@ class ConfusionMatrix(Scores):
                 on one device, or NumPy arrays.
 
         Raises:
-            DataError: a label is outside of [0, C) and not ignored. On an accelerator this is told at reading.
-            TypeError: what came is no tensor, or the target is not of integers.
+            DataError: a label is outside [0, C) and not ignored. On an accelerator this is told at reading.
+            TypeError: what came is not a tensor, or the target is not of integers.
             ValueError: shapes or devices do not belong together.
         """
         found, truth = as_labels(prediction, target, self.num_classes, self._unlabelled())
@@ -140,7 +140,7 @@ class ConfusionMatrix(Scores):
         return self
 
     def all_reduce(self, group: Any = None) -> ConfusionMatrix:
-        """Make the matrices of all ranks one, as if one process had counted all. Images stand in the order of ranks.
+        """Make the matrices of all ranks one, as if one process had counted all. Images are in the order of the ranks.
 
         Call it once, at the end: what it gives is the sum, and a second call would add the sums again.
 
@@ -199,10 +199,10 @@ class ConfusionMatrix(Scores):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Become the matrix that a state was taken of.
+        """Restore the counts of a saved state.
 
         Raises:
-            DataError: the state is none of a matrix made with these arguments.
+            DataError: the state is not that of a matrix made with these arguments.
         """
         wanted = {"version": VERSION, **self._arguments()}
         if not isinstance(state, dict) or not {"pairs", "edges", "images"} <= state.keys():

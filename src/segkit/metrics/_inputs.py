@@ -21,7 +21,7 @@ def as_labels(prediction: Any, target: Any, classes: int, unlabelled: int) -> tu
         unlabelled: what a one-hot target's pixel becomes that is 0 in every plane.
 
     Raises:
-        TypeError: what came is no tensor, or not of integers.
+        TypeError: what came is not a tensor, or not of integers.
         ValueError: shapes or devices do not belong together.
     """
     prediction, target = _tensor("prediction", prediction), _tensor("target", target)
@@ -42,7 +42,7 @@ def as_labels(prediction: Any, target: Any, classes: int, unlabelled: int) -> tu
     if shape[:1] == [classes] and shape[1:] == list(target.shape) and target.ndim >= 2:
         prediction, target = prediction[None], target[None]  # [C, H, W] beside [H, W]
     elif len(shape) < 2 or shape[1] != classes:
-        one = " One logit a pixel is two classes: pass logits[:, 0] > 0." if shape[1:2] == [1] else ""
+        one = " One logit per pixel means two classes: pass logits[:, 0] > 0." if shape[1:2] == [1] else ""
         raise ValueError(
             f"ConfusionMatrix.update: `prediction` must be logits [B, {classes}, *spatial] or integer labels, got "
             f"{prediction.dtype} {shape}.{one} Labels that are floats: pass prediction.to(torch.uint8)."

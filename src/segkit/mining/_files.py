@@ -35,7 +35,7 @@ HEADER_BYTES = 2**16  # whole pages, and room for the moves of 256 epochs
 
 
 def open_map(path: str, header: dict[str, Any]) -> tuple[dict[str, Any], np.memmap]:
-    """The header and the records in a memory-mapped file, made if it is not there.
+    """The header and the records in a memory-mapped file, created if missing.
 
     Raises:
         DataError: the file is no ledger, or one of another data set.
@@ -116,7 +116,7 @@ def check_header(function: str, what: str, found: dict[str, Any], mine: dict[str
     if found["num_samples"] != mine["num_samples"]:
         raise DataError(
             f"{function}: {what} must be of {mine['num_samples']} samples, got {found['num_samples']}. "
-            "Is it of another data set or another split? If samples were added at the end, load it into a ledger of "
+            "Is it from another data set or another split? If samples were added at the end, load it into a ledger of "
             f"its own size and carry its losses over: bigger.update(range({found['num_samples']}), old.losses())."
         )
     got, expected = found["fingerprint"], mine["fingerprint"]

@@ -41,15 +41,15 @@ class _OnClassOrLedger:
 class DifficultyLedger:
     """Remembers for each sample how hard it has been: a running mean of its losses and what was seen with them.
 
-    Feed it the per-sample losses of each training step; ask it which samples are easy or hard. It holds 22 bytes a
+    Feed it the per-sample losses of each training step; ask it which samples are easy or hard. It holds 22 bytes per
     sample, in memory or, with `path`, in a memory-mapped file that outlives the process. Losses that are not finite
-    are kept out and counted. `update` only notes the losses; they are taken in when someone looks, when the ledger is
+    are left out and counted. `update` only notes the losses; they are taken in when someone looks, when the ledger is
     saved or dropped, or when 65,536 wait.
 
     Args:
         num_samples: number of samples; indices are [0, num_samples).
         momentum: share of the old running loss that an update keeps, [0, 1). The first loss is taken as it is.
-        path: file of the memory map; made (sparse) if it does not exist, else opened and gone on with.
+        path: file of the memory map; made (sparse) if it does not exist, else opened and continued.
         fingerprint: of the data set (`mining.fingerprint`); a saved ledger of another one is then refused.
 
     Example:
@@ -110,7 +110,7 @@ class DifficultyLedger:
         Args:
             indices: which samples, whole numbers in [0, num_samples), shape `[B]`. One that comes twice is taken in
                 twice, in this order.
-            losses: one loss a sample, shape `[B]`, any floating dtype. NaN and infinite ones are kept out, counted in
+            losses: one loss per sample, shape `[B]`, any floating dtype. NaN and infinite ones are left out, counted in
                 `summary()`, and named in a warning.
             positive: whether the sample holds what is looked for, bool `[B]`.
             correct: whether the prediction was right, bool `[B]`.
@@ -136,7 +136,7 @@ class DifficultyLedger:
             wrong = where[(where < 0) | (where >= self.num_samples)][0]
             raise IndexError(
                 f"DifficultyLedger.update: `indices` must lie in [0, {self.num_samples}), got {wrong}. "
-                "Is the ledger of this data set?"
+                "Is the ledger that of this data set?"
             )
         if not 0 <= epoch < 65535:
             raise ValueError(f"DifficultyLedger.update: `epoch` must lie in [0, 65535), got {epoch}.")
@@ -148,7 +148,7 @@ class DifficultyLedger:
             named = ", ".join(str(index) for index in where[~finite][:5])
             warnings.warn(
                 f"DifficultyLedger.update: {np.count_nonzero(~finite)} of {where.size} losses are not finite and were "
-                f"kept out, of samples {named}. summary() lists them.",
+                f"left out, of samples {named}. summary() lists them.",
                 RuntimeWarning,
                 stacklevel=2,
             )
@@ -180,7 +180,7 @@ class DifficultyLedger:
             hard: the share that are HARD, those with the largest; rounded up, before the easy ones. The rest is MEDIUM.
 
         Raises:
-            ValueError: the shares are no shares, or add to more than 1.
+            ValueError: the shares are not in [0, 1], or add up to more than 1.
         """
         if not (0 <= easy <= 1 and 0 <= hard <= 1 and easy + hard <= 1 + 1e-9):
             raise ValueError(
@@ -240,7 +240,7 @@ class DifficultyLedger:
         """The state in plain numbers, ready for a log or JSON.
 
         Args:
-            classes: one label a sample, to count the tags by; None: positive and negative ones.
+            classes: one label per sample, to count the tags by; None: positive and negative ones.
 
         Returns:
             `num_samples`, `seen`, `updates`, `loss` (mean and percentiles of the running losses), `tags` (class ->
@@ -252,7 +252,7 @@ class DifficultyLedger:
         """Three pictures: histogram of the losses, easy and hard by class, and how tags moved at the last freeze.
 
         Args:
-            classes: one label a sample; None: positive and negative ones.
+            classes: one label per sample; None: positive and negative ones.
 
         Returns:
             A matplotlib figure; write it with `.savefig(path)`. Needs the extra `plot`.
@@ -299,10 +299,10 @@ class DifficultyLedger:
         return {**self._header(), **columns}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Become the ledger that a state was taken of.
+        """Restore a saved state.
 
         Raises:
-            DataError: the state is of another data set, or no state of a ledger.
+            DataError: the state is of another data set, or is not the state of a ledger.
         """
         missing = {*_files.HEADER_FIELDS, *_files.COLUMNS} - state.keys()
         if missing:

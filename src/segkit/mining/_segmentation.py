@@ -18,7 +18,7 @@ def per_sample_loss(loss_map: Tensor, target: Tensor, *, ignore_index: Ignored =
     """The mean loss of each sample over its pixels that count: what `DifficultyLedger.update` takes.
 
     Args:
-        loss_map: one loss a pixel, `[B, *spatial]`, any floating dtype: a loss with `reduction="none"`.
+        loss_map: one loss per pixel, `[B, *spatial]`, any floating dtype: a loss with `reduction="none"`.
         target: class numbers, `[B, *spatial]` or `[B, 1, *spatial]`, any integer dtype.
         ignore_index: label of the pixels that count nowhere, a tuple of such labels, or None. One that the dtype of
             `target` cannot hold, such as -1 in uint8, is nowhere.

@@ -45,7 +45,7 @@ def hard_mask(
 
     Raises:
         ValueError: no option is given, one is out of its range, or the shapes differ.
-        TypeError: `losses` is no floating tensor or `valid` no bool tensor.
+        TypeError: `losses` is not a floating tensor or `valid` not a bool tensor.
 
     Example:
         Train on the worse half of the pixels that count:

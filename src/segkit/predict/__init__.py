@@ -1,4 +1,4 @@
-"""What does the network say of a whole scene: a mask file, written in constant memory, window by window.
+"""What the network makes of a whole scene: a mask file, written in constant memory, window by window.
 
 `predict_scene` is one function over `datasets.GridDataset` and `transforms.CropMerger`; a loop of your own over the two
 is as short.

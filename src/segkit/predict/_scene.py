@@ -47,10 +47,10 @@ def predict_scene(
     keep: Literal["argmax", "probabilities", "logits"] = "argmax",
     progress: bool = True,
 ) -> str:
-    """Write what the network says of a scene, however large, as a tiled TIFF that appears when it is whole.
+    """Write what the network makes of a scene, however large, as a tiled TIFF that appears when it is complete.
 
     Memory is that of a few batches and of the overlaps of one row of windows. Windows are read, predicted and merged
-    side by side. Run again after a stop, of whatever kind, it goes on where it was and gives the same bytes; a network
+    side by side. Run again after a stop, of whatever kind, it resumes where it was and gives the same bytes; a network
     with other weights begins anew.
 
     Args:
@@ -64,8 +64,8 @@ def predict_scene(
         device: where the network is; None: where its parameters are, or the CPU.
         transform: called on each window, [C, h, w] float32 in [0, 1], as in training, `Normalize(mean, std)` for
             instance. It must not move pixels.
-        tta: further views of each window, whose logits are turned back and averaged with its own: any of "flip",
-            "flip_vertical", "rotate90", "rotate180", "rotate270".
+        tta: test-time augmentation: further views of each window, whose logits are turned back and averaged with its
+            own: any of "flip", "flip_vertical", "rotate90", "rotate180", "rotate270".
         blend: "gaussian" or "mean", as in `transforms.merge_crops`.
         keep: what is written: the class of each pixel ("argmax"), or float channels of "probabilities" or "logits".
         progress: show a bar, if standard error is a terminal.
@@ -213,7 +213,7 @@ def _window(pixels: np.ndarray, path: str, bits: int | None, transform: Callable
         got = list(changed.shape) if isinstance(changed, Tensor) else type(changed).__name__
         raise ValueError(
             f"predict_scene: `transform` must return a tensor [C, {window.shape[-2]}, {window.shape[-1]}], as "
-            f"large as the window, got {got}. Give it what changes values only, such as Normalize."
+            f"large as the window, got {got}. Pass one that changes only values, such as Normalize."
         )
     return changed
 

@@ -1,4 +1,4 @@
-"""Which samples, how large, in which order: samplers that are pure functions of (seed, epoch, position).
+"""Which samples come, how large, in which order: samplers that are pure functions of (seed, epoch, position).
 
 A sampler yields `SampleKey`: an int, so any map-style data set takes it, that also carries the size, the epoch and a
 generator for the sample's augmentation. No order is stored and no global randomness is read. Each pass is another

@@ -93,7 +93,7 @@ class Sampler(ABC, Generic[Item]):
         return self._clock.current.epoch
 
     def set_epoch(self, epoch: int) -> None:
-        """Let the next pass be this epoch. Optional; twice is once.
+        """Let the next pass be this epoch. Optional; calling it twice is the same as once.
 
         A place that was loaded is kept, unless the number is a later epoch: a smaller one is taken for that of the
         loaded epoch, and the following ones count on from it, as Accelerate counts from 0 again after each start. The

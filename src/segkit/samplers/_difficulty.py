@@ -28,7 +28,7 @@ class Ledger(Protocol):
 
 
 class DifficultySampler(OrderedSampler):
-    """Hard samples more often, on a schedule, easy ones left out for a while, and noise not drilled.
+    """Hard samples more often, on a schedule; easy ones left out for a while; noisy ones not drawn more often.
 
     For the first `warmup_epochs` it is a `ShuffleSampler`. From then on a share `hard_ratio(epoch)` of an epoch's
     draws are HARD samples by the ledger, the rest others; within either, each sample comes equally often (they differ

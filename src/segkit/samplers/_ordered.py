@@ -44,14 +44,14 @@ class OrderedSampler(Sampler[SampleKey]):
     """The base of samplers of single samples, and of your own: say the order, and the rest is there.
 
     A subclass has `order`, and is then dealt out to ranks, resumed, batched at several scales, counted and described
-    as the samplers of this room are. The order is dealt like cards: position p goes to rank p modulo `world_size`. So
+    as the samplers of this module are. The order is dealt like cards: position p goes to rank p modulo `world_size`. So
     it does not depend on the number of ranks, and neither does any sample's randomness.
 
     Args:
         seed: whole number, [0, 2**64).
         rank: this process's number, in [0, `world_size`).
         world_size: number of processes.
-        tail: what happens where the draws are no multiple of `world_size`: "pad", "drop" or "uneven", as in
+        tail: what happens where the draws are not a multiple of `world_size`: "pad", "drop" or "uneven", as in
             `ShuffleSampler`.
         indices: the samples that take part, as numbers of the whole data set: a fold, a split. `order` then speaks of
             places in this list. None: all.
@@ -230,7 +230,7 @@ def as_indices(function: str, argument: str, indices: Any) -> np.ndarray:
             f"{array.dtype}. Of a mask, give numpy.flatnonzero(mask)."
         )
     if array.size and array.min() < 0:
-        raise ValueError(f"{function}: `{argument}` must hold numbers of samples from 0 on, got {array.min()}.")
+        raise ValueError(f"{function}: `{argument}` must hold indices of samples from 0 on, got {array.min()}.")
     return array.astype(np.int64)
 
 

@@ -14,7 +14,7 @@ class LinearSchedule:
     Args:
         start: value up to epoch `begin`.
         end: value from epoch `begin + epochs` on.
-        epochs: how many epochs the way takes, at least 1.
+        epochs: how many epochs the change takes, at least 1.
         begin: the epoch where it begins.
 
     Example:
@@ -85,12 +85,12 @@ class AfterEpoch:
 class GrowingScales:
     """Patches that grow: from one side to another, by as many pixels each time, for `MultiScaleBatchSampler(scales=)`.
 
-    With `max_pixels`, small patches come in large batches first: the same pixels a step, and many more samples.
+    With `max_pixels`, small patches come in large batches first: the same pixels per step, and many more samples.
 
     Args:
         first: the side, or (height, width), in epoch 0.
         last: the side, or (height, width), from epoch `epochs - 1` on; at least `first`.
-        epochs: how many epochs the way takes, at least 1.
+        epochs: how many epochs the change takes, at least 1.
         multiple_of: each side is a multiple of this, as the sampler's own `multiple_of` asks.
 
     Example:

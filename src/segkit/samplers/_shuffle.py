@@ -48,15 +48,15 @@ class ShuffleSampler(OrderedSampler):
     Args:
         n: number of samples, up to 2**40: `len(data_set)`. Or the samples that take part, as numbers of the whole data
             set: the list of a fold, the `.indices` of torch's Subset. Or a sampler of your own or of torch, that has a
-            length: its order is dealt out as it comes, drawn once an epoch from randomness that is a pure function of
+            length: its order is dealt out as it comes, drawn once per epoch from randomness that is a pure function of
             (seed, epoch), so all ranks agree on it.
         seed: whole number, [0, 2**64).
         rank: this process's number; leave it at 0 where a framework divides the batches itself (Accelerate).
         world_size: number of processes.
-        tail: what happens where the samples are no multiple of `world_size`. "pad": the first of the order come again,
-            up to `world_size - 1` of them, so that every rank gets equally many; "drop": the last of the order are left
-            out of this epoch; "uneven": each exactly once, some ranks one fewer (for equal steps as well, put this
-            sampler into a `MultiScaleBatchSampler`).
+        tail: what happens where the samples are not a multiple of `world_size`. "pad": the first of the order come
+            again, up to `world_size - 1` of them, so that every rank gets equally many; "drop": the last of the order
+            are left out of this epoch; "uneven": each exactly once, some ranks one fewer (for equal steps as well, put
+            this sampler into a `MultiScaleBatchSampler`).
         shuffle: False keeps the order of the data set, for validation; with ``tail="uneven"`` each sample counts once.
 
     Yields:
@@ -124,15 +124,15 @@ class ShuffleSampler(OrderedSampler):
         return {} if self._own is None else {"drawn": checksum(np.asarray(self.order(epoch)))}
 
     _remedy = (
-        "The sampler within must be given what it was given, and draw from torch's, NumPy's or Python's generator."
+        "The inner sampler must be made with the same arguments, and draw from torch's, NumPy's or Python's generator."
     )
 
     def _settings(self) -> str:
         if self._own is not None:
-            return f"{self.n} draws an epoch of {type(self._own).__name__}, seeded with (seed {self.seed}, epoch)"
+            return f"{self.n} draws per epoch of {type(self._own).__name__}, seeded with (seed {self.seed}, epoch)"
         if not self.shuffle:
-            return f"each of {self.n} samples once an epoch, in order"
-        return f"each of {self.n} samples once an epoch, in another order each epoch (seed {self.seed})"
+            return f"each of {self.n} samples once per epoch, in order"
+        return f"each of {self.n} samples once per epoch, in another order each epoch (seed {self.seed})"
 
     def _idle(self) -> list[str]:
         even = self.world_size > 1 and self.n % self.world_size == 0

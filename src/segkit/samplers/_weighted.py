@@ -25,8 +25,8 @@ class ClassBalancedSampler(OrderedSampler):
 
     Args:
         frequencies: which classes are in which sample: shape `[N, C]`, pixels (or shares, or bool) of each class in
-            each sample, not negative; or shape `[N]`, whole numbers, one class a sample (no focus class then).
-        num_samples: draws an epoch, over all ranks. None: N.
+            each sample, not negative; or shape `[N]`, whole numbers, one class per sample (no focus class then).
+        num_samples: draws per epoch, over all ranks. None: N.
         seed: whole number, [0, 2**64).
         rank: this process's number.
         world_size: number of processes.
@@ -88,7 +88,7 @@ class ClassBalancedSampler(OrderedSampler):
     def _settings(self) -> str:
         each = self.num_samples / max(len(self.classes), 1)
         sizes = ", ".join(f"class {c}: {n}" for c, n in zip(self.classes[:20], self._counts[:20], strict=True))
-        return f"{each:.1f} draws of each class an epoch; samples that hold it: {sizes}"
+        return f"{each:.1f} draws of each class per epoch; samples that hold it: {sizes}"
 
     def _idle(self) -> list[str]:
         if len(self.classes) <= 1:
@@ -193,7 +193,7 @@ class RepeatFactorSampler(OrderedSampler):
     def _settings(self) -> str:
         rare = np.flatnonzero(self.class_factors > 1)
         factors = ", ".join(f"class {c}: {self.class_factors[c]:.2f}" for c in rare[:20]) or "none"
-        return f"{self.n} samples, {self.num_samples} draws an epoch; repeat factors above 1: {factors}"
+        return f"{self.n} samples, {self.num_samples} draws per epoch; repeat factors above 1: {factors}"
 
     def _idle(self) -> list[str]:
         if (self.factors == 1).all():
@@ -214,7 +214,7 @@ def _presence(function: str, frequencies: Any, fold: np.ndarray | None) -> tuple
         return present if fold is None else present[_within(function, fold, len(labels))], True
     if array.ndim != 2:
         raise ValueError(
-            f"{function}: `frequencies` must have shape [N, C], or [N] with one whole number a sample, "
+            f"{function}: `frequencies` must have shape [N, C], or [N] with one whole number per sample, "
             f"got shape {array.shape} of {array.dtype}."
             + (" A weight for each sample goes to WeightedSampler." if array.ndim == 1 else "")
         )

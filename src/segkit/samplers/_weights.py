@@ -21,7 +21,7 @@ class WeightedSampler(OrderedSampler):
 
     Args:
         weights: how often each sample is to come, up to a common factor: shape `[N]`, finite, not negative.
-        num_samples: draws an epoch, over all ranks. None: N, or as many as `indices` names.
+        num_samples: draws per epoch, over all ranks. None: N, or as many as `indices` names.
         seed: whole number, [0, 2**64).
         rank: this process's number.
         world_size: number of processes.
@@ -85,7 +85,7 @@ class WeightedSampler(OrderedSampler):
     def _settings(self) -> str:
         never = int((self.weights == 0).sum())
         most = self.num_samples * self.weights.max(initial=0) / max(self.weights.sum(), 1e-300)
-        return f"{self.num_samples} draws an epoch of {self.n} samples, {never} never, one at most {most:.1f} times"
+        return f"{self.num_samples} draws per epoch of {self.n} samples, {never} never, one at most {most:.1f} times"
 
     def _idle(self) -> list[str]:
         return ["weights: all are equal"] if self.n and len(set(self.weights.tolist())) == 1 else []

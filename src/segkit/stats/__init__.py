@@ -1,4 +1,4 @@
-"""What are the numbers of this data set: sums over the files that merge exactly, and what follows from them.
+"""What a data set is like, in numbers: sums over the files that merge exactly, and what follows from them.
 
 Example:
     >>> import numpy as np

@@ -288,8 +288,8 @@ def dataset_statistics(
     """Mean, spread and percentiles of each channel, pixels and images of each class, and the sizes, in one pass.
 
     Every file is read once, in worker processes; only sums come back. Files that cannot be read are named in
-    `skipped`. Pixels that the mask ignores count nowhere, in the image's channels neither, nor do those that the image
-    declares to be no data.
+    `skipped`. Pixels that the mask ignores count nowhere, not in the image's channels either, nor do those that the
+    image declares to be no data.
 
     Args:
         pairs: items of type `Pair`, also with several files for the bands of an image or the objects of a mask; or
@@ -339,7 +339,7 @@ def dataset_statistics(
         warnings.warn(
             f"dataset_statistics: the masks hold 0 and 255 only, and 255 is ignored: {result.ignored_pixels} pixels "
             "count in no class and no channel. If 255 is the foreground, pass remap={0: 0, 255: 1}; if it is not, pass "
-            "remap={0: 0, 255: 255}, and this is not said again.",
+            "remap={0: 0, 255: 255}, and this warning does not come again.",
             stacklevel=2,
         )
     return result

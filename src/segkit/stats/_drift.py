@@ -19,7 +19,7 @@ class Drift(NamedTuple):
         mean_shift: (mean of test - mean of train) / std of train, float64 [C].
         std_ratio: std of test / std of train, float64 [C].
         distance: area between the two cumulative distributions / std of train, float64 [C]; 0 for equal sets. It is the
-            Wasserstein distance in deviations, and also sees what mean and std do not.
+            Wasserstein distance in standard deviations, and also sees what mean and std do not.
         overlap: shared area of the two histograms in 64 steps, in [0, 1], float64 [C].
         class_shift: share of each class in test - in train, float64 [K]; empty without masks.
         level: "none", "small" or "large", by the largest distance: below 0.25, below 1, or more.
@@ -62,7 +62,7 @@ class Recommendation(NamedTuple):
 
 
 def compare(train: Any, test: Any) -> Drift:
-    """How far the test images lie from the training images, per channel, in deviations of the training set.
+    """How far the test images lie from the training images, per channel, in standard deviations of the training set.
 
     Args:
         train: `DatasetStatistics`, or pairs or image paths to count first.
@@ -118,7 +118,7 @@ def recommend_normalization(train: Any, test: Any = None) -> Recommendation:
 
     Per image, if the test set (or the images of the training set among each other) differ so much in brightness or
     contrast that fixed numbers would not centre them; by fixed numbers, if they do not; not at all, if the values are
-    centred and of unit size as they are.
+    centred and of unit standard deviation as they are.
 
     Args:
         train: `DatasetStatistics`, or pairs or image paths to count first.
@@ -143,13 +143,13 @@ def recommend_normalization(train: Any, test: Any = None) -> Recommendation:
     if drift is not None and drift.level == "large":
         channel = int(drift.distance.argmax())
         reason = (
-            f"Channel {channel} of the test set lies {drift.distance[channel]:.2f} deviations from the training set "
+            f"Channel {channel} of the test set is {drift.distance[channel]:.2f} deviations from the training set "
             f"(mean {drift.mean_shift[channel]:+.2f}, spread x{drift.std_ratio[channel]:.2f}): fixed numbers would not "
-            "centre it. Normalise each image by its own mean and deviation, and look for the cause."
+            "centre it. Normalise each image by its own mean and standard deviation, and look for the cause."
         )
         return Recommendation("per-image", mean, std, reason)
     if np.abs(mean).max() < 0.1 and np.abs(std - 1).max() < 0.2:
-        return Recommendation("none", mean, std, "The values are centred and of unit deviation as they are.")
+        return Recommendation("none", mean, std, "The values already are centred, with unit standard deviation.")
     also = "" if drift is None else f" The test set agrees (largest distance {drift.distance.max():.2f} deviations)."
     reason = (
         f"The channels have means from {mean.min():.3g} to {mean.max():.3g} and deviations from {std.min():.3g} to "

@@ -1,7 +1,7 @@
-"""The same picture, changed: image and mask together, any number of channels, resampled once.
+"""How image and mask change together: any number of channels, resampled once.
 
 A transform is called as ``t(image, mask=None, *, generator=None)`` with an image ``[..., C, H, W]`` and an integer mask
-``[..., H, W]`` and returns what it was given. Its parameters are drawn once a call and hold for both. The image is
+``[..., H, W]`` and returns what it was given. Its parameters are drawn once per call and hold for both. The image is
 bilinear, the mask nearest, and what comes in from outside is ``IGNORE_INDEX`` in the mask.
 
 Example:

@@ -22,8 +22,8 @@ class OnImage(Transform):
     """A function of the image alone as a transform; the mask stays.
 
     Args:
-        function: image [..., C, H, W] to an image of the same height and width. Chance that it takes from torch's
-            global generator follows the `generator` of the call.
+        function: image [..., C, H, W] to an image of the same height and width. Random numbers that it takes from
+            torch's global generator follow the `generator` of the call.
 
     Raises:
         ValueError: the function changed height or width, which would part image and mask.

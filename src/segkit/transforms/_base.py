@@ -29,13 +29,13 @@ Pair = tuple[Tensor, Tensor | None]
 class Transform:
     """What every transform is: called as t(image, mask=None, *, generator=None), it returns what it was given.
 
-    An own transform of values implements `apply`, and holds its constructor's arguments under their names, which `repr`
-    prints. One that moves pixels is a `GeometricTransform`.
+    A transform of your own that changes values implements `apply`, and holds its constructor's arguments under their
+    names, which `repr` prints. One that moves pixels is a `GeometricTransform`.
 
     Attributes:
         sized: the call takes `size`, "this size for this call".
         focused: the call takes `focus_class`, "with this class in the picture".
-        moves: it is no geometric transform, and moves pixels all the same.
+        moves: it is not a geometric transform, and moves pixels all the same.
         draws: it takes from the generator.
         apart: calls in several threads do not disturb each other.
 
@@ -73,7 +73,7 @@ class Transform:
                 (called "image", if one is), floating point [C, H, W] are images, integers [H, W] and [N, H, W] masks,
                 and floating point [H, W] maps of numbers, which are bilinear and keep their values.
             mask: [..., H, W], integers, one or a stack; or several, as a dict, tuple or list.
-            generator: where chance comes from; None is torch's global one.
+            generator: the source of random numbers; None is torch's global one.
             size: (height, width) of this call, of what is `sized`.
             focus_class: class that a crop of this call contains, of what is `focused`.
             images: names in the sample that are images.
@@ -103,7 +103,7 @@ class Transform:
         Args:
             image: [..., C, H, W], any dtype.
             mask: [..., H, W], integers; None if none was given, and then None comes back.
-            generator: where chance comes from; None is torch's global one.
+            generator: the source of random numbers; None is torch's global one.
         """
         raise TypeError(f"{type(self).__name__} does not say what it does: implement apply.")
 
@@ -137,11 +137,11 @@ class Transform:
 class GeometricTransform(Transform):
     """A transform that only moves pixels: it draws a `Geometry`, which `Compose` joins with its neighbours'.
 
-    An own one implements `draw`. If `sized`, its `draw` takes `size` too, and `wanted(size)` is the size of the call;
-    if `focused`, it takes `focus_class` and the `mask`.
+    One of your own implements `draw`. If `sized`, its `draw` takes `size` too, and `wanted(size)` is the size of the
+    call; if `focused`, it takes `focus_class` and the `mask`.
 
     Attributes:
-        fills: something from outside of the image may come in; it then holds `image_fill` and `mask_fill`.
+        fills: something from outside the image may come in; it then holds `image_fill` and `mask_fill`.
         antialias: blur what shrinks; None lets the neighbours in a `Compose` decide, and is yes if they do not.
         interpolation: "bilinear", or "bicubic" where the map scales the whole picture; it is then resampled by itself.
 

@@ -25,7 +25,7 @@ class ColorJitter(ValueTransform):
         contrast: range of the factor for each value's distance from its channel's mean; a number x is (1 - x, 1 + x).
         saturation: range of the factor for each colour's distance from its grey. RGB only.
         hue: range of the turn of the colour circle, within [-0.5, 0.5]; a number x is (-x, x). RGB only.
-        p: chance that anything happens at all.
+        p: probability that anything happens at all.
 
     Brightness and contrast work for any number of channels; a picture without 3 channels is refused if saturation or
     hue may change. Integers stay in their range, floating point values are not clipped.
@@ -91,7 +91,7 @@ class RandomGamma(ValueTransform):
 
     Args:
         gamma: range of the power; its logarithm is uniform. Below 1 is lighter.
-        p: chance that anything happens at all.
+        p: probability that anything happens at all.
 
     Floating point values are taken to lie in [0, 1], integers in the range of `functional.adjust_gamma`.
 
@@ -124,7 +124,7 @@ class CLAHE(Transform):
     Args:
         clip_limit: range of the limit: how much steeper than straight the curve of a tile may be.
         tiles: how many tiles down and across; a number holds for both.
-        p: chance that anything happens at all.
+        p: probability that anything happens at all.
 
     Example:
         >>> CLAHE()(torch.rand(13, 64, 64)).shape
@@ -155,7 +155,7 @@ class GaussianNoise(Transform):
     Args:
         std: range of the standard deviation, as a fraction of the value range (1 for floating point, 255 for uint8,
             65,535 for wider integers).
-        p: chance that anything happens at all.
+        p: probability that anything happens at all.
 
     Example:
         >>> noisy = GaussianNoise((0.1, 0.1))(torch.zeros(1, 64, 64))
@@ -180,7 +180,7 @@ class GaussianBlur(ValueTransform):
 
     Args:
         sigma: range of the standard deviation in pixels; its logarithm is uniform.
-        p: chance that anything happens at all.
+        p: probability that anything happens at all.
 
     Example:
         >>> GaussianBlur((1.0, 2.0))(torch.rand(13, 16, 16)).shape
@@ -214,7 +214,7 @@ class Cutout(ValueTransform):
         size: range of a rectangle's height and of its width, as a fraction of the picture's.
         image_fill: value painted into the image.
         mask_fill: value painted into the mask; None leaves the mask, so that the network has to guess what was there.
-        p: chance that anything happens at all.
+        p: probability that anything happens at all.
 
     Example:
         >>> image, mask = Cutout(1, size=(0.5, 0.5))(torch.ones(1, 8, 8), torch.zeros(8, 8, dtype=torch.uint8))

@@ -61,7 +61,7 @@ class Row(Transform):
 
         Args:
             source: (height, width) of the pictures.
-            generator: where chance comes from; a call with the same one does the same.
+            generator: the source of random numbers; a call with the same one does the same.
             size: as in a call.
             focus_class: as in a call.
             mask: where members look for a class.
@@ -122,7 +122,7 @@ class Row(Transform):
 
 
 class Compose(Row):
-    """Transforms in a row. Neighbouring geometric ones are joined into one map and resampled once.
+    """Transforms one after another. Neighbouring geometric ones are joined into one map and resampled once.
 
     Each member draws its own parameters, as if it ran alone; only the pixels of the last crop are ever computed. Any
     callable t(image, mask=None, *, generator=None) that returns what it was given can be a member.
@@ -165,7 +165,8 @@ class Compose(Row):
 
         Args:
             source: (height, width) of the picture.
-            generator: where chance comes from; the plan goes on with it, so that all draws are those of a plain call.
+            generator: the source of random numbers; the plan goes on with it, so that all draws are those of a plain
+                call.
             size: as in a call.
             focus_class: as in a call.
             find_mask: gives the whole mask; called only where a member looks for a class in it.

@@ -13,7 +13,7 @@ from segkit.transforms._run import Run
 class Drawn:
     """What `draw` of a `Compose` returns: call it as a transform, and it does the same again, to any sample.
 
-    Pickle stores it. What only moved pixels is held as a `Geometry`, everything else as the seed of its chance.
+    Pickle stores it. What only moved pixels is held as a `Geometry`, everything else as the seed of its random numbers.
 
     Attributes:
         source: (height, width) of the pictures that it takes.

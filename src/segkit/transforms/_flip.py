@@ -13,7 +13,7 @@ class HorizontalFlip(GeometricTransform):
     """Left and right exchanged, with probability `p`.
 
     Args:
-        p: chance of a flip for each call.
+        p: probability of a flip for each call.
 
     Example:
         >>> HorizontalFlip(p=1)(torch.tensor([[[1, 2, 3]]])).tolist()
@@ -33,7 +33,7 @@ class VerticalFlip(GeometricTransform):
     """Top and bottom exchanged, with probability `p`.
 
     Args:
-        p: chance of a flip for each call.
+        p: probability of a flip for each call.
 
     Example:
         >>> VerticalFlip(p=1)(torch.tensor([[[1], [2]]])).tolist()
@@ -53,7 +53,7 @@ class Rotate90(GeometricTransform):
     """Turned by none, one, two or three right angles, each equally likely; a quarter turn exchanges height and width.
 
     Args:
-        p: chance that one of the four turns is drawn at all.
+        p: probability that one of the four turns is drawn at all.
 
     Example:
         >>> turned = Rotate90()(torch.arange(6).reshape(1, 2, 3), generator=torch.Generator().manual_seed(0))

@@ -56,7 +56,7 @@ def unstack_crops(x: Tensor, k: int) -> Tensor:
         k: crops of one image.
 
     Raises:
-        ValueError: the first axis is no multiple of k.
+        ValueError: the first axis is not a multiple of k.
 
     Example:
         >>> unstack_crops(torch.zeros(10, 4, 8, 8), 5).shape
@@ -85,8 +85,8 @@ def merge_crops(
     result is that of the overlaps. For a picture whose crops do not fit into memory at once there is `CropMerger`.
 
     Args:
-        logits: [B*K, C, h, w] or [B, K, C, h, w], floating point: one map a crop, at the crop's own size or smaller by
-            a whole factor (a network's stride; it is then resized, bilinear).
+        logits: [B*K, C, h, w] or [B, K, C, h, w], floating point: one map per crop, at the crop's own size or smaller
+            by a whole factor (a network's stride; it is then resized, bilinear).
         geometry: the K boxes, from the transform that made the crops: `FiveCrop(size).geometry((H, W))`.
         size: (H, W) of the whole picture.
         blend: "gaussian" trusts the centre of a crop more than its edge (standard deviation: an eighth of the side),
@@ -354,7 +354,7 @@ class _Merging:
         if min(lost) > 0 and lost[0] % 2 == 0 and lost[1] % 2 == 0:
             down, over = lost[0] // 2, lost[1] // 2
             hint = (
-                f"If the network throws a border of {(down, over)} away, pad the picture by it, and let `geometry` be "
+                f"If the network crops a border of {(down, over)}, pad the picture by it, and let `geometry` be "
                 f"what comes out: GridCrop({(height, width)}, overlap).geometry(size)."
             )
         raise ValueError(

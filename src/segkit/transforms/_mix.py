@@ -25,7 +25,7 @@ class Mix:
     the device but by `CopyPaste`, which looks for objects on the CPU.
 
     Args:
-        p: the chance of each sample to be mixed, in [0, 1].
+        p: probability that a sample is mixed, in [0, 1].
     """
 
     def __init__(self, p: float) -> None:
@@ -107,7 +107,7 @@ class CutMix(Mix):
 
     Args:
         area: share of the picture that the rectangle covers, drawn evenly from this range; one number is a fixed share.
-        p: the chance of each sample to be mixed.
+        p: probability that a sample is mixed.
 
     Example:
         >>> images, masks = torch.zeros(2, 1, 4, 4), torch.zeros(2, 4, 4, dtype=torch.uint8)
@@ -126,7 +126,7 @@ class CutMix(Mix):
         super().__init__(p)
 
     def region(self, donor_mask: Tensor, generator: torch.Generator | None) -> Tensor:
-        """One rectangle a sample, with the proportions of the picture."""
+        """One rectangle per sample, with the proportions of the picture."""
         batch, height, width = donor_mask.shape
         place = donor_mask.device
         low, high = self.area
@@ -147,7 +147,7 @@ class ClassMix(Mix):
     Args:
         share: how many of the classes that the donor's mask holds, rounded up.
         classes: only these may be pasted; None: any. Labels are in [0, 256).
-        p: the chance of each sample to be mixed.
+        p: probability that a sample is mixed.
         ignore_index: label of pixels that count nowhere.
 
     Example:
@@ -197,13 +197,13 @@ class CopyPaste(Mix):
 
     Args:
         classes: whose objects are pasted, the rare ones say; each label in [0, 256).
-        share: the chance of each object to be pasted, in (0, 1].
+        share: probability that an object is pasted, in (0, 1].
         transform: moves the donor, image and mask, before its objects are looked for: an affine, a flip. It keeps the
             size. What it brings in from outside has the ignored label and is not pasted.
         smallest: objects of fewer pixels are not pasted.
-        edge: width in pixels of the rim, inside of each object, over which the donor fades in; 0 for a hard edge.
+        edge: width in pixels of the rim, inside each object, over which the donor fades in; 0 for a hard edge.
         ignore_edge: the rim gets the ignored label, as its pixels are neither the one nor the other.
-        p: the chance of each sample to be mixed.
+        p: probability that a sample is mixed.
         ignore_index: label of pixels that count nowhere.
 
     Example:
@@ -295,7 +295,7 @@ class MixUp(Mix):
     Args:
         num_classes: C; labels are in [0, C) or ignored.
         alpha: the share of the donor is drawn from Beta(alpha, alpha): small values mix little of one with the other.
-        p: the chance of each sample to be mixed.
+        p: probability that a sample is mixed.
         ignore_index: label of pixels that count nowhere.
 
     Returns:

@@ -90,7 +90,7 @@ def adjust_color(
     """Brighter, more contrast, more colour, or other colours; the mask stays.
 
     Args:
-        image: [..., C, H, W], any dtype but bool. Integers are rounded (uint8 on the CPU to within one level if
+        image: [..., C, H, W], any dtype except bool. Integers are rounded (uint8 on the CPU to within one level if
             colours change) and stay within their range; floating point values are not clipped, as no range is assumed.
         mask: [..., H, W], integers.
         brightness: factor for all values.
@@ -140,7 +140,7 @@ def adjust_gamma(image: Tensor, mask: Tensor | None = None, *, gamma: float) -> 
     """Values raised to the power `gamma`, as a share of their range; the mask stays.
 
     Args:
-        image: [..., C, H, W], any dtype but bool: floating point in [0, 1], uint8 to 255, wider integers to 65,535.
+        image: [..., C, H, W], any dtype except bool: floating point in [0, 1], uint8 to 255, wider integers to 65,535.
             Negative values count as 0.
         mask: [..., H, W], integers.
         gamma: the power; below 1 is lighter.
@@ -167,7 +167,7 @@ def equalize_tiles(
     """Contrast evened out within tiles, with a limit (CLAHE); the mask stays.
 
     Args:
-        image: [..., C, H, W], any dtype but bool, with values as for `adjust_gamma`. Three channels change by the
+        image: [..., C, H, W], any dtype except bool, with values as for `adjust_gamma`. Three channels change by the
             factor that their grey changes by; others each by themselves.
         mask: [..., H, W], integers.
         clip_limit: how much steeper than straight the curve of a tile may be.
@@ -210,11 +210,11 @@ def add_noise(
     """Independent Gaussian noise in every pixel and channel; the mask stays.
 
     Args:
-        image: [..., C, H, W], any dtype but bool. Integers are rounded and stay within their range.
+        image: [..., C, H, W], any dtype except bool. Integers are rounded and stay within their range.
         mask: [..., H, W], integers.
         std: standard deviation, as a fraction of the value range: of 1 for floating point images, of 255 for uint8 and
             of 65,535 for wider integers, which hold 16-bit values.
-        generator: where chance comes from; None is torch's global one.
+        generator: the source of random numbers; None is torch's global one.
 
     Example:
         >>> import torch
@@ -238,7 +238,7 @@ def gaussian_blur(image: Tensor, mask: Tensor | None = None, *, sigma: float | t
     """The image blurred, its edge repeated outwards; the mask stays.
 
     Args:
-        image: [..., C, H, W], any dtype but bool.
+        image: [..., C, H, W], any dtype except bool.
         mask: [..., H, W], integers.
         sigma: standard deviation in pixels, or (vertical, horizontal). Below 0.2 it changes nothing.
 
@@ -274,7 +274,7 @@ def cutout(
     Args:
         image: [..., C, H, W], any dtype.
         mask: [..., H, W], integers.
-        boxes: (top, left, height, width) of each rectangle in pixels; what lies outside of the picture is left out.
+        boxes: (top, left, height, width) of each rectangle in pixels; what lies outside the picture is left out.
         image_fill: value painted into the image.
         mask_fill: value painted into the mask; None leaves the mask, so that the network has to guess what was there.
 

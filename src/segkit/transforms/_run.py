@@ -158,7 +158,7 @@ class Run:
         name = type(transform).__name__
         if self.maps and getattr(transform, "moves", True):
             raise TypeError(
-                f"{name}: a sample must have no maps of numbers where it comes, as it moves images and masks only, got "
+                f"{name}: a sample must have no maps of numbers here, as it moves only images and masks, got "
                 f"{len(self.maps)}. Use transforms of segkit, or leave them out of the sample."
             )
         if self.parts and self.parts.unsure and not getattr(transform, "keeps_values", False):

@@ -114,12 +114,12 @@ class CenterCrop(SizedTransform):
 class RandomCrop(SizedTransform):
     """A window at a random place; with `focus_class`, one that contains this class if the mask does.
 
-    The focus is one pixel of the class, each equally likely; the window lies at random around it. Of several classes
-    that are there, each is equally likely.
+    The focus is one pixel of the class, all equally likely; the window is placed at random around it. Of several
+    classes that are there, each is equally likely.
 
     Args:
         size: (height, width) of the crop in pixels; an int is a square.
-        focus_class: class number that the crop shall contain, or several, of which it shall contain one. A mask without
+        focus_class: class number that the crop must contain, or several, of which it must contain one. A mask without
             them is cropped anywhere. The call keyword of the same name replaces it for one call, as a sampler that
             balances classes does.
         min_labelled: the least share of pixels that are not ignored. Ten places are tried; if none will do, the window

@@ -89,7 +89,7 @@ class RandomAffine(GeometricTransform):
         translate: largest shift as a fraction of height and width; a number holds for both.
         scale: smallest and largest enlargement.
         shear: range of the shear in degrees, along both axes; a number x is (-x, x).
-        p: chance that anything happens at all.
+        p: probability that anything happens at all.
         image_fill: value of image pixels that come from outside; "reflect" mirrors the picture at its edge, "replicate"
             repeats the edge. The mask has `mask_fill` there all the same.
         mask_fill: value of mask pixels that come from outside.
@@ -145,7 +145,7 @@ class RotateInside(GeometricTransform):
 
     Args:
         degrees: range of the angle, counter-clockwise; a number x is (-x, x).
-        p: chance that anything happens at all.
+        p: probability that anything happens at all.
 
     Example:
         >>> image, mask = torch.ones(1, 40, 60), torch.zeros(40, 60, dtype=torch.uint8)
@@ -193,7 +193,7 @@ class RandomPerspective(GeometricTransform):
     Args:
         distortion: how far each corner may be from its own, inwards or outwards, as a share of height and width. It is
             below a quarter, so that straight lines stay straight and nothing folds over.
-        p: chance that anything happens at all.
+        p: probability that anything happens at all.
         image_fill: value of image pixels that come from outside; "reflect" mirrors the picture at its edge, "replicate"
             repeats the edge. The mask has `mask_fill` there all the same.
         mask_fill: value of mask pixels that come from outside.
@@ -244,7 +244,7 @@ class ElasticDeform(GeometricTransform):
         magnitude: standard deviation of the control points' displacement along each axis, in pixels.
         spacing: distance between control points, in pixels. The picture does not fold over itself as long as the
             magnitude stays below about a fifth of it.
-        p: chance that anything happens at all.
+        p: probability that anything happens at all.
         image_fill: value of image pixels that come from outside; "reflect" mirrors the picture at its edge, "replicate"
             repeats the edge. The mask has `mask_fill` there all the same.
         mask_fill: value of mask pixels that come from outside.

@@ -1,4 +1,4 @@
-"""The transforms without chance: each function does one thing to an image and its mask, with the parameters given.
+"""The transforms without randomness: each function does one thing to an image and its mask, with the parameters given.
 
 A function is called as f(image, mask=None, ...) with an image [..., C, H, W] and a mask [..., H, W] and returns what it
 was given. The classes of `segkit.transforms` draw the parameters and do the same.

@@ -134,7 +134,7 @@ def _annotation(path: str, value: dict[str, Any], position: int, nested: str) ->
     try:
         shape = _shape(outline, nested, source, crowd=bool(crowd))
     except DataError as error:
-        raise DataError(f"annotations.read: {path!r}: {error}. Mend or delete it in the annotation tool.") from None
+        raise DataError(f"annotations.read: {path!r}: {error}. Correct or delete it in the annotation tool.") from None
     if shape is None:
         return image_id, category_id, "It is a box without an outline." if value.get("bbox") else "It is empty.", source
     return image_id, category_id, shape, source

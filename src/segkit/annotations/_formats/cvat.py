@@ -118,7 +118,9 @@ def _add(path: str, picture: Picture, element: ElementTree.Element, source: str)
     try:
         picture.add(_shape(element, source))
     except DataError as error:
-        raise DataError(f"annotations.read: {path!r}: {picture.name!r}: {error}. Mend or delete it in CVAT.") from None
+        raise DataError(
+            f"annotations.read: {path!r}: {picture.name!r}: {error}. Correct or delete it in CVAT."
+        ) from None
 
 
 def _shape(element: ElementTree.Element, source: str) -> Shape:

@@ -88,7 +88,7 @@ def _picture(path: str, task: Any, position: int, annotator: str | int | None) -
         _add_regions(picture, chosen.get("result") or [])
     except DataError as error:
         raise DataError(
-            f"annotations.read: {path!r}: {name_of_task} ({picture.name!r}): {error}. Mend it in Label Studio."
+            f"annotations.read: {path!r}: {name_of_task} ({picture.name!r}): {error}. Correct it in Label Studio."
         ) from None
     return picture
 

@@ -62,7 +62,7 @@ def _picture(path: str, folder: str) -> Picture:
         try:
             _add(picture, shape, source)
         except DataError as error:
-            raise DataError(f"annotations.read: {path!r}: {error}. Mend or delete it in labelme.") from None
+            raise DataError(f"annotations.read: {path!r}: {error}. Correct or delete it in labelme.") from None
     return picture
 
 

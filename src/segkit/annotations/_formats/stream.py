@@ -47,7 +47,7 @@ class _Text:
         try:
             piece = self._file.read(max(_PIECE, len(self._text) - self._at))  # doubling: long elements stay linear
         except UnicodeDecodeError:
-            raise self.fail("is no UTF-8 text") from None
+            raise self.fail("is not UTF-8 text") from None
         self._text, self._at = self._text[self._at :] + piece, 0
         self._ended = not piece
         return not self._ended
@@ -119,7 +119,7 @@ def elements(path: str | os.PathLike[str]) -> Iterator[Element]:
                 if text.take(",}") == "}":
                     break
         if text.peek():
-            raise text.fail("goes on after its end")
+            raise text.fail("continues after its end")
     finally:
         text.close()
 
@@ -142,7 +142,7 @@ def whole(path: str | os.PathLike[str]) -> Any:
             raise text.fail("is empty")
         value = text.value()
         if text.peek():
-            raise text.fail("goes on after its end")
+            raise text.fail("continues after its end")
         return value
     finally:
         text.close()

@@ -128,7 +128,10 @@ def _places(path: str, cells: list[str], head: list[str], columns: Sequence[str]
         missing = [column for column in columns if column not in stripped]
         if missing or len(columns) not in (2, 3):
             raise refuse(
-                path, f"have the columns {', '.join(columns)}", ", ".join(stripped), "Pass columns= of its head."
+                path,
+                f"have the columns {', '.join(columns)}",
+                ", ".join(stripped),
+                "Pass columns= with names from its first line.",
             )
         places = dict(zip(("image", "runs", "class"), map(stripped.index, columns), strict=False))
     else:

@@ -66,7 +66,7 @@ def _add(path: str, picture: Picture, words: list[str], source: str, names: Sequ
     if len(places) and np.abs(places).max() > 2:
         got = f"{places[np.abs(places).argmax()]:g}"
         raise refuse(
-            path, f"have shares of the picture's edges in {source}", got, "Are they pixels? Divide by its size."
+            path, f"have shares of the picture's edges in {source}", got, "Are they pixels? Divide them by its size."
         )
     name = names[label] if names is not None else str(label)
     if len(places) == 4:

@@ -25,7 +25,7 @@ CODES = Codes(
     ("duplicate-with-other-mask", "error", "The same picture with two different masks",
      "Decide which mask is right and delete the other pair."),
     ("split-leak", "error", "The same picture in two splits",
-     "Move both to one split, else the test is no test of new pictures."),
+     "Move both to one split; otherwise the test is not on new pictures."),
 )
 # fmt: on
 
@@ -38,10 +38,10 @@ _HOW = (
     "",
     " when flipped left to right",
     " when flipped upside down",
-    " when turned by half",
+    " when turned by a half turn",
     " when mirrored at its diagonal",
-    " when turned by a quarter",
-    " when turned by a quarter",
+    " when turned by a quarter turn",
+    " when turned by a quarter turn",
     " when mirrored at its diagonal",
 )
 

@@ -20,7 +20,7 @@ OF_KINDS = Codes(
 )
 OF_PAIRS = Codes(
     ("odd-size", "info", "Unusual size", "Check that it belongs to this set; crop or tile it like the others."),
-    ("constant-channel", "info", "A channel that says nothing",
+    ("constant-channel", "info", "A channel without information",
      "Leave it out: PairDataset(channels=[...]) names those to keep."),
     ("exif-rotated", "warning", "Rotated by EXIF, its mask is not",
      "Turn the image's pixels and drop the tag, for example: exiftran -ai FILE."),
@@ -106,9 +106,9 @@ def orphans(data: MeasuredSet) -> Iterator[Finding]:
         return
     for image, mask in data.files:
         if mask is None:
-            yield OF_PAIRS.finding("orphan-image", image, "There is no mask of its name.")
+            yield OF_PAIRS.finding("orphan-image", image, "There is no mask of the same name.")
         elif image is None:
-            yield OF_PAIRS.finding("orphan-mask", mask, "There is no image of its name.")
+            yield OF_PAIRS.finding("orphan-mask", mask, "There is no image of the same name.")
 
 
 def _text(value: Any) -> Any:

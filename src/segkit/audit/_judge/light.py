@@ -54,7 +54,9 @@ FEW_BITS = 1.5  # of entropy that is dull where the fall is DULL | contrast 0.02
 RATIOS = 2.5  # of detail between sizes and directions together, beside BLURRED | Gauss, motion
 SOFT, SOFTER, TRAIL, TRAILED = 0.5, 1.5, 4.2, 1.4  # of the spectrum: alone; times the usual | Gauss, motion of 7 to 31
 
-_LEVELS = "Its neighbouring levels are used unequally ({value:.3g} times as chance does, usually {usual:.2g})"
+_LEVELS = (
+    "Its neighbouring levels are used unequally ({value:.3g} times as unequally as by chance, usually {usual:.2g})"
+)
 # Of each kind of fault: the number that shows it, what is said of it, and digits.
 _SAID = {
     "dark": ("p99", "99% of its pixels are below {value:g}; in the set that is usually {usual:g}.", 2),
@@ -67,7 +69,11 @@ _SAID = {
         4,
     ),
     "dull": ("std", "Its values spread by {value:g} (standard deviation); in the set that is usually {usual:g}.", 2),
-    "moved": ("trail_length", "All in it comes again {value:g} pixels away: the camera moved while it was exposed.", 1),
+    "moved": (
+        "trail_length",
+        "Everything in it appears again {value:g} pixels away: the camera moved during the exposure.",
+        1,
+    ),
     "softer": (
         "sharp",
         "Its finest detail is {value:g} octaves against the coarser, usually {usual:.2g}; its detail is weaker or "

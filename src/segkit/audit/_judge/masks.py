@@ -21,7 +21,7 @@ CODES = Codes(
     ("all-ignored", "error", "Every pixel is ignored", "Drop the pair, or label it: it teaches nothing."),
     ("speckle", "warning", "Lonely wrong pixels", "Clean it with a median filter of 3 x 3, or label it again."),
     ("class-never-seen", "info", "A class that no mask has", "Lower num_classes, or add examples of the class."),
-    ("shifted-mask", "warning", "Mask lies beside its object", "Look at the overlay; export image and mask again."),
+    ("shifted-mask", "warning", "Mask is shifted off its object", "Look at the overlay; export image and mask again."),
 )
 # fmt: on
 
@@ -87,9 +87,7 @@ def made_wrong(data: MeasuredSet) -> Iterator[Finding]:
     extra = rows["classes"].astype(float) - _classes(data)
 
     for i in (ok & rows["mask_lossy"]).nonzero()[0].tolist():
-        yield CODES.finding(
-            "lossy-mask", data.mask(i), "Its file is compressed with loss, as a JPEG is.", value="lossy"
-        )
+        yield CODES.finding("lossy-mask", data.mask(i), "Its file uses lossy compression, as JPEG does.", value="lossy")
         taken[i] = True
 
     def far(name: str, at_least: float, side: int = 1) -> np.ndarray:
@@ -147,7 +145,7 @@ def made_wrong(data: MeasuredSet) -> Iterator[Finding]:
         yield CODES.finding("shifted-mask", data.mask(i), reason, related=data.image(i), value=where)
     for i in (_foreign(rows, ok) & ~taken & ~moved).nonzero()[0].tolist():
         reason = (
-            "Its boundaries lie on no edges of its image, as those of the set do: it is turned, or of another image."
+            "Its boundaries lie on no edges of its image, unlike those of the set: it is turned, or of another image."
         )
         yield CODES.finding("shifted-mask", data.mask(i), reason, related=data.image(i))
 

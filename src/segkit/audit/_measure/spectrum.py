@@ -18,7 +18,7 @@ _BINS = 128  # rings of the spectrum for one whole wave a pixel
 _FIRST, _LAST = 3, _BINS // 2  # below is the picture's content, above are only corners
 _FALL = 2.4  # power of the frequency by which natural pictures lose energy (Field 1987: 2 to 3)
 _LAGS = 5, 50  # pixels that a motion may have; shorter ones are what neighbours have in common
-_OTHERS = 40  # the how manieth other dip a dip is compared with
+_OTHERS = 40  # the deepest dip is compared with the one of this rank
 _FLOOR = 1e-3  # of the deviation: below, detail of anything but bytes counts as noise
 
 

@@ -24,8 +24,8 @@ from segkit.errors import DataError, ImageReadError
 OF_FILES = Codes(
     ("unreadable", "error", "Cannot be read", "Copy the file again from its source, or delete it with its partner."),
     ("truncated", "error", "File ends too early", "Copy the file again from its source; it ends too early."),
-    ("several-pages", "warning", "Several pages, of which the first was looked at",
-     "Pass pages='channels' if they are bands, 'first' if the others do not matter; write a file for each if samples."),
+    ("several-pages", "warning", "Several pages, only the first was looked at",
+     "Pass pages='channels' for bands, 'first' if the others do not matter; for samples, write a file for each."),
 )
 OF_MASKS = Codes(
     ("size-mismatch", "error", "Mask and image differ in size", "Make the mask again at the size of the image."),

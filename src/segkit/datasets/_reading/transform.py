@@ -29,7 +29,7 @@ def check_transform(name: str, transform: Any) -> None:
     if package in _ADAPTERS:
         raise TypeError(
             f"{name}: `transform` must move the image and its mask together, got {_named(transform)} of {package}, "
-            f"which takes them otherwise. {_ADAPTERS[package]}"
+            f"which takes them differently. {_ADAPTERS[package]}"
         )
     if type(transform).__module__.partition(".")[0] == "torch":
         raise TypeError(

@@ -33,6 +33,6 @@ class TwoValues:
                 warnings.warn(
                     f"{self._name}: the masks hold 0 and 255 only (first noticed in {path!r}), and 255 is ignored "
                     "everywhere: if it is the foreground, pass remap={0: 0, 255: 1}; if it is not, pass "
-                    "remap={0: 0, 255: 255}, and this is not said again.",
+                    "remap={0: 0, 255: 255}, and this warning does not come again.",
                     stacklevel=5,
                 )

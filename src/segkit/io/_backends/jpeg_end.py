@@ -1,4 +1,4 @@
-"""JPEGs whose data stop early though the end marker stands: decoders paint the rest grey, and do not tell."""
+"""JPEGs whose data stop early though the end marker is there: decoders paint the rest grey, and do not tell."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def refuse_early_end(
             return
     more = decode(data[:-2] + MORE + data[-2:])
     if not np.array_equal(more, pixels) and not np.array_equal(more, decode(data)):  # another decoder rounds otherwise
-        reason = f"{what} data end early, though the end marker stands"
+        reason = f"{what} data end early, though the end marker is there"
         raise ImageReadError(path, reason, "it was cut and then closed: get it again, or cut the good part out")
 
 

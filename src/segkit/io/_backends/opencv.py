@@ -75,7 +75,7 @@ class OpenCV:
 def _refuses(header: Header) -> str:
     info = header.info
     if info.height * info.width > 1 << 30 or max(info.height, info.width) > 1 << 20:
-        return "OpenCV opens at most 2**30 pixels and 2**20 of a side"
+        return "OpenCV opens at most 2**30 pixels and 2**20 per side"
     if info.format in ("PNG", "APNG"):
         return ""
     if info.format == "JPEG":

@@ -39,7 +39,7 @@ def parse_heif(source: Source) -> Header:
         brands, meta = _top(source)
         form = "AVIF" if brands & AVIF else "HEIC" if brands & HEIC else ""
         if not form:
-            raise bad(f"its brands {sorted(brands)} are no still AVIF or HEIC", "convert it to PNG")
+            raise bad(f"its brands {sorted(brands)} are not those of a still AVIF or HEIC", "convert it to PNG")
         boxes = dict(_boxes(meta[4:]))
         (primary,) = struct.unpack_from(">I" if boxes[b"pitm"][0] else ">H", boxes[b"pitm"], 4)
         lists = dict(_boxes(boxes[b"iprp"]))

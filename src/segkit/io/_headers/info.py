@@ -30,7 +30,7 @@ class ImageInfo:
         tiled: whether the samples are stored in tiles.
         compression: "none", "deflate", "lzw", "jpeg", ...
         pages: number of pages: full-resolution directories of a TIFF, or the planes that ImageJ, tifffile and MetaMorph
-            store behind a single one; frames of a GIF or an APNG. Thumbnails, reduced copies and masks are no pages.
+            store behind a single one; frames of a GIF or an APNG. Thumbnails, reduced copies and masks are not pages.
         levels: number of resolution levels of this page; 1 when there is no pyramid.
         orientation: EXIF orientation, 1 to 8; 1 is upright.
         icc: the embedded colour profile, or None. It is reported, never applied.

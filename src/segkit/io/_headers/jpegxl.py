@@ -131,7 +131,7 @@ def _metadata(bits: _Bits) -> tuple[int, _Depth, list[tuple[int, _Depth]], int]:
         kind = bits.choose((0, 0), (1, 0), (2, 4), (18, 6))
         extra.append((kind, _depth(bits)))
         if bits.choose((0, 0), (3, 0), (4, 0), (1, 3)) or kind:
-            raise ValueError("it has channels that are no alpha, or of another size")
+            raise ValueError("it has channels that are not alpha, or of another size")
         bits.take(8 * bits.choose((0, 0), (0, 4), (16, 5), (48, 10)))
         bits.take(1)
     bits.take(1)

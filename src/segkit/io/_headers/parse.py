@@ -76,7 +76,7 @@ def parse(
 # Where a file begins, what it then is, and what to do. Everything here has been found under the name of a picture.
 _ARRAY = "load it with its own library, or hand a reader of your own to `backend` (docs/io.md)"
 _FOREIGN = [
-    (0, b"version https://git-lfs", "it is a note of Git LFS in place of the file", "fetch the file: git lfs pull"),
+    (0, b"version https://git-lfs", "it is a Git LFS pointer in place of the file", "fetch the file: git lfs pull"),
     (0, b"<", "it is a web page or a drawing in XML", "download it again, or draw it to PNG if it is an SVG"),
     (0, b"\x1f\x8b", "it is packed with gzip", "unpack it first: gunzip FILE"),
     (0, b"PK\x03\x04", "it is a zip archive, or a NumPy .npz", "unpack it first"),
@@ -88,7 +88,7 @@ _FOREIGN = [
     (0, b"v/1\x01", "it is OpenEXR", "convert it to TIFF, whose floats keep its values"),
     (0, b"8BPS", "it is Photoshop's own format", "export it as PNG or TIFF"),
     (0, b"%PDF", "it is a PDF", "export its pages as PNG"),
-    (0, bytes(64), "it begins with zeros, as a file does that was never written to its end", "copy it again"),
+    (0, bytes(64), "it begins with zeros, like a file that was never fully written", "copy it again"),
 ]
 
 

@@ -122,7 +122,9 @@ def _plain_samples(header: Header) -> np.ndarray:
     text = re.sub(rb"#[^\n\r]*", b"", header.source.read_all()[layout.start :])
     count = info.height * info.width * info.channels
     if not re.fullmatch(rb"[0-9\s]*", text):
-        raise ImageReadError(header.path, "it spells out what is no number", "the file is damaged: export it again")
+        raise ImageReadError(
+            header.path, "it spells out something that is not a number", "the file is damaged: export it again"
+        )
     numbers = np.fromstring(text, np.int64, sep=" ")[:count]  # told the count, it makes up what is missing
     if len(numbers) < count:
         reason = f"it spells out {len(numbers)} of {count} numbers"

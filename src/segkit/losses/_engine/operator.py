@@ -82,7 +82,7 @@ def _(by_terms, by_inter, by_pred, logits, *rest):  # type: ignore[no-untyped-de
 
 FIRST_ORDER_ONLY = (
     "segkit.losses: jvp, jacrev, jacfwd, hessian and a vectorized jacobian are not supported, since a pass makes one "
-    "gradient of one number. Use torch.func.grad or backward(); for more than that the plain torch losses."
+    "gradient of one number. Use torch.func.grad or backward(); for more than that use the plain torch losses."
 )
 
 

@@ -46,7 +46,7 @@ def trusted(inputs: Inputs, spec: Spec, size: Sequence[int], what: str, kernels:
         if reason:
             warnings.warn(
                 f"segkit.losses: the torch code runs for {what} on {x.device}, since its Triton kernel {reason}. "
-                "use_backend('triton') runs it nevertheless, or says more.",
+                "use_backend('triton') runs it anyway, or says more.",
                 stacklevel=2,
             )
     return _found[kind]

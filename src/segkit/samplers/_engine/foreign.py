@@ -29,7 +29,7 @@ def drawn_from(sampler: Any, seed: int, epoch: int) -> list[int]:
     for item in drawn[:1]:
         if not hasattr(item, "__index__"):
             raise TypeError(
-                f"segkit.samplers: {type(sampler).__name__} must give numbers of samples, got {item!r}. "
+                f"segkit.samplers: {type(sampler).__name__} must give indices of samples, got {item!r}. "
                 "Give a sampler of single samples: batches are made of its order."
             )
     return [int(item) for item in drawn]

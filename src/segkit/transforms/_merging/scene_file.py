@@ -139,7 +139,7 @@ class SceneFile:
             raise ImageWriteError(
                 self.path,
                 f"the part that an interrupted run left holds {self._layout}, and now {layout} comes",
-                f"delete {self._part!r} to begin anew",
+                f"delete {self._part!r} to start again",
             )
         if self._layout is None:
             self._layout = layout

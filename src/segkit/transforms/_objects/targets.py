@@ -50,7 +50,7 @@ def skeleton(
     limits = np.iinfo(labels.dtype) if labels.dtype != bool else np.iinfo(np.uint8)
     if not limits.min <= ignore_index <= limits.max:
         raise ValueError(
-            f"skeleton: `ignore_index` must fit into the dtype of `mask`, {mask.dtype}, since it stands off the lines, "
+            f"skeleton: `ignore_index` must fit into the dtype of `mask`, {mask.dtype}, as it marks pixels off lines, "
             f"got {ignore_index}. Pass mask.long(), or ignore_index=255."
         )
     lines = np.full_like(labels, ignore_index)
@@ -64,7 +64,7 @@ def skeleton(
 def distance_maps(
     mask: Tensor, *, num_classes: int, spacing: Spacing = None, ignore_index: int = IGNORE_INDEX
 ) -> Tensor:
-    """For each class, how far every pixel lies from its border: positive outside of the class, negative inside.
+    """For each class, how far every pixel lies from its border: positive outside the class, negative inside.
 
     Args:
         mask: [..., H, W], integers.
@@ -118,7 +118,7 @@ def component_regions(
         background: a class without objects; None if every class has them.
         spacing: length of a pixel along H and W, 1 and 1 if None; three numbers for volumes [..., D, H, W]. Volumes
             and oblong pixels need SciPy.
-        ignore_index: label of pixels that count nowhere, and are no object.
+        ignore_index: label of pixels that count nowhere, and are not objects.
 
     Returns:
         int32 [..., H, W], for `losses.functional.component_dice_ce`. An object is what hangs together, by sides and
@@ -165,7 +165,7 @@ def border_weights(
         background: the class between the objects.
         spacing: length of a pixel along H and W, 1 and 1 if None; three numbers for volumes [..., D, H, W]. Volumes
             and oblong pixels need SciPy.
-        ignore_index: label of pixels that count nowhere, and are no object.
+        ignore_index: label of pixels that count nowhere, and are not objects.
 
     Returns:
         float32 [..., H, W], the `pixel_weights` of every loss: 1 + weight exp(-(d1 + d2)^2 / (2 sigma^2)) in the

@@ -151,7 +151,7 @@ def _kind(
         if value.is_floating_point():
             raise TypeError(
                 f"{name}: `mask` must hold integer class numbers, got {value.dtype}. Convert an index mask with "
-                'mask.to(torch.uint8); a map of numbers belongs into a sample: t({"image": image, "heat": heat}).'
+                'mask.to(torch.uint8); a map of numbers belongs in a sample: t({"image": image, "heat": heat}).'
             )
         if first is not None:
             check_pair(name, first, value)
