@@ -1,4 +1,4 @@
-"""How long does a whole audit take, beside merely decoding the files, and beside cleanvision's checks of the images?
+"""How long a whole audit takes, compared with merely decoding the files and with cleanvision's checks of the images.
 
     python benchmarks/bench_audit.py [--images 400] [--repeats 3]
 

@@ -1,4 +1,4 @@
-"""A batch augmented, each sample by a draw of its own, beside kornia and torchvision v2's loop.
+"""A batch augmented, each sample by its own draw, compared with kornia and torchvision v2's loop.
 
     python benchmarks/bench_batches.py [--repeats 9] [--size 512] [--batch 16]
 

@@ -1,4 +1,4 @@
-"""What it costs to make a batch, beside torch's default_collate, F.pad with stack, and MONAI.
+"""What it costs to make a batch, compared with torch's default_collate, F.pad with stack, and MONAI.
 
     python benchmarks/bench_collate.py [--repeats 40]
 

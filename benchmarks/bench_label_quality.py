@@ -1,4 +1,4 @@
-"""How many of the first places that `label_quality` names are wrong objects? Planted into real masks.
+"""How many of the first places that `label_quality` names are wrong objects planted into real masks.
 
     python benchmarks/bench_label_quality.py FOLDER [FOLDER ...] [--planted 120] [--every 2]
 

@@ -1,4 +1,4 @@
-"""ShuffleSampler against torch's RandomSampler, and the goals that it is held to.
+"""ShuffleSampler against torch's RandomSampler, and the goals that it must meet.
 
     python benchmarks/bench_samplers.py [--repeats 7] [--json FILE]
 

@@ -1,4 +1,4 @@
-"""Image and mask through the usual augmentations, beside albumentations, torchvision v2 and kornia.
+"""Image and mask through the usual augmentations, compared with albumentations, torchvision v2 and kornia.
 
     python benchmarks/bench_transforms.py [--repeats 60]
 

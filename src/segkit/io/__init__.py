@@ -1,9 +1,9 @@
 """What is in a file: images and masks, exactly as they are stored, or a clear refusal.
 
 Images are RGB, channel-last arrays ``[H, W, C]`` in their stored dtype, always with the channel axis; masks are
-``[H, W]`` integers. The header is parsed first. A backend (OpenCV, Pillow, tifffile) reads a file only when the header
-proves that it gives the stored samples unchanged; otherwise another one does, or `segkit.errors.ImageReadError` says
-why none can.
+``[H, W]`` integers. The header is parsed first. A backend (OpenCV, Pillow, tifffile with imagecodecs) reads a file only
+when the header proves that it gives the stored samples unchanged; otherwise another one does, or
+`segkit.errors.ImageReadError` says why none can.
 
 Example:
     >>> import numpy as np

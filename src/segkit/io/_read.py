@@ -62,7 +62,7 @@ def read_image(
         level: resolution of a pyramid, 0 is the full one.
         samples: "display" is what a person would see: palettes become RGB(A), miniswhite is inverted, CMYK and YCbCr
             become RGB, 1, 2 and 4 bits fill 0..255. "stored" is the very samples of the file: indices, 1-bit as 0/1.
-        backend: "auto", "opencv", "pillow", "tifffile", or a `Backend` of your own.
+        backend: "auto", "opencv", "pillow", "tifffile" (with imagecodecs), or a `Backend` of your own.
         orientation: whether to turn the image as EXIF says. None: "apply" for display, "ignore" for stored samples.
         max_pixels: more pixels than this are refused before anything is allocated.
 
