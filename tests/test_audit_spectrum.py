@@ -98,7 +98,7 @@ def test_the_reason_says_what_shows_the_fault(tmp_path):
         write_image(tmp_path / f"{i}.png", faulty(image, changes[i]) if i in changes else image)
     findings = audit_dataset(tmp_path, progress=False).findings
     said = {(int(os.path.basename(f.path)[:-4]), f.code): f.reason for f in findings}
-    assert said[2, "blurred"] == "All in it comes again 15 pixels away: the camera moved while it was exposed."
+    assert said[2, "blurred"] == "Everything in it appears again 15 pixels away: the camera moved during the exposure."
     assert said[5, "blurred"].startswith("Its finest detail is -")
     assert said[7, "too-dark"].startswith("99% of its pixels are below ")
     assert "levels are used unequally" in said[1, "too-dark"]

@@ -13,9 +13,9 @@ from segkit.audit._measure.finding import Codes, Finding
 
 # fmt: off
 OF_KINDS = Codes(
-    ("unexpected-dtype", "warning", "Other number type than the set",
+    ("unexpected-dtype", "warning", "Number type unlike the set's",
      "Convert it to the type of the other images, or keep it apart."),
-    ("unexpected-channels", "error", "Other number of channels than the set",
+    ("unexpected-channels", "error", "Number of channels unlike the set's",
      "Convert it to the channels of the others, read all with PairDataset(channels='rgb'), or drop it."),
 )
 OF_PAIRS = Codes(

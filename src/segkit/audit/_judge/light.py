@@ -54,9 +54,7 @@ FEW_BITS = 1.5  # of entropy that is dull where the fall is DULL | contrast 0.02
 RATIOS = 2.5  # of detail between sizes and directions together, beside BLURRED | Gauss, motion
 SOFT, SOFTER, TRAIL, TRAILED = 0.5, 1.5, 4.2, 1.4  # of the spectrum: alone; times the usual | Gauss, motion of 7 to 31
 
-_LEVELS = (
-    "Its neighbouring levels are used unequally ({value:.3g} times as unequally as by chance, usually {usual:.2g})"
-)
+_LEVELS = "Its neighbouring levels are used unequally ({value:.3g} times what chance gives, usually {usual:.2g})"
 # Of each kind of fault: the number that shows it, what is said of it, and digits.
 _SAID = {
     "dark": ("p99", "99% of its pixels are below {value:g}; in the set that is usually {usual:g}.", 2),
