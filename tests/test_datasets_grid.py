@@ -37,10 +37,10 @@ def scenes(tmp_path_factory):
 def test_windows_cover_each_scene_overlap_enough_and_come_once(scenes, size, overlap):
     grid = GridDataset([scene[:2] for scene in scenes], size, overlap=overlap, scale=False)
     least = [int(np.ceil(overlap * side)) if isinstance(overlap, float) else overlap for side in size]
-    seen = set()
+    seen, scene_of = set(), [grid[i]["scene"] for i in range(len(grid))]
     for number, (height, width) in enumerate(grid.scenes):
         covered = np.zeros((height, width), int)
-        boxes = [grid.box(i) for i in range(len(grid)) if grid[i]["scene"] == number]
+        boxes = [grid.box(i) for i in range(len(grid)) if scene_of[i] == number]
         for top, left, h, w in boxes:
             covered[top : top + h, left : left + w] += 1
             seen.add((number, top, left))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 from fractions import Fraction
 from unittest import mock
 
@@ -56,7 +57,7 @@ def cases(draw):
 
 
 @pytest.mark.parametrize("select", [None, "any device", "samples of 2"])
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=10 * int(os.environ.get("SEGKIT_EXAMPLES", 30)), deadline=None)
 @given(cases(), st.sampled_from([torch.float16, torch.float32, torch.float64]))
 def test_the_hardest_are_those_of_a_stable_sort(select, case, dtype):
     losses, valid, (keep_ratio, min_kept, threshold) = case

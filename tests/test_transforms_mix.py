@@ -225,11 +225,12 @@ def epoch(workers, start=None, persistent=False):
     return [(b["image"], b["mask"], b["donor"]) for b in loader]
 
 
-@pytest.mark.filterwarnings("ignore:This DataLoader will create 8:UserWarning")
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
 def test_keys_make_the_same_mixes_with_any_number_of_workers():
     expected = epoch(0)
     assert {int(d) for _, _, donors in expected for d in donors} == {1, 3, 5}
-    for workers, start in ((2, "fork"), (2, "spawn"), (8, "fork"), (8, "spawn")):
+    # Fewer workers than batches, of which there are three, and more: a spawned one imports all anew.
+    for workers, start in ((2, "fork"), (2, "spawn"), (8, "fork"), (4, "spawn")):
         for one, other in zip(epoch(workers, start), expected, strict=True):
             assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
