@@ -94,10 +94,13 @@ if DEVICE:
 
 
 @pytest.fixture(autouse=True)
-def on_triton(request):
-    here[0] = request.path.name
+def on_triton():
     with losses.use_backend("triton"):
         yield
+
+
+def pytest_runtest_setup(item):
+    here[0] = item.path.name
 
 
 LEFT_OUT = {
@@ -106,13 +109,10 @@ LEFT_OUT = {
     "test_the_hardest_are_those_of_a_stable_sort[None]": "is the same code as 'any device' here",
     "(8, 16)-(32, 300)": "takes long under the interpreter",
 }
-if (
-    os.environ.get("TRITON_INTERPRET") == "1"
-):  # where a large image takes long; a sum over several programs has its test
-    LEFT_OUT |= dict.fromkeys(
-        ("-an image a block]", "-several blocks an image]", "test_the_whole_is_cut_into_blocks_without_a_seam"),
-        "is as large as it is for the blocks of the torch code",
-    )
+if os.environ.get("TRITON_INTERPRET") == "1":  # a sum over several programs has a test of its own there
+    LARGE = [f"-{case}]" for case in ("an image a block", "several blocks an image", "several images", "coarse")]
+    LARGE += ["test_the_whole_is_cut_into_blocks_without_a_seam"]
+    LEFT_OUT |= dict.fromkeys(LARGE, "is as large as it is for the blocks of the torch code")
 
 
 def pytest_collection_modifyitems(config, items):

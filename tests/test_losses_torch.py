@@ -311,6 +311,7 @@ AT_ONCE = {
     "bfloat16": ((2, 3, 64, 65), {"dtype": torch.bfloat16}),
     "several images": ((5, 3, 150, 150), {}),
     "coarse": ((2, 3, 30, 20), {"upsample": "bilinear"}),
+    "coarse and small": ((2, 3, 5, 4), {"upsample": "bilinear"}),
 }
 
 
