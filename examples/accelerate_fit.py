@@ -1,4 +1,4 @@
-"""segkit in Accelerate: give it the whole view of a sampler, it divides the batches among the processes itself.
+"""segkit with Accelerate: give it a sampler of rank 0 of 1, and it divides the batches among the processes itself.
 
 python examples/accelerate_fit.py --quick
 accelerate launch --num-processes 2 examples/accelerate_fit.py

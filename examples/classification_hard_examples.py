@@ -1,4 +1,4 @@
-"""Classification with hard positives and negatives: a ledger finds them, a sampler drills them, noise is left alone.
+"""Classification with hard positives and negatives: a ledger finds them, a sampler draws them more often.
 
     python examples/classification_hard_examples.py            # or --quick
 

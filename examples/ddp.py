@@ -54,7 +54,7 @@ def train(folder: pathlib.Path, device: torch.device, epochs: int) -> None:
     rank, world_size = dist.get_rank(), dist.get_world_size()
     augment = T.Compose([T.PadTo(64), T.RandomCrop(64), T.HorizontalFlip()])
     dataset = PairDataset(find_pairs(folder / "images", folder / "masks"), transform=augment)
-    # The same everything on every rank but its own number: all take the same steps, at the same size.
+    # Everything is the same on every rank except its own number: all take the same steps, at the same size.
     batches = MultiScaleBatchSampler(
         len(dataset), scales=[64, 96], batch_size=4, every=1, seed=0, rank=rank, world_size=world_size
     )
@@ -65,7 +65,7 @@ def train(folder: pathlib.Path, device: torch.device, epochs: int) -> None:
     if device.type == "cuda":
         net = nn.SyncBatchNorm.convert_sync_batchnorm(net)  # there is none on the CPU
     net = nn.parallel.DistributedDataParallel(net)
-    # With the group, Dice is that of the whole batch; the mean of the Dice of its shares is another number.
+    # With the group, Dice is that of the whole batch; the mean of the Dice of the ranks' shares is another number.
     criterion = losses.DiceCELoss(scope="batch", process_group=dist.group.WORLD)
     optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3)
     ledger = mining.DifficultyLedger(len(dataset))
@@ -78,7 +78,7 @@ def train(folder: pathlib.Path, device: torch.device, epochs: int) -> None:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            batches.advance()  # this batch is used: a checkpoint of batches.state_dict() goes on right here
+            batches.advance()  # this batch has been used: a checkpoint of batches.state_dict() resumes right here
             pixels = losses.functional.cross_entropy(logits.detach(), mask, reduction="none")
             ledger.update(batch["index"], mining.per_sample_loss(pixels, mask), epoch=epoch)
         ledger.all_reduce()  # each rank saw its share; now all know of all

@@ -2,8 +2,8 @@
 
     python examples/expand_offline.py            # or --quick
 
-For augmentation that is too slow for the loader, or a data set that others shall get. A copy is a pure function of
-(seed, pair, number): any number of processes writes the same bytes, and the same call goes on where a run was stopped.
+For augmentation that is too slow for the loader, or a data set to hand to others. A copy is a pure function of
+(seed, pair, number): any number of processes writes the same bytes, and the same call resumes a stopped run.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def main() -> None:
 
 
 def expand(options, out: pathlib.Path, *, copies: int) -> None:
-    # Integers stay integers: no ToTensor and no Normalize here, those belong into the training. Geometry is joined into
-    # one resampling, and what enters from outside is 255 in the mask.
+    # Integers stay integers: no ToTensor and no Normalize here, those belong in the training. Geometry is joined into
+    # one resampling, and what comes in from outside is 255 in the mask.
     slow = T.Compose([T.ElasticDeform(), T.RandomAffine(20), T.HorizontalFlip(), T.ColorJitter(0.2, 0.2)])
     pairs = audit_dataset(options.images, options.masks, progress=False).clean_pairs()  # no copies of broken files
     new = expand_dataset(pairs, slow, out, copies=copies, seed=0)

@@ -1,4 +1,4 @@
-"""segkit in Lightning: the parts go where Lightning asks for them, nothing is wrapped.
+"""segkit with Lightning: the parts go where Lightning asks for them, nothing is wrapped.
 
 python examples/lightning_fit.py            # or --quick; --devices 2 trains in two processes
 """

@@ -40,7 +40,9 @@ def parse_options(description: str | None) -> argparse.Namespace:
     training.add_argument("--multi-scale", action="store_true", help="another crop size for each batch")
     training.add_argument("--ohem", action="store_true", help="cross-entropy on the hardest quarter of the pixels only")
     training.add_argument("--crop", type=int, default=128, metavar="PIXELS", help="size of the training crops")
-    training.add_argument("--crops-per-image", type=int, default=0, metavar="K", help="per epoch; 0: as cover it")
+    training.add_argument(
+        "--crops-per-image", type=int, default=0, metavar="K", help="per epoch; 0: enough to cover it"
+    )
     training.add_argument("--batch-size", type=int, default=8, metavar="B")
     training.add_argument("--width", type=int, default=24, metavar="W", help="channels of the network's first level")
     training.add_argument("--lr", type=float, default=1e-3, metavar="LR")

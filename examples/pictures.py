@@ -1,4 +1,4 @@
-"""The quickstart's two pictures: how training went, and what the network sees."""
+"""The quickstart's two figures: how training went, and what the network predicts."""
 
 from __future__ import annotations
 

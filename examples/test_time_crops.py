@@ -1,4 +1,4 @@
-"""Test on crops and put them back together: five crops, a grid, mirrored ones, and what each gains or costs.
+"""Predict on crops and merge them: five crops, a grid, mirrored ones, and what each gains or costs.
 
 python examples/test_time_crops.py            # or --quick
 """

@@ -1,4 +1,4 @@
-"""Tune when and how much hard samples are drilled, with Optuna: the schedule is four numbers, the score is test IoU.
+"""Tune when and how often hard samples are drawn, with Optuna: the schedule is four numbers, the score is test IoU.
 
     python examples/tune_schedule.py            # or --quick
 
