@@ -171,7 +171,7 @@ def overlay(
 
     Args:
         image: `[H, W, C]` or `[H, W]`, any real dtype; or a tensor `[C, H, W]`. Shown as `to_rgb` shows it.
-        mask: `[H, W]` class numbers, any integer dtype; array or tensor.
+        mask: `[H, W]` class indices, any integer dtype; array or tensor.
         colors: the colour of each class: a list by class, or `{(r, g, b): class}` as `labels` takes it;
             `class_colors` when None.
         alpha: how much of the mask's colour is mixed in, in [0, 1].

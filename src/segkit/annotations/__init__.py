@@ -1,7 +1,7 @@
 """What the annotator drew: polygons, brushes and run lengths of annotation tools, turned into masks by one rule.
 
 A pixel belongs to a shape when its centre (x + 0.5, y + 0.5) lies inside: even-odd in one ring, the parts of an object
-united, later shapes over earlier ones, vertices with all their fractions. Class numbers come from one list that you
+united, later shapes over earlier ones, vertices with all their fractions. Class indices come from one list that you
 declare.
 
 Example:

@@ -27,7 +27,7 @@ _SUFFIX = re.compile(r"\.(?:jpe?g|png|tiff?|bmp|gif|webp|jp2|j2k|dcm|pgm|ppm|pnm
 
 
 class Annotations:
-    """What was drawn on the pictures of a data set. Made by `read`.
+    """What was drawn on the images of a data set. Made by `read`.
 
     Example:
         >>> from segkit.annotations import read
@@ -56,12 +56,12 @@ class Annotations:
 
     @property
     def images(self) -> list[str]:
-        """The pictures that somebody has finished, by name, in the order of the file; also those without any shape."""
+        """The images that somebody has finished, by name, in the order of the file; also those without any shape."""
         return [picture.name for picture in self._pictures.values() if picture.labelled]
 
     @property
     def unlabelled(self) -> list[str]:
-        """The pictures that nobody has finished: they have no mask, not even one of background."""
+        """The images that nobody has finished: they have no mask, not even one of background."""
         return [picture.name for picture in self._pictures.values() if not picture.labelled]
 
     @property
@@ -73,11 +73,11 @@ class Annotations:
 
     @property
     def notes(self) -> list[Note]:
-        """What no mask can show: lines, points, boxes without outline, pictures that nobody has finished."""
+        """What no mask can show: lines, points, boxes without outline, images that nobody has finished."""
         return [note for picture in self._pictures.values() for note in picture.notes]
 
     def find(self, image: str | os.PathLike[str]) -> str:
-        """The name in `images` or `unlabelled` of the picture that a path means.
+        """The name in `images` or `unlabelled` of the image that a path means.
 
         Raises:
             DataError: it means none, or several.
@@ -95,11 +95,11 @@ class Annotations:
                 self._numbers("check_classes", picture, classes, unknown, "class")
 
     def shapes(self, image: str | os.PathLike[str]) -> list[Shape]:
-        """The shapes of a picture, in the order of the file."""
+        """The shapes of an image, in the order of the file."""
         return list(self._find(image, "shapes").shapes)
 
     def size(self, image: str | os.PathLike[str]) -> tuple[int, int] | None:
-        """(height, width) of a picture as the file says, or None if it does not."""
+        """(height, width) of an image as the file says, or None if it does not."""
         return self._find(image, "size").size
 
     def mask(
@@ -114,7 +114,7 @@ class Annotations:
         crowd: Literal["class", "ignore"] = "class",
         window: tuple[int, int, int, int] | None = None,
     ) -> np.ndarray:
-        """The mask of a picture.
+        """The mask of an image.
 
         A pixel belongs to a shape when its centre lies inside; later shapes lie over earlier ones.
 
@@ -133,11 +133,11 @@ class Annotations:
             window: (top, left, height, width), inside the picture: only this part, which has the pixels of the whole.
 
         Returns:
-            [H, W], or of the window: uint8 if all class numbers fit, else uint16 or int32. With `instances` int32: 0,
+            [H, W], or of the window: uint8 if all class indices fit, else uint16 or int32. With `instances` int32: 0,
             then 1, 2, … in the order of the file; parts of one object share a number.
 
         Raises:
-            DataError: no such picture, or several; nobody has finished it; its size is not known or another one; a
+            DataError: no such image, or several; nobody has finished it; its size is not known or another one; a
                 shape has a class that is not in `classes`.
 
         Example:
@@ -177,7 +177,7 @@ class Annotations:
         Its argument ``window`` is that of `mask`, so that a data set that crops draws no more than the crop.
 
         Args:
-            classes: as for `mask`; checked here, for all pictures.
+            classes: as for `mask`; checked here, for all images.
             background: as for `mask`.
             unknown: as for `mask`.
             crowd: as for `mask`.
@@ -194,7 +194,7 @@ class Annotations:
         size: tuple[int, int] | None = None,
         unknown: Literal["error", "skip"] | int = "error",
     ) -> list[Note]:
-        """What the mask of a picture does not show: shapes without area, empty, outside, self-crossing or overlapped.
+        """What the mask of an image does not show: shapes without area, empty, outside, self-crossing or overlapped.
 
         Args:
             image: as for `mask`.
@@ -312,7 +312,7 @@ class Annotations:
 
 @contextlib.contextmanager
 def _in_memory(function: str, name: str, size: tuple[int, int]) -> Iterator[None]:
-    """Name the picture in what goes wrong with its drawing."""
+    """Name the image in what goes wrong with its drawing."""
     try:
         yield
     except DataError as error:
@@ -398,7 +398,7 @@ def _object_numbers(shapes: Sequence[Shape], drawn: Sequence[bool]) -> list[int]
 
 
 def _stems(name: str) -> list[str]:
-    """What a picture's file may be asked by: its name, that without ending, and without the mark of an upload."""
+    """What an image's file may be asked by: its name, that without ending, and without the mark of an upload."""
     last = name.rsplit("/", 1)[-1]
     stem = _SUFFIX.sub("", last)
     return list(dict.fromkeys([stem, re.sub(r"^[0-9a-f]{8}-(?=.)", "", stem)]))

@@ -39,7 +39,7 @@ def rasterize(
         smallest that holds all values.
 
     Raises:
-        DataError: an outline has an odd number of coordinates, NaN or infinity, or a run does not fit the picture.
+        DataError: an outline has an odd number of coordinates, NaN or infinity, or a run does not fit the image.
         ValueError: `values` has another length than `shapes`, or `size` is not a size.
 
     Example:

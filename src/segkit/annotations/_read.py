@@ -38,7 +38,7 @@ def read(
 
     Args:
         path: a file (COCO, CVAT or Label Studio; one of labelme or YOLO; a table; YOLO's data.yaml), or a folder with a
-            file for each picture (labelme, YOLO), searched with its subfolders.
+            file for each image (labelme, YOLO), searched with its subfolders.
         format: "coco", "labelme", "cvat", "label_studio", "yolo" or "rle_csv"; "auto" looks into the file.
         order: how a table of run lengths counts pixels, "column" or "row"; the other formats say it themselves.
         origin: the number of its first pixel, 1 or 0.
@@ -48,7 +48,7 @@ def read(
             "latest".
         nested: what a ring inside another ring of one COCO object is: a part of it, as COCO's own tools have it, or a
             hole.
-        columns: of a table: the names of the picture's column, that of the run lengths, and if there is one the
+        columns: of a table: the names of the image's column, that of the run lengths, and if there is one the
             class's.
 
     Raises:

@@ -57,7 +57,7 @@ def decode_rle(text: str, size: tuple[int, int], *, order: Order = "column", ori
 
     Args:
         text: the runs; nothing, or "nan", is an empty mask.
-        size: (height, width) of the picture.
+        size: (height, width) of the image.
         order: "column" or "row", as for `encode_rle`.
         origin: 1 or 0.
 
@@ -65,7 +65,7 @@ def decode_rle(text: str, size: tuple[int, int], *, order: Order = "column", ori
         bool [H, W].
 
     Raises:
-        DataError: the runs go past the end of the picture, overlap, or are not pairs of numbers.
+        DataError: the runs go past the end of the image, overlap, or are not pairs of numbers.
         ValueError: `size`, `order` or `origin` are something else.
 
     Example:

@@ -31,15 +31,15 @@ def to_masks(
     unknown: Literal["error", "skip"] | int = "error",
     notes: list[Note] | None = None,
 ) -> Iterator[tuple[str, np.ndarray]]:
-    r"""The masks of all pictures that somebody has finished, one at a time.
+    r"""The masks of all images that somebody has finished, one at a time.
 
     Args:
         annotations: as `read` gives them.
         classes: as for `Annotations.mask`.
-        sizes: (height, width) of all pictures, or name -> size, or a function of the name, where the file does not say.
+        sizes: (height, width) of all images, or name -> size, or a function of the name, where the file does not say.
         instances: as for `Annotations.mask`.
         unknown: as for `Annotations.mask`.
-        notes: a list to which is added what `Annotations.check` says of each picture.
+        notes: a list to which is added what `Annotations.check` says of each image.
 
     Yields:
         (name, mask), in the order of the file.
@@ -82,9 +82,9 @@ def write_rle(
         masks: name -> mask [H, W], or pairs (name, mask).
         order: "column" or "row": how pixels are counted.
         origin: the first pixel's number, 1 or 0.
-        classes: a row for each picture and class, as for `Annotations.mask`; None: a row for each picture, whose mask
+        classes: a row for each image and class, as for `Annotations.mask`; None: a row for each image, whose mask
             has one value beside 0.
-        columns: of the picture, the runs and, with `classes`, the class; with two columns and `classes` the first is
+        columns: of the image, the runs and, with `classes`, the class; with two columns and `classes` the first is
             "picture_class", as some competitions want it.
 
     Raises:
@@ -132,10 +132,10 @@ def write_coco(
         masks: name -> mask of classes [H, W], or pairs (name, mask).
         classes: as for `Annotations.mask`; the numbers become the categories' ids. 0 and 255 are not categories.
         instances: the same names with the number of each object, 0 for none, [H, W]; each becomes an annotation. None:
-            one annotation for each picture and class.
+            one annotation for each image and class.
 
     Raises:
-        ValueError: `instances` lacks a picture, or one has another shape.
+        ValueError: `instances` lacks an image, or one has another shape.
 
     Example:
         >>> from segkit.annotations import read

@@ -47,7 +47,7 @@ def padded(tensors: list[Tensor], size: tuple[int, int], fill: float) -> Tensor:
 
 
 def valid_mask(sizes: list[tuple[int, int]], size: tuple[int, int], like: Tensor) -> Tensor:
-    """True [B, H, W] where a picture is, False where it was padded."""
+    """True [B, H, W] where an image is, False where it was padded."""
     batch = empty_batch((len(sizes), *size), torch.empty(0, dtype=torch.bool, device=like.device))
     batch.zero_()
     for i, (h, w) in enumerate(sizes):

@@ -27,8 +27,8 @@ def pad_collate(
 ) -> Any:
     """Samples of different sizes, padded below and to the right to the largest height and width among them.
 
-    The picture of a sample is its tensor named "image", or else its first of floats with three axes or more. Every
-    tensor that has the picture's height and width is padded with it: masks with `mask_fill`, others with `image_fill`.
+    The image of a sample is its tensor named "image", or else its first of floats with three axes or more. Every
+    tensor that has the image's height and width is padded with it: masks with `mask_fill`, others with `image_fill`.
     Which is a mask is decided by dtype and shape: integers are, but for a second image of the image's dtype and
     channels; floats of several channels are not. Floats of one channel beside an image may be either: a name that is
     plain decides (label, gt, weights, depth), any other is refused until `masks` or `images` says it. Tensors of any
@@ -37,16 +37,16 @@ def pad_collate(
     Args:
         batch: the samples.
         multiple_of: height and width of the batch are rounded up to a multiple of this, as networks that halve the
-            picture n times need it (2**n).
+            image n times need it (2**n).
         image_fill: value of the margin in images.
         mask_fill: value of the margin in masks.
-        return_valid: also give a bool tensor [B, H, W], True on pictures and False on margins: under the key "valid" of
+        return_valid: also give a bool tensor [B, H, W], True on images and False on margins: under the key "valid" of
             a dict, as last item of a tuple or list, else as (batch, valid).
         masks: names of tensors that are masks, whatever their dtype: ``("gt",)``; "a.b" inside a nested sample; of
             tuples, positions.
         images: names of tensors that are images or maps of numbers.
         lists: names of tensors that stay a list of B, since each sample has its own number of them: boxes ``[n, 4]``,
-            instance masks ``[n, H, W]``. Those with the picture's size are padded each.
+            instance masks ``[n, H, W]``. Those with the image's size are padded each.
 
     Returns:
         The structure of one sample, with tensors [B, ..., H, W].

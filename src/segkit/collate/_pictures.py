@@ -18,7 +18,7 @@ _MAP_WORDS = ("weight", "distance", "depth", "height", "heat", "prob", "boundar"
 
 
 class Pictures:
-    """What belongs to the picture of each sample, and what of it is a mask.
+    """What belongs to the image of each sample, and what of it is a mask.
 
     Args:
         samples: the batch.

@@ -26,16 +26,16 @@ def resize_collate(
 ) -> Any:
     """Samples of different sizes, all resized to one: images bilinear with antialiasing, masks nearest.
 
-    Every tensor that has the height and width of its sample's picture is resized with it; `pad_collate` says which
-    tensor is the picture and which are masks. A picture that has the size already is copied as it is.
+    Every tensor that has the height and width of its sample's image is resized with it; `pad_collate` says which
+    tensor is the image and which are masks. An image that has the size already is copied as it is.
 
     Args:
         batch: the samples.
         size: (height, width) of the batch in pixels; an int is a square.
         masks: names of tensors that are masks, as in `pad_collate`.
         images: names of tensors that are images or maps of numbers, as in `pad_collate`.
-        lists: names of tensors that stay a list of B, as in `pad_collate`. Those with the picture's size are resized
-            each; boxes stay as they are, in pixels of the picture before.
+        lists: names of tensors that stay a list of B, as in `pad_collate`. Those with the image's size are resized
+            each; boxes stay as they are, in pixels of the image before.
 
     Returns:
         The structure of one sample, with tensors [B, ..., height, width] in their own dtypes.

@@ -1,4 +1,4 @@
-"""Every window of every scene, once: for validation and prediction on pictures that are too large for a network."""
+"""Every window of every scene, once: for validation and prediction on images that are too large for a network."""
 
 from __future__ import annotations
 

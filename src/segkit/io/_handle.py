@@ -130,7 +130,7 @@ class ImageHandle:
 
         Returns:
             False where every channel has the value of ``info.nodata``, where the mask page that belongs to the image
-            (GDAL writes such) is 0, and with `alpha` where the picture is transparent; else True.
+            (GDAL writes such) is 0, and with `alpha` where the image is transparent; else True.
 
         Raises:
             ImageReadError: as in `read`.

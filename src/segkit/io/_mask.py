@@ -31,7 +31,7 @@ def read_mask(
 ) -> np.ndarray:
     """The class of each pixel, [H, W], as integers.
 
-    Where a picture can be read in two ways, labelling tools decide: a coloured palette gives its indices, a palette of
+    Where an image can be read in two ways, labelling tools decide: a coloured palette gives its indices, a palette of
     greys the grey levels, one bit 0 and 1 with 1 for what is shown white. Three equal channels are one, and an alpha
     channel that hides nothing but black is left out. Float samples that are whole numbers become integers.
 

@@ -111,7 +111,7 @@ def count_edges(found: Tensor, truth: Tensor, classes: int, ignored: tuple[int, 
 def find_boundary(labels: Tensor, known: Tensor, distance: int) -> Tensor:
     """Where a pixel of another class lies within a square of 2 * distance + 1: bool, the shape of `labels`.
 
-    What is not known, and what is outside of the picture, is another class for all.
+    What is not known, and what is outside of the image, is another class for all.
 
     Args:
         labels: [N, *spatial] integers of at least 16 bits, not negative where known.

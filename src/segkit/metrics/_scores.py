@@ -106,7 +106,7 @@ class Scores:
         """The IoU of the pixels near an edge of their class, float64 [C]; NaN as for `iou`.
 
         Near an edge is a pixel that lies within ``boundary`` times the image's diagonal of another class, in rows or
-        columns. The edge of the picture is an edge, as the authors have it, and so is that of an ignored area.
+        columns. The edge of the image is an edge, as the authors have it, and so is that of an ignored area.
 
         Raises:
             ValueError: the matrix was made without ``boundary``.
@@ -169,7 +169,7 @@ class Scores:
         return table(self._names("table", names), columns, self.counts.sum(1), means)
 
     def plot(self, names: Sequence[str] | None = None) -> Figure:
-        """The matrix as a picture, each row divided by its sum.
+        """The matrix as a plot, each row divided by its sum.
 
         Args:
             names: one a class; None: their numbers.

@@ -9,7 +9,7 @@ from torch import Tensor
 def object_sizes(target: Tensor, counted: Tensor) -> Tensor:
     """For each pixel the number of pixels of its object, int64, shape of `target`; 0 where it does not count.
 
-    An object is what hangs together through the sides of its pixels (4 neighbours in a picture, 6 in a volume) and has
+    An object is what hangs together through the sides of its pixels (4 neighbours in an image, 6 in a volume) and has
     one class. Objects do not reach from one item of the batch, the first axis, into the next.
 
     Runs along the last axis come from one cumulative maximum; what remains is to unite runs that touch, and there are

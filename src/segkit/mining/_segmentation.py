@@ -1,4 +1,4 @@
-"""How hard each picture is, from the outputs that training has anyway."""
+"""How hard each image is, from the outputs that training has anyway."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def per_sample_loss(loss_map: Tensor, target: Tensor, *, ignore_index: Ignored =
 
     Args:
         loss_map: one loss per pixel, `[B, *spatial]`, any floating dtype: a loss with `reduction="none"`.
-        target: class numbers, `[B, *spatial]` or `[B, 1, *spatial]`, any integer dtype.
+        target: class indices, `[B, *spatial]` or `[B, 1, *spatial]`, any integer dtype.
         ignore_index: label of the pixels that count nowhere, a tuple of such labels, or None. One that the dtype of
             `target` cannot hold, such as -1 in uint8, is nowhere.
 
@@ -81,7 +81,7 @@ def segmentation_difficulty(
     Args:
         logits: raw scores, any floating dtype, `[B, C, *spatial]` with one to three spatial axes. Softmax is taken
             here.
-        target: class numbers, any integer dtype, `[B, *spatial]`, each in [0, C) or `ignore_index`.
+        target: class indices, any integer dtype, `[B, *spatial]`, each in [0, C) or `ignore_index`.
         ignore_index: label of the pixels that count nowhere, a tuple of such labels, or None; they make no boundary
             and belong to no object.
         hard_below: a pixel is hard if its true class has less than this probability, (0, 1].

@@ -59,7 +59,7 @@ class MultiScaleBatchSampler(Sampler[list[SampleKey]]):
         >>> {batch[0].size: len(batch) for batch in list(budget)[:2]}
         {(64, 64): 3, (32, 32): 12}
 
-        Wide and tall pictures, never in one batch:
+        Wide and tall images, never in one batch:
 
         >>> shapes = MultiScaleBatchSampler(8, scales=[96], batch_size=2, ratios=[2.0, 0.5] * 4, ratio_groups=2)
         >>> sorted((batch[0].size, [key % 2 for key in batch] == [batch[0] % 2] * 2) for batch in shapes)

@@ -119,7 +119,7 @@ class RandomCrop(SizedTransform):
 
     Args:
         size: (height, width) of the crop in pixels; an int is a square.
-        focus_class: class number that the crop must contain, or several, of which it must contain one. A mask without
+        focus_class: class index that the crop must contain, or several, of which it must contain one. A mask without
             them is cropped anywhere. The call keyword of the same name replaces it for one call, as a sampler that
             balances classes does.
         min_labelled: the least share of pixels that are not ignored. Ten places are tried; if none will do, the window

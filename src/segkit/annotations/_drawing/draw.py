@@ -63,7 +63,7 @@ def _touching(rings: Sequence[np.ndarray], window: Window) -> list[int]:
 
 
 def _patches(shape: Shape, height: int, width: int, window: Window) -> list[tuple[int, int, np.ndarray]]:
-    """(top, left, bool [h, w]) in a window of all parts of a shape on a picture of this size."""
+    """(top, left, bool [h, w]) in a window of all parts of a shape on an image of this size."""
     patches = []
     above, before, tall, wide = window
     if shape.ellipse is not None:
@@ -131,7 +131,7 @@ def judge(image: str, shapes: Sequence[Shape], values: np.ndarray, size: tuple[i
 
 
 def _leaves(shape: Shape, height: int, width: int) -> bool:
-    """Does a box of pixels or an ellipse reach beyond the picture?"""
+    """Does a box of pixels or an ellipse reach beyond the image?"""
     if shape.runs is not None and shape.runs.box is not None:
         top, left, h, w = shape.runs.box
         return top < 0 or left < 0 or top + h > height or left + w > width

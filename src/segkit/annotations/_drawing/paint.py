@@ -1,7 +1,7 @@
 """Put values on spans of pixels, later ones over earlier ones.
 
 A span is painted by two copies of a block of 2**k pixels that overlap inside it, so all spans of a similar length
-are one indexed assignment over a view of the picture whose elements are such blocks: a memory copy each, and no loop of
+are one indexed assignment over a view of the image whose elements are such blocks: a memory copy each, and no loop of
 Python over the spans. Rings that may touch the same pixels are in different layers, painted one after the other.
 """
 
@@ -23,7 +23,7 @@ def paint_rings(
 ) -> None:
     """Set `out`, C-contiguous [H, W], to each ring's value inside it, in the order of the rings.
 
-    `corner` is (top, left) of `out` in the picture whose coordinates the rings have.
+    `corner` is (top, left) of `out` in the image whose coordinates the rings have.
     """
     for spans in spans_of(rings, (*corner, *out.shape)):
         _paint(out, spans, values[spans.first : spans.first + len(spans.boxes)].astype(out.dtype))

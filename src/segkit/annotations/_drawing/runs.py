@@ -19,7 +19,7 @@ class Runs(NamedTuple):
     Args:
         lengths: int64: zeros, ones, zeros, … of the pixels in `order`.
         order: "row": along the rows, as arrays lie in memory; "column": down the columns.
-        box: (top, left, height, width) of the part of the picture that it covers; None: the whole picture.
+        box: (top, left, height, width) of the part of the image that it covers; None: the whole image.
         open_end: what follows the last run is zeros.
 
     Example:
@@ -33,7 +33,7 @@ class Runs(NamedTuple):
     open_end: bool = False
 
     def pixels(self, height: int, width: int) -> np.ndarray:
-        """Bool [h, w] of the box, or of a picture of this size.
+        """Bool [h, w] of the box, or of an image of this size.
 
         Raises:
             DataError: the runs do not fill it exactly.
@@ -58,7 +58,7 @@ class Runs(NamedTuple):
 
 
 def pixels_of(lengths: np.ndarray) -> int:
-    """The sum of run lengths, also of such that int64 would wrap around to the size of the picture."""
+    """The sum of run lengths, also of such that int64 would wrap around to the size of the image."""
     few = not lengths.size or int(lengths.max()) <= 2**62 // lengths.size
     return int(lengths.sum()) if few else sum(lengths.tolist())
 

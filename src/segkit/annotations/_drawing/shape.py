@@ -19,10 +19,10 @@ class Note(NamedTuple):
 
     Args:
         kind: "no-area" (a line, a point, a bare box), "empty" (no pixel's centre lies inside), "outside" (of the
-            picture), "overlap" (under later shapes of another class), "self-crossing", or "unlabelled" (nobody has
-            finished the picture).
-        image: the picture's name.
-        shape: which shape, as its file counts; "" for the picture as a whole.
+            image), "overlap" (under later shapes of another class), "self-crossing", or "unlabelled" (nobody has
+            finished the image).
+        image: the image's name.
+        shape: which shape, as its file counts; "" for the image as a whole.
         reason: one sentence.
 
     Example:
@@ -43,14 +43,14 @@ class Shape:
     Args:
         name: its class, as the file calls it.
         rings: outlines [N, 2] of (x, y) in pixels, where whole numbers are the corners of pixels; even-odd in each, and
-            united. Numbers stay fractions, and may lie outside the picture.
+            united. Numbers stay fractions, and may lie outside the image.
         holes: outlines of what is cut out.
         runs: pixels instead of outlines.
         ellipse: (x, y, radius x, radius y, degrees clockwise) instead.
         z: shapes with a larger one lie above; where it is equal, later ones do.
         instance: shapes of one name and instance are parts of one object; None: an object of its own.
         crowd: several objects that were not told apart (COCO's ``iscrowd``).
-        unit: None if numbers are pixels; 1 or 100 if they are shares or per cent of the picture's edges.
+        unit: None if numbers are pixels; 1 or 100 if they are shares or per cent of the image's edges.
         turn: (degrees clockwise, x, y): the rings are turned about this point.
         source: which one it is in its file, for messages.
 
@@ -78,7 +78,7 @@ class Shape:
             raise DataError(f"{self.source or 'the ellipse'} must have finite numbers, got {self.ellipse}")
 
     def placed(self, height: int, width: int) -> Shape:
-        """The same shape in pixels of a picture of this size."""
+        """The same shape in pixels of an image of this size."""
         if self.unit is None and self.turn is None:
             return self
         across, along = (width, height) if self.unit is not None else (1, 1)
@@ -126,7 +126,7 @@ def _short(thing: object) -> str:
 
 @dataclass
 class Picture:
-    """A picture and all that lies on it.
+    """An image and all that lies on it.
 
     Args:
         name: of its file, with folders where they are needed to tell two apart.
@@ -134,7 +134,7 @@ class Picture:
         shapes: in the order of the file.
         notes: what else there is.
         labelled: False if nobody has finished it: it has no mask.
-        apart: what to put before the name if another picture has it, too; tried in order.
+        apart: what to put before the name if another image has it, too; tried in order.
     """
 
     name: str

@@ -27,7 +27,7 @@ _RING = 1 << 6  # counted for each ring besides, since each is compared with eac
 class Spans(NamedTuple):
     """Pixels [start, stop) of rows, for the rings [first, first + count): in the order of the rings.
 
-    `ring` counts from `first`; `boxes` is [count, 4]: top, left, bottom, right of each ring in the picture.
+    `ring` counts from `first`; `boxes` is [count, 4]: top, left, bottom, right of each ring in the image.
     """
 
     ring: np.ndarray
@@ -92,7 +92,7 @@ def spans_of(rings: Sequence[np.ndarray], window: Window) -> Iterator[Spans]:
     Args:
         rings: [N, 2] float64 (x, y) each, finite, at least one point; each is closed by itself.
         window: (top, left, height, width) of what is drawn, where rows and columns of spans begin; what lies outside is
-            cut off. Numbers are those of the picture until columns are whole, so that a window has the same pixels.
+            cut off. Numbers are those of the image until columns are whole, so that a window has the same pixels.
     """
     if not rings:
         return

@@ -1,4 +1,4 @@
-"""Label Studio's brush: a stream of bits, for the RGBA values of a picture, row by row.
+"""Label Studio's brush: a stream of bits, for the RGBA values of an image, row by row.
 
 32 bits: how many values; 5: the bits of a value, less one; 4 times 4: the bits that four kinds of lengths take, less
 one. Then blocks until all values are there: 1 bit: is it a run; 2: which kind of length; the length, less one; then

@@ -1,4 +1,4 @@
-"""COCO: polygons, run lengths and compressed run lengths of all pictures in one file.
+"""COCO: polygons, run lengths and compressed run lengths of all images in one file.
 
 Whole numbers are corners of pixels. The rings of one object are its parts, so they are united; run lengths go down the
 columns and begin with zeros.
@@ -21,7 +21,7 @@ __all__ = ["read_coco"]
 
 
 def read_coco(path: str, *, nested: Literal["parts", "holes"] = "parts") -> Found:
-    """Every picture of the file; `nested` says what a ring inside another of its object is."""
+    """Every image of the file; `nested` says what a ring inside another of its object is."""
     images: dict[Any, Picture] = {}
     names: dict[Any, str] = {}
     waiting: list[tuple[Any, Any, Shape | str, str]] = []  # image id, category id, shape or why there is none, source

@@ -2,7 +2,7 @@
 
 Whole numbers are corners of pixels. Boxes and ellipses turn about their centres, clockwise. A mask's ``left`` and
 ``top`` are indices of pixels; its run lengths go along the rows of its own box, begin with zeros, and the box may
-reach outside the picture. Shapes are stacked by ``z_order``, a number that may be negative.
+reach outside the image. Shapes are stacked by ``z_order``, a number that may be negative.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MOST_FRAMES = 10_000_000  # two days of a fast camera: more is a broken file, a
 
 
 def read_cvat(path: str) -> Found:
-    """Every picture of the file; of a video, every frame under the name that CVAT saves it by."""
+    """Every image of the file; of a video, every frame under the name that CVAT saves it by."""
     pictures: list[Picture] = []
     frames: dict[int, Picture] = {}
     labels: list[str] = []

@@ -57,7 +57,7 @@ def _json(path: str) -> str:
 
 
 def files_below(folder: str, suffix: str) -> list[tuple[str, str]]:
-    """(path, folder below the top with forward slashes) of all files with this ending that may describe a picture."""
+    """(path, folder below the top with forward slashes) of all files with this ending that may describe an image."""
     found = []
     for where, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))

@@ -36,7 +36,7 @@ def refuse(path: str | os.PathLike[str], expected: str, got: str, remedy: str) -
 
 
 def name_of(path: str) -> str:
-    """A picture's name from a path of any system: forward slashes, no drive, root or ``.``, composed (NFC)."""
+    """An image's name from a path of any system: forward slashes, no drive, root or ``.``, composed (NFC)."""
     parts = unicodedata.normalize("NFC", path).replace("\\", "/").split("/")
     kept = [part for part in parts if part not in ("", ".")]
     if len(kept) > 1 and len(kept[0]) == 2 and kept[0][1] == ":":
@@ -45,7 +45,7 @@ def name_of(path: str) -> str:
 
 
 def tell_apart(pictures: list[Picture], path: str | os.PathLike[str]) -> list[Picture]:
-    """Give pictures of one name the shortest of their own prefixes that tells them apart.
+    """Give images of one name the shortest of their own prefixes that tells them apart.
 
     Raises:
         DataError: nothing does.

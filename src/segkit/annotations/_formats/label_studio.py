@@ -1,6 +1,6 @@
 """Label Studio's JSON: a list of tasks, each with the annotations of one or several people.
 
-Numbers are per cent of the picture's edges. Rectangles turn about their upper left corner, clockwise; ellipses about
+Numbers are per cent of the image's edges. Rectangles turn about their upper left corner, clockwise; ellipses about
 their centre. Predictions of models are no annotations.
 """
 
@@ -39,7 +39,7 @@ _NO_REGION = (
 
 
 def read_label_studio(path: str, *, annotator: str | int | None = None) -> Found:
-    """The picture of each task. Of several annotations, the one by `annotator` counts, or the latest for "latest"."""
+    """The image of each task. Of several annotations, the one by `annotator` counts, or the latest for "latest"."""
     # One by one: what a task's brushes are as a list of numbers takes tens of times the room of what is kept of them.
     pictures = [_picture(path, task, position, annotator) for position, task in enumerate(_tasks(path))]
     return Found(tell_apart(pictures, path), in_order(s.name for picture in pictures for s in picture.shapes))
@@ -94,7 +94,7 @@ def _picture(path: str, task: Any, position: int, annotator: str | int | None) -
 
 
 def _location(path: str, task: dict[str, Any], source: str) -> str:
-    """Where the picture is, as a path: of an address its path, of a local file what follows ``?d=``."""
+    """Where the image is, as a path: of an address its path, of a local file what follows ``?d=``."""
     texts = {key: value for key, value in task["data"].items() if isinstance(value, str) and value}
     pictures = {
         k: v for k, v in texts.items() if re.search(r"\.(jpe?g|png|tiff?|bmp|webp|gif|jp2)\b", v, re.IGNORECASE)

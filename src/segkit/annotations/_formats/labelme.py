@@ -1,4 +1,4 @@
-"""labelme: one JSON file beside each picture.
+"""labelme: one JSON file beside each image.
 
 Whole numbers are corners of pixels on the screen. A mask lies in a box whose numbers are indices of pixels, which the
 tool cuts to whole ones; it is placed by the box's upper left corner.
@@ -27,7 +27,7 @@ _LINES = ("line", "linestrip", "point", "points")
 
 
 def read_labelme(files: list[tuple[str, str]]) -> Found:
-    """Every picture of (path, its folder's name below the top)."""
+    """Every image of (path, its folder's name below the top)."""
     pictures = [_picture(path, folder) for path, folder in files]
     by_name: dict[str, str] = {}
     for picture, (path, _) in zip(pictures, files, strict=True):
@@ -120,7 +120,7 @@ def _pixels(text: Any, source: str) -> np.ndarray:
 
 
 def _embedded_size(data: Any) -> tuple[int, int] | None:
-    """The size of the picture inside the file, turned by its EXIF orientation; old files have no other."""
+    """The size of the image inside the file, turned by its EXIF orientation; old files have no other."""
     from PIL import Image
 
     if not isinstance(data, str) or not data:

@@ -135,7 +135,7 @@ def _items(text: _Text, key: str | None) -> Iterator[Element]:
 
 
 def whole(path: str | os.PathLike[str]) -> Any:
-    """The file as one value: for exports with a file for each picture."""
+    """The file as one value: for exports with a file for each image."""
     text = _Text(os.fspath(path))
     try:
         if text.peek() == "":

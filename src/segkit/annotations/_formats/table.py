@@ -1,7 +1,7 @@
 """Tables of run lengths as competitions hand them out, Kaggle's or Tianchi's, with or without a head.
 
-A row is a picture, or a picture and a class. Its cell "start length start length …" counts in an order and from an
-origin that stand nowhere in the file; without runs it is a picture of background.
+A row is an image, or an image and a class. Its cell "start length start length …" counts in an order and from an
+origin that stand nowhere in the file; without runs it is an image of background.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ _WITH_SUFFIX = re.compile(r"^(.+\.(?:jpe?g|png|tiff?|bmp|gif|webp|dcm|jp2))_(.+)
 
 
 def read_table(path: str, *, order: Order, origin: int, columns: Sequence[str] | None = None) -> Found:
-    """Every picture of the table.
+    """Every image of the table.
 
     Args:
         path: text, separated by commas, semicolons or tabs.
         order: of the pixels that starts count.
         origin: the first pixel's number.
-        columns: of the picture, the runs and, if there are three, the class; None: found by their names.
+        columns: of the image, the runs and, if there are three, the class; None: found by their names.
     """
     rows = _rows(path)
     if not rows:

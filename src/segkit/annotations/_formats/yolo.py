@@ -1,4 +1,4 @@
-"""YOLO: a text file for each picture, a line for each polygon: its class number, then shares of the picture's edges."""
+"""YOLO: a text file for each image, a line for each polygon: its class number, then shares of the image's edges."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _LISTS = ("classes.txt", "names.txt", "obj.names", "labels.txt", "predefined_cla
 
 
 def read_yolo(files: list[tuple[str, str]], names: Sequence[str] | None) -> Found:
-    """Every picture of (path, its folder's name below the top); its name is that of the text file without ending.
+    """Every image of (path, its folder's name below the top); its name is that of the text file without ending.
 
     Args:
-        files: of pictures only.
+        files: of images only.
         names: of the classes, in the order of their numbers; None: not known.
     """
     pictures = []
@@ -93,7 +93,7 @@ def names_beside(folder: str) -> list[str] | None:
 
 
 def is_names(path: str) -> bool:
-    """Is this text file a list of names, not the labels of a picture?"""
+    """Is this text file a list of names, not the labels of an image?"""
     return os.path.basename(path) in _LISTS
 
 

@@ -28,10 +28,10 @@ def refuse_early_end(
 ) -> None:
     """Raise ImageReadError if decoding `data` to `pixels` [H, W, C] ran out of data.
 
-    What a single scan lacks comes out as blocks of middle grey, and the last block is among them. A picture may end in
+    What a single scan lacks comes out as blocks of middle grey, and the last block is among them. An image may end in
     middle grey by itself, so only then it is decoded once more with further codes before its end: a decoder that has
     all it needs skips them. What the last of several scans lacks (bits of coefficients, one of the colours) shows
-    nowhere in a picture, so they are always decoded twice.
+    nowhere in an image, so they are always decoded twice.
 
     Args:
         path: for the message.

@@ -32,7 +32,7 @@ def spread_chroma(page: TiffPage, stored: np.ndarray, number: int) -> np.ndarray
 
     Args:
         page: with subsampled chroma.
-        stored: the block as a picture of bytes, as `TiffPage.as_stored` says.
+        stored: the block as an image of bytes, as `TiffPage.as_stored` says.
         number: of the block.
     """
     across, down = page.subsampling

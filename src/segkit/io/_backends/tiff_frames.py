@@ -1,4 +1,4 @@
-"""Blocks of a TIFF that are pictures of their own (JPEG, JPEG 2000, WebP, LERC): whole, no larger than the block."""
+"""Blocks of a TIFF that are images of their own (JPEG, JPEG 2000, WebP, LERC): whole, no larger than the block."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def is_heif(start: bytes) -> bool:
 
 
 def parse_heif(source: Source) -> Header:
-    """The header of a still picture.
+    """The header of a still image.
 
     Raises:
         ImageReadError: malformed or truncated, a sequence, cropped or mirrored by its boxes, or of mixed depth.

@@ -1,4 +1,4 @@
-"""GIF and WebP: the blocks and chunks around the coded picture."""
+"""GIF and WebP: the blocks and chunks around the coded image."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def parse_gif(source: Source) -> Header:
     """A GIF: its first frame can be read, whose samples are palette indices.
 
     Raises:
-        ImageReadError: malformed or truncated, or the first frame covers only a part of the picture.
+        ImageReadError: malformed or truncated, or the first frame covers only a part of the image.
     """
     width, height, flags = struct.unpack("<HHB", source.pread(6, 5))
     position = 13
@@ -83,7 +83,7 @@ def parse_gif(source: Source) -> Header:
 
 @dataclass(frozen=True)
 class WebpChunks:
-    """(offset, length) of the coded picture and of its alpha plane; length 0: none."""
+    """(offset, length) of the coded image and of its alpha plane; length 0: none."""
 
     picture: tuple[int, int]
     alpha: tuple[int, int]
@@ -160,7 +160,7 @@ def parse_webp(source: Source) -> Header:
 
 
 def minimal_webp(header: Header) -> bytes:
-    """The same picture without metadata."""
+    """The same image without metadata."""
     whole, chunks, info = header.source.read_all(), header.detail, header.info
     parts = [whole[start - 8 : start + length] + b"\0" * (length % 2) for start, length in (chunks.picture,)]
     if chunks.alpha[1]:

@@ -94,7 +94,7 @@ def _jp2_boxes(source: Source) -> tuple[int, bool, int, bytes | None]:
 
 
 def _codestream_end(source: Source, start: int) -> int:
-    """The offset behind the end marker. What follows it is not part of the picture; decoders fill in what is missing.
+    """The offset behind the end marker. What follows it is not part of the image; decoders fill in what is missing.
 
     Raises:
         ImageReadError: a part is cut off, a tile is missing, or the parts do not follow each other.

@@ -169,7 +169,7 @@ def has_several_scans(header: Header) -> bool:
 
 
 def minimal_jpeg(header: Header, height: int | None = None) -> bytes:
-    """The same picture without EXIF, profiles, thumbnails and comments; refused if the scans do not end in EOI.
+    """The same image without EXIF, profiles, thumbnails and comments; refused if the scans do not end in EOI.
 
     Decoders fill what is missing with grey, in silence, so a file without its end is not handed to them.
 

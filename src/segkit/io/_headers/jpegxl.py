@@ -42,7 +42,7 @@ class _Depth(NamedTuple):
 
 
 def parse_jpegxl(source: Source) -> Header:
-    """The header of a still picture, bare or in boxes.
+    """The header of a still image, bare or in boxes.
 
     Raises:
         ImageReadError: malformed, animated, or with channels of different depth.

@@ -93,7 +93,7 @@ _FOREIGN = [
 
 
 def _foreign(source: Source) -> tuple[str, str]:
-    """The reason and the hint for a file that is no picture."""
+    """The reason and the hint for a file that is no image."""
     start = source.pread(0, min(352, source.size))
     for place, signature, reason, hint in _FOREIGN:
         if start[place : place + len(signature)] == signature:

@@ -32,7 +32,7 @@ def _kind(ifd: Ifd) -> int:
 
 
 def is_page(ifd: Ifd, at_least: tuple[int, int] = (1, 1)) -> bool:
-    """Whether a directory is a picture of its own, no reduced copy and no mask, of (height, width) at the least."""
+    """Whether a directory is an image of its own, no reduced copy and no mask, of (height, width) at the least."""
     try:
         return not ifd.int(254, 0) & 5 and ifd.int(257, 0) >= at_least[0] and ifd.int(256, 0) >= at_least[1]
     except ImageReadError:  # a damaged later directory does no harm to the first
@@ -42,7 +42,7 @@ def is_page(ifd: Ifd, at_least: tuple[int, int] = (1, 1)) -> bool:
 def group(chain: Iterable[Ifd]) -> Directories:
     """Directories by page: a reduced one belongs to the page (or mask) before it, a mask to the page before it.
 
-    Cameras begin with a thumbnail and hang the picture below it (DNG, NEF): then that one is the page.
+    Cameras begin with a thumbnail and hang the image below it (DNG, NEF): then that one is the page.
     """
     found = Directories()
     first: Ifd | None = None
