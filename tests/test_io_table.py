@@ -148,7 +148,7 @@ def floats(path):
     tifffile.imwrite(path / "nan.tif", np.where(LABELS == 3, np.nan, LABELS).astype(np.float32))
     np.testing.assert_array_equal(sio.read_mask(path / "nan.tif", unknown=255), np.where(LABELS == 3, 255, LABELS))
     tifffile.imwrite(path / "half.tif", LABELS / np.float32(2))
-    with pytest.raises(ImageReadError, match="no class"):
+    with pytest.raises(ImageReadError, match="not a class"):
         sio.read_mask(path / "half.tif")
 
 
@@ -258,7 +258,7 @@ def profile(path):
 
 
 LINES = {
-    "grey of 8 bits and more, integers": grey_integers,
+    "grey of 8 bits or more, integers": grey_integers,
     "one bit, whether 0 means black or white": one_bit,
     "grey of 2 to 7 bits": few_bits,
     "white is zero (miniswhite), more than one bit": white_is_zero,
