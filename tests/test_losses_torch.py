@@ -11,6 +11,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from losses_table import LOSSES, ONCE, planes, regions_of, volume
+from preloaded import START
 from segkit import losses
 from segkit.losses import functional as L
 
@@ -285,10 +286,8 @@ def run(case, logits, masks, group):
 
 @pytest.mark.slow
 def test_ranks_with_uneven_shares_give_the_loss_and_gradients_of_the_whole_batch(tmp_path):
-    import torch.multiprocessing as mp
-
     whole = steps(slice(None))
-    mp.spawn(share, (str(tmp_path),), nprocs=4, join=True)
+    torch.multiprocessing.start_processes(share, (str(tmp_path),), nprocs=4, start_method=START)
     for sizes in SHARES:
         for rank in range(len(sizes)):
             for case, one, many in zip(CASES, whole, torch.load(tmp_path / f"{len(sizes)}_{rank}.pt"), strict=True):

@@ -15,6 +15,7 @@ import torch.multiprocessing as mp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from preloaded import START
 from segkit import labels
 from segkit.errors import DataError
 from segkit.metrics import ConfusionMatrix
@@ -365,7 +366,7 @@ def rank(number, world, folder):
 
 @pytest.mark.slow
 def test_all_ranks_end_as_one_process_would(tmp_path):
-    mp.spawn(rank, (3, str(tmp_path)), nprocs=3)
+    mp.start_processes(rank, (3, str(tmp_path)), nprocs=3, start_method=START)
     prediction, target = labelled(4, (7, 8, 9), 4)
     one = ConfusionMatrix(4, per_image=True, boundary=0.1)
     one.update(prediction, target)

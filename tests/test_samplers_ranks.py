@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import multiprocessing
 import os
 import queue
 import socket
@@ -19,6 +18,7 @@ import torch
 import torch.distributed as dist
 from torch.utils.data import DataLoader, Dataset
 
+from preloaded import CONTEXT
 from segkit.mining import DifficultyLedger
 from segkit.samplers import DifficultySampler, MultiScaleBatchSampler, ShuffleSampler
 
@@ -41,14 +41,12 @@ class Recorder(Dataset):
 
 def run_ranks(function, world, *arguments):
     """What `function(rank, world, *arguments)` returns on each of `world` processes; killed at the time limit."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "torch._dynamo", "segkit.mining", "segkit.samplers"])
-    answers = context.Queue()
+    answers = CONTEXT.Queue()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     processes = [
-        context.Process(target=one_rank, args=(answers, port, function, rank, world, arguments))
+        CONTEXT.Process(target=one_rank, args=(answers, port, function, rank, world, arguments))
         for rank in range(world)
     ]
     for process in processes:

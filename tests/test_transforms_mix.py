@@ -12,10 +12,11 @@ from scipy import stats as distributions
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import DataLoader
 
+from samplers_records import Numbers
 from segkit import losses
 from segkit.datasets import MixDataset
 from segkit.samplers import ClassBalancedSampler, ShuffleSampler
-from segkit.transforms import ClassMix, CopyPaste, CutMix, HorizontalFlip, MixUp, RandomAffine
+from segkit.transforms import ClassMix, CopyPaste, CutMix, MixUp, RandomAffine
 
 PASTING = {
     "cut": CutMix((0.1, 0.6)),
@@ -199,22 +200,6 @@ def test_the_same_generator_gives_the_same_mix_also_after_pickling(mix):
 def test_what_cannot_be_is_refused(call, error, text):
     with pytest.raises(error, match=text):
         call()
-
-
-class Numbers:
-    """Pictures whose values are their number, flipped by the generator of their key."""
-
-    flip = HorizontalFlip()
-
-    def __len__(self):
-        return 12
-
-    def __getitem__(self, index):
-        image = torch.arange(16.0).reshape(1, 4, 4) + 100 * int(index)
-        mask = torch.full((4, 4), int(index) % 4, dtype=torch.uint8)
-        generator = index.generator() if hasattr(index, "generator") else None
-        image, mask = self.flip(image, mask, generator=generator)
-        return {"image": image, "mask": mask, "index": int(index), "focus": getattr(index, "focus_class", None) or -1}
 
 
 def epoch(workers, start=None, persistent=False):
