@@ -57,8 +57,7 @@ def cl_dice(
         tensor(0.)
 
     Source: Shit et al. 2021 (clDice). This is the one loss that is not a sum over pixels: thinning needs the whole map
-        of
-    probabilities several times, so memory is about 4 + 4 x iterations times the logits. See `skeleton_recall`.
+    of probabilities several times, so memory is about 4 + 4 x iterations times the logits. See `skeleton_recall`.
     """
     function = "cl_dice"
     if iterations < 1:
