@@ -9,6 +9,7 @@ prints the whole table: each fault in each strength, in each of the sets of `aud
 from __future__ import annotations
 
 import collections
+import functools
 import os
 import pathlib
 import sys
@@ -84,15 +85,21 @@ class Audited:
                 found[fault.kind, fault.strength].append(bool(here & set(fault.codes)))
         return found
 
+    @functools.cached_property
+    def plain(self) -> dict[bool, list[bool]]:
+        """Whether each plain fault was found in each of some pictures: of masks (True), of images (False)."""
+        kinds = [fault for fault in self.faults() if fault.plain]
+        found = {
+            of_mask: self.recall(PICTURES, [f for f in kinds if f.of_mask == of_mask]) for of_mask in (True, False)
+        }
+        return {of_mask: [one for some in of.values() for one in some] for of_mask, of in found.items()}
+
     def faults(self) -> list[Fault]:
         return faults(self.clean.num_classes, self.clean.ignore_index)
 
 
 def share_found(sets, *, of_mask):
-    found = []
-    for audited in sets:
-        kinds = [fault for fault in audited.faults() if fault.plain and fault.of_mask == of_mask]
-        found += [one for some in audited.recall(PICTURES, kinds).values() for one in some]
+    found = [one for audited in sets for one in audited.plain[of_mask]]
     return sum(found) / len(found)
 
 

@@ -12,7 +12,7 @@ from scipy import stats as distributions
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import DataLoader
 
-from samplers_records import Numbers
+from mix_records import Numbers
 from segkit import losses
 from segkit.datasets import MixDataset
 from segkit.samplers import ClassBalancedSampler, ShuffleSampler
