@@ -1,7 +1,7 @@
 """segkit with Accelerate: give it a sampler of rank 0 of 1, and it divides the batches among the processes itself.
 
-python examples/accelerate_fit.py --quick
-accelerate launch --num-processes 2 examples/accelerate_fit.py
+python accelerate_fit.py --quick
+accelerate launch --num-processes 2 accelerate_fit.py
 """
 
 from __future__ import annotations

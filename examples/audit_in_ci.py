@@ -1,7 +1,7 @@
 """Audit in the CI of a data repository: new faults turn it red, those somebody has accepted do not.
 
-    python examples/audit_in_ci.py images masks --num-classes 4 --accepted accepted.json
-    python examples/audit_in_ci.py --quick            # on a repository it draws itself: red, then green
+    python audit_in_ci.py images masks --num-classes 4 --accepted accepted.json
+    python audit_in_ci.py --quick            # on a repository it draws itself: red, then green
 
 Exit code 0: nothing new, 1: new findings, 2: unusable input. Without a list of accepted findings the shell is enough:
 `segkit audit images masks --num-classes 4 --json report.json --html report.html` has the same exit codes.

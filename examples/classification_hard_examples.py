@@ -1,6 +1,6 @@
 """Classification with hard positives and negatives: a ledger finds them, a sampler draws them more often.
 
-    python examples/classification_hard_examples.py            # or --quick
+    python classification_hard_examples.py            # or --quick
 
 Is there a bright disk? Most pictures are plain. A few disks are nearly as dark as the ground (hard positives), a few
 pictures show a bright ring (hard negatives), and a few labels are wrong.

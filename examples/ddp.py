@@ -1,7 +1,7 @@
 """Several processes, your own loop: every rank the same steps and sizes, one loss and one ledger for all of them.
 
-torchrun --nproc-per-node 2 examples/ddp.py            # CPUs: gloo; with GPUs: one process for each, nccl
-torchrun --nproc-per-node 2 examples/ddp.py --quick
+torchrun --nproc-per-node 2 ddp.py            # CPUs: gloo; with GPUs: one process for each, nccl
+torchrun --nproc-per-node 2 ddp.py --quick
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a few steps on a few small images")
     options = parser.parse_args()
+    if not dist.is_torchelastic_launched():
+        parser.error("torchrun must start it: torchrun --nproc-per-node 2 ddp.py")
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if torch.cuda.is_available() else torch.device("cpu")
     try:

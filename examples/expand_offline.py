@@ -1,6 +1,6 @@
 """Write augmented copies of a data set once, with a manifest, and train on originals and copies together.
 
-    python examples/expand_offline.py            # or --quick
+    python expand_offline.py            # or --quick
 
 For augmentation that is too slow for the loader, or a data set to hand to others. A copy is a pure function of
 (seed, pair, number): any number of processes writes the same bytes, and the same call resumes a stopped run.

@@ -1,6 +1,6 @@
 """A TIFF that does not fit into memory: train on windows of it, and write the map of the whole, window by window.
 
-    python examples/gigapixel.py            # 8,192 x 8,192, or --side 65536; --quick: 1,024 x 1,024
+    python gigapixel.py            # 8,192 x 8,192, or --side 65536; --quick: 1,024 x 1,024
 
 Only the tiles that a window touches are read and decoded: for training random windows by `PairDataset` and
 `RandomCrop`, for the map every window once by `predict_scene`, which can be stopped and run again.

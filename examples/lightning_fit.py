@@ -1,6 +1,6 @@
 """segkit with Lightning: the parts go where Lightning asks for them, nothing is wrapped.
 
-python examples/lightning_fit.py            # or --quick; --devices 2 trains in two processes
+python lightning_fit.py            # or --quick; --devices 2 trains in two processes
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """From two folders of files to a trained network, through segkit's parts.
 
-    python examples/quickstart.py                                     # draws its own small data set
-    python examples/quickstart.py --images DIR --masks DIR            # your files
-    python examples/quickstart.py --pairs pairs.csv --num-classes 4   # beside images/ and masks/, with a column "split"
+    python quickstart.py                                     # draws its own small data set
+    python quickstart.py --images DIR --masks DIR            # your files
+    python quickstart.py --pairs pairs.csv --num-classes 4   # beside images/ and masks/, with a column "split"
 
 Look at the data, leave out what is unusable, train, test. `main` is the whole way; each step can be copied alone.
 """

@@ -1,7 +1,7 @@
 """Thirteen bands of uint16 with gaps in the class indices, from files to a map of land cover.
 
-python examples/satellite.py            # or --quick; draws its own scenes
-python examples/satellite.py --images DIR --masks DIR --classes 1,2,3,4,8
+python satellite.py            # or --quick; draws its own scenes
+python satellite.py --images DIR --masks DIR --classes 1,2,3,4,8
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Predict on crops and merge them: five crops, a grid, mirrored ones, and what each gains or costs.
 
-python examples/test_time_crops.py            # or --quick
+python test_time_crops.py            # or --quick
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Tune when and how often hard samples are drawn, with Optuna: the schedule is four numbers, the score is test IoU.
 
-    python examples/tune_schedule.py            # or --quick
+    python tune_schedule.py            # or --quick
 
 A schedule that does nothing is the first trial, so that the best one has something to beat.
 """

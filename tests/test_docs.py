@@ -89,7 +89,7 @@ def test_every_example_and_page_is_named_where_a_reader_looks_for_it():
     readme, index = (ROOT / "README.md").read_text(), (DOCS / "index.md").read_text()
     for path in (ROOT / "examples").glob("*.py"):
         if path.stem not in ("options", "pictures", "select_data", "shapes", "unet"):
-            assert f"examples/{path.name}" in readme, path.name
+            assert f"`{path.name}`" in readme, path.name
     for path in DOCS.glob("**/*.md"):
         page = path.relative_to(DOCS).with_suffix("").as_posix()
         if page != "index" and not page.startswith("_"):

@@ -7,6 +7,7 @@ The quickstart has its own tests.
 
 from __future__ import annotations
 
+import ast
 import pathlib
 import re
 import socket
@@ -40,6 +41,7 @@ SAYS = {
     "test_time_crops": r"the whole image +mean IoU 0\.\d+(?s:.*)a grid of 64",
     "tune_schedule": r"no schedule: IoU \d\.\d+\nbest of 2: IoU",
 }
+PACKAGES = {"PIL": "pillow", "cv2": "opencv-python", "skimage": "scikit-image"}  # whose module has another name
 NEEDS = {"accelerate_fit": "accelerate", "lightning_fit": "lightning", "tune_schedule": "optuna"}
 FLAGS = {"satellite": ["--out", "satellite.png"]}
 
@@ -110,3 +112,23 @@ def test_the_gate_for_a_data_repository_leaves_with_the_code_that_a_ci_reads(tmp
     assert nowhere.returncode == 2
     assert len(nowhere.stderr.splitlines()) == 1
     assert "nowhere" in nowhere.stderr
+
+
+def test_the_extra_for_the_examples_brings_all_that_they_import():
+    project = (EXAMPLES.parent / "pyproject.toml").read_text()
+    lists = re.findall(r"^(?:dependencies|examples) = (\[.*?\])$", project, re.MULTILINE | re.DOTALL)
+    brought = {re.match(r"[\w-]+", wanted)[0] for each in lists for wanted in ast.literal_eval(each)} | {"segkit"}
+    for path in EXAMPLES.glob("*.py"):
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+        names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+        roots = {name.split(".")[0] for name in names} - sys.stdlib_module_names - {p.stem for p in EXAMPLES.iterdir()}
+        assert {PACKAGES.get(root, root) for root in roots} <= brought, path.name
+
+
+def test_ranks_that_torchrun_did_not_start_say_how_to(tmp_path):
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "ddp.py"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "torchrun --nproc-per-node 2 ddp.py" in done.stderr.splitlines()[-1]
