@@ -168,3 +168,10 @@ def test_a_record_names_what_it_was_measured_on(tmp_path, monkeypatch):
     with pytest.raises(SystemExit, match="ended with 3; nothing was kept"):
         record.measure("other", "bench_io.py", [])
     assert not (tmp_path / "other.json").exists()
+
+
+def test_the_version_is_one_in_package_changelog_and_citation():
+    newest = re.search(r"^## (\S+) - (\d{4}-\d\d-\d\d)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert newest[1] == segkit.__version__ == re.search(r"^version: (\S+)$", citation, re.MULTILINE)[1]
+    assert newest[2] == re.search(r"^date-released: (\S+)$", citation, re.MULTILINE)[1]

@@ -17,7 +17,7 @@ Example:
 import importlib
 from types import ModuleType
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"
 
 IGNORE_INDEX = 255
 """The label of pixels that count nowhere: the default of every loss, pad, crop fill, collate, statistic and audit."""
