@@ -54,8 +54,9 @@ def measure_alignment(grey: np.ndarray, mask: np.ndarray, row: Any, *, ignore_in
     y, x = np.unravel_index(int(window.argmax()), window.shape)
     row["shift_y"], row["shift_x"] = (y - ry) * step, (x - rx) * step
     near = int(step == 1)  # a boundary may be drawn one pixel beside the edge
-    row["fit_here"] = float(window[ry - near : ry + near + 1, rx - near : rx + near + 1].max()) / spread
-    row["fit_best"] = float(window[y, x]) / spread
+    # The last digits of OpenCV's float32 depend on where its buffers lie; equal files get equal numbers.
+    here = float(window[ry - near : ry + near + 1, rx - near : rx + near + 1].max())
+    row["fit_here"], row["fit_best"] = round(here / spread, 3), round(float(window[y, x]) / spread, 3)
 
 
 def _reach(edge: int) -> int:
