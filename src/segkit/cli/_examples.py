@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import os
 import pathlib
 import sys
 
 import segkit
+from segkit._whole import whole_file
 from segkit.errors import DataError
 
 
@@ -26,9 +26,8 @@ def examples(arguments: argparse.Namespace) -> int:
         )
     out.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
-        part = out / f".{name}.part"  # a file is there whole or not at all
-        part.write_bytes(text)
-        os.replace(part, out / name)
+        with whole_file(out / name) as file:
+            file.write(text.decode())
     print(f"{len(files)} files in {out}. Try: python {out / 'quickstart.py'}")
     if importlib.util.find_spec("matplotlib") is None:
         print('segkit: the quickstart draws with matplotlib: pip install "segkit[examples]"', file=sys.stderr)

@@ -87,6 +87,7 @@ FIRST_ORDER_ONLY = (
 
 
 def refuse_jvp(_ctx: Any, *_args: Any) -> Any:
+    """For the ``jvp`` and the ``vmap`` of a pass that has only a backward."""
     raise RuntimeError(FIRST_ORDER_ONLY)
 
 
@@ -197,6 +198,7 @@ def _backward(ctx: Any, by_inter: Any, by_pred: Any, _truth: Any, _pixels: Any, 
 
 
 def refuse_vmap(*_args: Any) -> None:
+    """For an operator that adds over the batch, and so has no batch to be mapped over."""
     raise RuntimeError(
         "segkit.losses: torch.func.vmap is not supported, since a loss sums over the batch. "
         "Pass the whole batch with reduction='none' (one loss per pixel, or per sample and class)."
